@@ -1,0 +1,1 @@
+"""Quant machine learning as gated, replayable assets."""

@@ -1,0 +1,115 @@
+"""One exception hierarchy. Every message says what was expected, what was found and what to do."""
+
+from typing import ClassVar
+
+
+class QuantAssetsError(Exception):
+    """Root of every error that the platform raises on purpose.
+
+    Parameters
+    ----------
+    what : str
+        One clause naming the thing that is wrong (file, row, column, asset).
+    expected, found, action : str
+        What was expected, what was found (with the offending values), what the reader should do.
+
+    Notes
+    -----
+    ``code`` is stable across releases: alerts and runbooks refer to it.
+    """
+
+    code: ClassVar[str] = "QA000"
+
+    def __init__(self, what: str, *, expected: str, found: str, action: str) -> None:
+        self.what, self.expected, self.found, self.action = what, expected, found, action
+        super().__init__(f"[{self.code}] {what}: expected {expected}; found {found}. To do: {action}.")
+
+
+class ConfigurationError(QuantAssetsError):
+    """A configuration file is missing, misspelt or out of bounds."""
+
+    code = "QA101"
+
+
+class SourceError(QuantAssetsError):
+    """A market data source cannot be read at all (missing file, undecodable, unknown columns)."""
+
+    code = "QA201"
+
+
+class BarContractError(QuantAssetsError):
+    """Bars break the row contract (missing column, null, duplicate key, impossible price)."""
+
+    code = "QA202"
+
+
+class CalendarError(QuantAssetsError):
+    """A calendar is unknown or a session lies outside it."""
+
+    code = "QA203"
+
+
+class FeatureError(QuantAssetsError):
+    """A feature pack is unknown, or features were asked of bars that cannot give them."""
+
+    code = "QA301"
+
+
+class DatasetError(QuantAssetsError):
+    """Labels or a training set cannot be assembled from what was given."""
+
+    code = "QA401"
+
+
+class ModelError(QuantAssetsError):
+    """A learner, an objective or a stored model cannot be used."""
+
+    code = "QA501"
+
+
+class ValidationError(QuantAssetsError):
+    """A validation was asked for with inputs for which it is not defined."""
+
+    code = "QA601"
+
+
+class EvidenceError(QuantAssetsError):
+    """Evidence (paths, reports, verdicts) does not belong to the subject it is presented for."""
+
+    code = "QA602"
+
+
+class LedgerError(QuantAssetsError):
+    """An append-only ledger was altered, truncated or contradicts itself."""
+
+    code = "QA603"
+
+
+class ArtifactError(QuantAssetsError):
+    """A model artifact cannot be built, or fails verification before loading."""
+
+    code = "QA701"
+
+
+class StoreError(QuantAssetsError):
+    """An object of the artifact store is missing or its bytes do not match its address."""
+
+    code = "QA702"
+
+
+class RegistryError(QuantAssetsError):
+    """The tracking server or model registry is unreachable or contradicts the lineage."""
+
+    code = "QA801"
+
+
+class GateClosedError(QuantAssetsError):
+    """A candidate was presented for promotion without passing evidence for every required gate."""
+
+    code = "QA802"
+
+
+class DriftError(QuantAssetsError):
+    """Drift was asked for on windows for which it is not defined."""
+
+    code = "QA901"

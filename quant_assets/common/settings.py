@@ -1,0 +1,330 @@
+"""What the YAML files of ``configs/`` may say: frozen models with bounds.
+
+Every model refuses unknown keys. `quant_assets.common.configuration` reads the files into them and turns a
+violation into one message that names file, key, value and the closest valid key.
+"""
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Config(BaseModel):
+    """Root of all configuration models: frozen, strict about unknown keys, defaults validated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+# ------------------------------------------------------------------------------------------------- universes
+
+
+class BokehSource(Config):
+    """Daily bars of AAPL, FB, GOOG, IBM, MSFT (2000 to 2013) from the package ``bokeh_sampledata``."""
+
+    kind: Literal["bokeh_sampledata"]
+
+
+class ParquetSource(Config):
+    """A Parquet file or glob. ``columns`` maps our name to the file's where no known alias fits."""
+
+    kind: Literal["parquet"]
+    path: str = Field(min_length=1)
+    columns: dict[str, str] = {}
+
+
+class CsvSource(Config):
+    """A CSV file or glob (plain or gzip). Without a symbol column, each file is one symbol: its stem."""
+
+    kind: Literal["csv"]
+    path: str = Field(min_length=1)
+    columns: dict[str, str] = {}
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+
+
+class Edge(Config):
+    """A learnable edge: log price carries a mean-reverting component on top of its random walk.
+
+    ``transient_sd`` is the stationary standard deviation of that component (log price units), and
+    ``half_life_sessions`` the time in which half of it decays (Poterba and Summers 1988, eq. 1 to 3).
+    """
+
+    transient_sd: float = Field(gt=0, le=0.2)
+    half_life_sessions: float = Field(gt=0, le=250)
+
+
+class PlantedDrift(Config):
+    """From ``start`` on, volatility and volume are multiplied: a regime the baseline never saw."""
+
+    start: date
+    volatility_factor: float = Field(default=2.0, gt=0, le=10)
+    volume_factor: float = Field(default=2.0, gt=0, le=100)
+
+
+DefectKind = Literal[
+    "null_close", "negative_price", "high_below_low", "duplicate_row", "missing_session",
+    "stale_price", "unexplained_jump", "zero_volume",
+]  # fmt: skip
+
+
+class PlantedDefect(Config):
+    """One defect put into a synthetic feed, to see it found. ``session`` counts from the feed's first."""
+
+    kind: DefectKind
+    symbol: int = Field(ge=0)
+    session: int = Field(ge=1)
+
+
+class SyntheticSource(Config):
+    """A seeded geometric market with fat-tailed returns, optionally with an edge, a drift and defects."""
+
+    kind: Literal["synthetic"]
+    seed: int = Field(ge=0)
+    n_symbols: int = Field(ge=1, le=2000)
+    annual_volatility: float = Field(default=0.24, gt=0, le=3)
+    market_share: float = Field(default=0.3, ge=0, le=1, description="share of variance from one factor")
+    tail_degrees_of_freedom: float = Field(default=5.0, gt=2.1, le=100)
+    edge: Edge | None = None
+    drift: PlantedDrift | None = None
+    defects: tuple[PlantedDefect, ...] = ()
+
+
+Source = Annotated[BokehSource | ParquetSource | CsvSource | SyntheticSource, Field(discriminator="kind")]
+
+
+class QualityConfig(Config):
+    """Limits of the bar quality rules."""
+
+    jump_fraction: float = Field(default=0.4, gt=0, le=1, description="|close to close| that is a jump")
+    stale_sessions: int = Field(
+        default=5, ge=2, description="unchanged OHLC sessions in a row that are stale"
+    )
+    ohlc_tolerance_fraction: float = Field(default=1e-4, ge=0, le=0.01)
+    max_missing_fraction: float = Field(default=0.01, ge=0, le=1, description="missing sessions per symbol")
+
+
+class UniverseConfig(Config):
+    """A set of instruments: where their bars come from, which symbols, which calendar, which dates."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
+    description: str = ""
+    source: Source
+    symbols: tuple[str, ...] | None = None
+    calendar: str = "XNYS"
+    start: date
+    end: date
+    quality: QualityConfig = QualityConfig()
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError(f"end {self.end} must come after start {self.start}")
+        return self
+
+    @property
+    def years(self) -> tuple[str, ...]:
+        """Calendar years that the universe touches: the partitions of its raw bars."""
+        return tuple(str(year) for year in range(self.start.year, self.end.year + 1))
+
+
+# ------------------------------------------------------------------------------------------------ strategies
+
+
+class LabelConfig(Config):
+    """Forward return from the next open: enter at open t+1, leave at open t+1+horizon."""
+
+    horizon_sessions: int = Field(default=5, ge=1, le=252)
+
+
+class LightGBMConfig(Config):
+    """Parameters of one LightGBM regressor. The objective list holds only those that convert exactly."""
+
+    objective: Literal["regression", "huber"] = "regression"
+    n_estimators: int = Field(default=80, ge=1, le=5000)
+    learning_rate: float = Field(default=0.05, gt=0, le=1)
+    num_leaves: int = Field(default=15, ge=2, le=1024)
+    min_data_in_leaf: int = Field(default=200, ge=1)
+    feature_fraction: float = Field(default=0.6, gt=0, le=1)
+    bagging_fraction: float = Field(default=0.8, gt=0, le=1)
+    lambda_l2: float = Field(default=1.0, ge=0)
+
+
+class XGBoostConfig(Config):
+    """Parameters of one XGBoost regressor."""
+
+    objective: Literal["reg:squarederror"] = "reg:squarederror"
+    n_estimators: int = Field(default=80, ge=1, le=5000)
+    learning_rate: float = Field(default=0.05, gt=0, le=1)
+    max_depth: int = Field(default=4, ge=1, le=12)
+    min_child_weight: float = Field(default=200.0, ge=0)
+    colsample_bytree: float = Field(default=0.6, gt=0, le=1)
+    subsample: float = Field(default=0.8, gt=0, le=1)
+    reg_lambda: float = Field(default=1.0, ge=0)
+
+
+class CatBoostConfig(Config):
+    """Parameters of one CatBoost regressor (needs the extra ``catboost``)."""
+
+    objective: Literal["RMSE"] = "RMSE"
+    n_estimators: int = Field(default=80, ge=1, le=5000)
+    learning_rate: float = Field(default=0.05, gt=0, le=1)
+    depth: int = Field(default=4, ge=1, le=10)
+    l2_leaf_reg: float = Field(default=3.0, ge=0)
+
+
+class StackerConfig(Config):
+    """Ridge over standardised out-of-fold predictions from an inner purged split."""
+
+    ridge_alpha: float = Field(default=1.0, ge=0)
+    inner_folds: int = Field(default=3, ge=2, le=20)
+
+
+class ModelsConfig(Config):
+    """The base learners of the ensemble (at least one) and how they are stacked."""
+
+    lightgbm: LightGBMConfig | None = LightGBMConfig()
+    xgboost: XGBoostConfig | None = XGBoostConfig()
+    catboost: CatBoostConfig | None = None
+    stacker: StackerConfig = StackerConfig()
+
+    @model_validator(mode="after")
+    def _one_learner_at_least(self) -> Self:
+        if not self.learners:
+            raise ValueError("at least one of lightgbm, xgboost, catboost must be configured")
+        return self
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        """Names of the configured base learners, in stacking order."""
+        return tuple(n for n in ("lightgbm", "xgboost", "catboost") if getattr(self, n) is not None)
+
+
+class ValidationConfig(Config):
+    """Combinatorial purged cross-validation: N groups, k of them tested at a time."""
+
+    n_groups: int = Field(default=6, ge=3, le=32)
+    n_test_groups: int = Field(default=2, ge=1, le=31)
+    embargo_sessions: int = Field(default=5, ge=0, le=252)
+
+    @model_validator(mode="after")
+    def _some_groups_train(self) -> Self:
+        if self.n_test_groups >= self.n_groups:
+            raise ValueError(f"n_test_groups {self.n_test_groups} must be below n_groups {self.n_groups}")
+        return self
+
+
+class CostConfig(Config):
+    """Trading costs. Impact is square-root: coefficient x daily volatility x sqrt(trade / daily volume)."""
+
+    commission_bps: float = Field(default=0.5, ge=0, le=1000)
+    half_spread_bps: float = Field(default=1.0, ge=0, le=1000)
+    impact_coefficient: float = Field(default=0.5, ge=0, le=10)
+    capital: float = Field(default=10_000_000.0, gt=0, description="account currency")
+
+
+class PortfolioConfig(Config):
+    """How scores become positions.
+
+    ``long_short`` holds centred cross-sectional ranks, ``long_only`` the ranks above the median; both sum to
+    ``gross_leverage`` in absolute value. Targets are averaged over ``holding_sessions`` (overlapping tranches).
+    """
+
+    scheme: Literal["long_short", "long_only"] = "long_short"
+    gross_leverage: float = Field(default=1.0, gt=0, le=10)
+    holding_sessions: int = Field(default=5, ge=1, le=252)
+
+
+class ArtifactsConfig(Config):
+    """Optional artifacts: a distilled student network that INT8 quantisation can act on."""
+
+    int8_student: bool = False
+
+
+class GateOverrides(Config):
+    """Limits that one strategy sets for itself. They may only be stricter than ``gates.yaml``."""
+
+    sharpe_min: float | None = None
+    psr_min: float | None = None
+    dsr_min: float | None = None
+    max_drawdown_min: float | None = None
+    pbo_max: float | None = None
+
+
+class StrategyConfig(Config):
+    """One strategy: a universe, features, labels, learners, and how they are judged."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
+    description: str = ""
+    owner: str = "team:research"
+    universe: str
+    feature_pack: str = "technical_v1"
+    seed: int = Field(default=7, ge=0)
+    holdout_sessions: int = Field(
+        default=63, ge=21, le=1000, description="newest sessions kept for monitoring"
+    )
+    label: LabelConfig = LabelConfig()
+    models: ModelsConfig = ModelsConfig()
+    validation: ValidationConfig = ValidationConfig()
+    portfolio: PortfolioConfig = PortfolioConfig()
+    costs: CostConfig = CostConfig()
+    artifacts: ArtifactsConfig = ArtifactsConfig()
+    gates: GateOverrides = GateOverrides()
+
+
+# ----------------------------------------------------------------------------------------- gates, monitoring
+
+
+class GatesConfig(Config):
+    """Limits of every gate. Written so that a gate passes iff value >= limit (or <= where it says max)."""
+
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    psr_standard: Literal["2012", "2025"] = "2012"
+    sharpe_min: float = Field(default=1.2, description="annualised, net of costs, median over paths")
+    psr_min: float = Field(default=0.95, ge=0, le=1)
+    dsr_min: float = Field(default=0.95, ge=0, le=1)
+    max_drawdown_min: float = Field(default=-0.20, ge=-1, le=0, description="fraction, worst decile of paths")
+    pbo_max: float = Field(default=0.2, ge=0, le=1)
+    parity_max_error_over_sd: float = Field(default=1e-3, gt=0, le=1)
+    parity_min_rank_correlation: float = Field(default=0.9999, ge=0, le=1)
+    parity_max_flipped_decisions: int = Field(default=0, ge=0)
+    int8_min_rank_correlation: float = Field(default=0.99, ge=0, le=1, description="INT8 against its FP32")
+
+    def for_strategy(self, overrides: GateOverrides) -> "GatesConfig":
+        """These limits with one strategy's stricter ones in their place."""
+        return self.model_copy(update=overrides.model_dump(exclude_none=True))
+
+
+class DriftConfig(Config):
+    """Drift of the newest window against the training window."""
+
+    window_sessions: int = Field(default=63, ge=20, le=1000)
+    alpha: float = Field(default=0.01, gt=0, lt=0.5)
+    n_bins: int = Field(default=10, ge=4, le=100)
+    min_drifted_features: int = Field(default=3, ge=1)
+
+
+class RetrainingConfig(Config):
+    """When drift becomes a retraining run."""
+
+    cooldown_days: float = Field(default=5.0, ge=0)
+    max_attempts: int = Field(default=3, ge=1, le=10)
+
+
+class MonitoringConfig(Config):
+    """Drift monitoring and the retraining policy."""
+
+    drift: DriftConfig = DriftConfig()
+    retraining: RetrainingConfig = RetrainingConfig()
+
+
+class Settings(Config):
+    """Everything that ``configs/`` says."""
+
+    universes: dict[str, UniverseConfig]
+    strategies: dict[str, StrategyConfig]
+    gates: GatesConfig
+    monitoring: MonitoringConfig
+
+    def universe_of(self, strategy: StrategyConfig) -> UniverseConfig:
+        """The universe that a strategy trades."""
+        return self.universes[strategy.universe]

@@ -1,0 +1,151 @@
+"""The artifact store: immutable objects addressed by the SHA-256 of their bytes.
+
+An object is written once, whole (temporary file, fsync, rename; one PUT on object stores), and is hashed
+again whenever it is read. Nothing is ever overwritten, so nothing that exists can be lost by a failed write.
+"""
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from upath import UPath
+
+from quant_assets.common.errors import StoreError
+from quant_assets.common.hashing import bytes_digest, canonical_json, frame_digest
+
+MediaType = Literal["table", "json", "text", "bytes"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A frame with the facts that travel with it (subject, recipe, units) and belong to its identity."""
+
+    frame: pl.DataFrame
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+Value = Table | str | bytes | dict[str, Any] | list[Any]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A value in storable form: its bytes, how to read them back, and the digest of its logical content."""
+
+    data: bytes
+    media_type: MediaType
+    version: str
+
+
+def encode(value: Value) -> Encoded:
+    """Encode a value for the store. Tables become Parquet, plain data canonical JSON."""
+    if isinstance(value, Table):
+        buffer = io.BytesIO()
+        value.frame.write_parquet(buffer, compression="zstd", metadata=dict(value.metadata))
+        return Encoded(buffer.getvalue(), "table", frame_digest(value.frame, value.metadata))
+    if isinstance(value, bytes):
+        return Encoded(value, "bytes", bytes_digest(value))
+    if isinstance(value, str):
+        data = value.encode()
+        return Encoded(data, "text", bytes_digest(data))
+    data = canonical_json(value)
+    return Encoded(data, "json", bytes_digest(data))
+
+
+def decode(data: bytes, media_type: MediaType) -> Value:
+    """Decode what `encode` made. Never unpickles anything."""
+    match media_type:
+        case "table":
+            metadata = pl.read_parquet_metadata(io.BytesIO(data))
+            metadata.pop("ARROW:schema", None)
+            return Table(pl.read_parquet(io.BytesIO(data)), metadata)
+        case "json":
+            value: Value = json.loads(data)
+            return value
+        case "text":
+            return data.decode()
+        case "bytes":
+            return data
+
+
+class ArtifactStore:
+    """Content-addressed objects below one root, local or in a bucket.
+
+    Parameters
+    ----------
+    root : str or UPath
+        Folder or URL (``s3://bucket/prefix``, ``memory://x``) that holds ``objects/<aa>/<sha256>``.
+    """
+
+    def __init__(self, root: str | Path | UPath, **storage_options: Any) -> None:
+        self.root = UPath(root, **storage_options)
+
+    def path(self, sha256: str) -> UPath:
+        """Where the object with this digest is, or would be."""
+        return self.root / "objects" / sha256[:2] / sha256
+
+    def put(self, data: bytes) -> str:
+        """Store bytes and return their digest. Storing what is already there and intact writes nothing."""
+        sha256 = bytes_digest(data)
+        target = self.path(sha256)
+        if target.exists() and bytes_digest(target.read_bytes()) == sha256:
+            return sha256
+        if target.protocol in ("", "file", "local"):
+            self._write_local(Path(str(target)), data)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        return sha256
+
+    @staticmethod
+    def _write_local(target: Path, data: bytes) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".incoming-")
+        try:
+            with os.fdopen(descriptor, "wb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+            Path(temporary).replace(target)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                Path(temporary).unlink()
+            raise
+
+    def get(self, sha256: str) -> bytes:
+        """Read an object and hash it again.
+
+        Raises
+        ------
+        StoreError
+            When the object is missing, or its bytes are not those it was stored with.
+        """
+        target = self.path(sha256)
+        if not target.exists():
+            raise StoreError(
+                f"object {sha256[:12]}",
+                expected=f"a file at {target}",
+                found="nothing there",
+                action="materialise the asset that made it again (same inputs give the same object)",
+            )
+        data = target.read_bytes()
+        actual = bytes_digest(data)
+        if actual != sha256:
+            raise StoreError(
+                f"object {sha256[:12]} at {target}",
+                expected=f"bytes with SHA-256 {sha256}",
+                found=f"{len(data)} bytes with SHA-256 {actual} (truncated or altered)",
+                action="materialise the asset that made it again; the damaged object is replaced, never read",
+            )
+        return data
+
+    def intact(self, sha256: str) -> bool:
+        """Whether the object exists and its bytes still match its address."""
+        target = self.path(sha256)
+        return target.exists() and bytes_digest(target.read_bytes()) == sha256
