@@ -96,9 +96,7 @@ class QualityConfig(Config):
     """Limits of the bar quality rules."""
 
     jump_fraction: float = Field(default=0.4, gt=0, le=1, description="|close to close| that is a jump")
-    stale_sessions: int = Field(
-        default=5, ge=2, description="unchanged OHLC sessions in a row that are stale"
-    )
+    stale_sessions: int = Field(default=5, ge=2, description="unchanged OHLC in a row")
     ohlc_tolerance_fraction: float = Field(default=1e-4, ge=0, le=0.01)
     max_missing_fraction: float = Field(default=0.01, ge=0, le=1, description="missing sessions per symbol")
 
@@ -226,7 +224,8 @@ class PortfolioConfig(Config):
     """How scores become positions.
 
     ``long_short`` holds centred cross-sectional ranks, ``long_only`` the ranks above the median; both sum to
-    ``gross_leverage`` in absolute value. Targets are averaged over ``holding_sessions`` (overlapping tranches).
+    ``gross_leverage`` in absolute value. Targets are averaged over
+    ``holding_sessions`` (overlapping tranches).
     """
 
     scheme: Literal["long_short", "long_only"] = "long_short"
@@ -259,9 +258,7 @@ class StrategyConfig(Config):
     universe: str
     feature_pack: str = "technical_v1"
     seed: int = Field(default=7, ge=0)
-    holdout_sessions: int = Field(
-        default=63, ge=21, le=1000, description="newest sessions kept for monitoring"
-    )
+    holdout_sessions: int = Field(default=63, ge=21, le=1000, description="newest, for monitoring")
     label: LabelConfig = LabelConfig()
     models: ModelsConfig = ModelsConfig()
     validation: ValidationConfig = ValidationConfig()

@@ -88,7 +88,7 @@ class ArtifactStore:
 
     def path(self, sha256: str) -> UPath:
         """Where the object with this digest is, or would be."""
-        return self.root / "objects" / sha256[:2] / sha256
+        return UPath(self.root / "objects" / sha256[:2] / sha256)
 
     def put(self, data: bytes) -> str:
         """Store bytes and return their digest. Storing what is already there and intact writes nothing."""

@@ -1,0 +1,1 @@
+"""Validation: purged splits, Sharpe statistics, the trial ledger, gates and their verdicts, the tear sheet."""
