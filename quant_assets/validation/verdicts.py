@@ -1,7 +1,7 @@
 """Verdicts: what a gate said about one exact version of a model, as frozen, content-addressed data.
 
-A gate passes iff ``value >= limit`` (or ``<=`` where it bounds from above), written inside ``bool(...)``: a NaN
-compares false and fails closed. `admit` is the one place that decides whether verdicts open the way.
+A gate passes iff ``value >= limit`` (or ``<=`` where it bounds from above), written inside ``bool(...)``: a
+NaN compares false and fails closed. `admit` is the one place that decides whether verdicts open the way.
 """
 
 import math
