@@ -1,0 +1,250 @@
+"""Read ``configs/`` into `Settings`, or stop with one message that names file, key, value and remedy."""
+
+import difflib
+import os
+import re
+import typing
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from quant_assets.common.errors import ConfigurationError
+from quant_assets.common.settings import (
+    Config,
+    GatesConfig,
+    MonitoringConfig,
+    Settings,
+    StrategyConfig,
+    UniverseConfig,
+)
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses a repeated key, where plain YAML silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise ConfigurationError(
+                    f"{self.name}, line {line}",
+                    expected="each key once",
+                    found=f"{key!r} twice",
+                    action="remove one of the two",
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def config_dir() -> Path:
+    """Where the configuration lives: ``$QUANT_ASSETS_CONFIGS``, else ``./configs``, else the checkout's."""
+    chosen = os.environ.get("QUANT_ASSETS_CONFIGS")
+    if chosen:
+        return Path(chosen)
+    local = Path("configs")
+    return local if local.is_dir() else Path(__file__).resolve().parents[2] / "configs"
+
+
+def home_dir() -> Path:
+    """Where everything that is made is kept: ``$QUANT_ASSETS_HOME``, default ``./.quant_assets``."""
+    return Path(os.environ.get("QUANT_ASSETS_HOME") or ".quant_assets").resolve()
+
+
+def _substitute(value: Any, file: Path, where: str) -> Any:
+    """Replace ``${NAME}`` and ``${NAME:-default}`` in every string below ``value``."""
+    if isinstance(value, str):
+
+        def replacement(match: re.Match[str]) -> str:
+            name, default = match.group(1), match.group(2)
+            found = os.environ.get(name, default)
+            if found is None:
+                raise ConfigurationError(
+                    f"{file}, key {where!r}",
+                    expected=f"the environment variable {name} that {match.group(0)} refers to",
+                    found="it is not set",
+                    action=f"set {name}, or give a default as ${{{name}:-value}}",
+                )
+            return found
+
+        text = _VARIABLE.sub(replacement, value)
+        # a value that was nothing but a reference may stand for a number or a boolean
+        return yaml.safe_load(text) if _VARIABLE.fullmatch(value) else text
+    if isinstance(value, dict):
+        return {k: _substitute(v, file, f"{where}.{k}".lstrip(".")) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_substitute(v, file, f"{where}[{i}]") for i, v in enumerate(value)]
+    return value
+
+
+def read_yaml(file: Path, *, environment: bool = True) -> dict[str, Any]:
+    """Read one YAML mapping, with environment references replaced unless ``environment`` is false.
+
+    Raises
+    ------
+    ConfigurationError
+        Missing file, invalid YAML, repeated key, something other than a mapping, an unset variable.
+    """
+    if not file.is_file():
+        near = sorted(p.name for p in file.parent.glob("*.y*ml")) if file.parent.is_dir() else []
+        raise ConfigurationError(
+            str(file),
+            expected="a YAML file",
+            found=f"no such file; the folder holds {near or 'no YAML file'}",
+            action="create it, or point $QUANT_ASSETS_CONFIGS at the folder that has it",
+        )
+    loader = _UniqueKeyLoader(file.read_text(encoding="utf-8"))
+    loader.name = str(file)
+    try:
+        data = loader.get_single_data()
+    except yaml.YAMLError as error:
+        raise ConfigurationError(
+            str(file), expected="valid YAML", found=" ".join(str(error).split()), action="correct the syntax"
+        ) from error
+    finally:
+        loader.dispose()
+    data = {} if data is None else data
+    if not isinstance(data, dict):
+        raise ConfigurationError(
+            str(file),
+            expected="a mapping of keys to values",
+            found=type(data).__name__,
+            action="write `key: value` lines",
+        )
+    return _substitute(data, file, "") if environment else data
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, UnionType, typing.Annotated, tuple, dict, list):
+        return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+    return []
+
+
+def _valid_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Valid keys of the section in which an error at ``location`` lies."""
+    candidates: list[type[BaseModel]] = [model]
+    for part in location[:-1]:
+        fields = [m.model_fields[part] for m in candidates if part in m.model_fields]
+        if fields:  # otherwise: a list index or the tag of a discriminated union, which stays in place
+            candidates = [found for field in fields for found in _models_in(field.annotation)] or candidates
+    tag = location[-2] if len(location) > 1 else None
+    tagged = [m for m in candidates if "kind" in m.model_fields and tag in typing.get_args(
+        m.model_fields["kind"].annotation)]  # fmt: skip
+    return sorted({name for m in tagged or candidates for name in m.model_fields} - {"name"})
+
+
+def parse(model: type[ConfigT], data: Mapping[str, Any], file: Path) -> ConfigT:
+    """Validate a mapping against a model.
+
+    Raises
+    ------
+    ConfigurationError
+        One message for the first violation: file, key, value, and the closest valid key for a misspelt one.
+    """
+    try:
+        return model.model_validate(dict(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        location = tuple(first["loc"])
+        key = ".".join(str(part) for part in location) or "(whole file)"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        if first["type"] == "extra_forbidden":
+            valid = _valid_keys(model, location)
+            close = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ConfigurationError(
+                f"{file}, key {key!r}",
+                expected=f"one of {', '.join(valid)}",
+                found=f"unknown key {location[-1]!r} with value {first['input']!r}{more}",
+                action=f"{hint}Correct or remove the key".strip(),
+            ) from error
+        value = "nothing" if first["type"] == "missing" else repr(first["input"])
+        raise ConfigurationError(
+            f"{file}, key {key!r}",
+            expected=first["msg"],
+            found=f"{value}{more}",
+            action="correct the value" if first["type"] != "missing" else f"add the key {key!r}",
+        ) from error
+
+
+def _read_folder(folders: list[Path], model: type[ConfigT]) -> dict[str, ConfigT]:
+    found: dict[str, ConfigT] = {}
+    for folder in folders:
+        for file in sorted(folder.glob("*.yaml")):
+            if file.stem in found:
+                raise ConfigurationError(
+                    str(file),
+                    expected="one file per name",
+                    found=f"{file.stem!r} is defined in another configuration folder too",
+                    action="rename or delete one of the two",
+                )
+            found[file.stem] = parse(model, {"name": file.stem, **read_yaml(file)}, file)
+    return found
+
+
+def load_settings(folder: Path | None = None, home: Path | None = None) -> Settings:
+    """Read every configuration file.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        The configuration folder; `config_dir` when not given.
+    home : Path, optional
+        Its ``configs/`` adds universes and strategies that ``quant-assets run --universe-file`` wrote.
+
+    Raises
+    ------
+    ConfigurationError
+        With one message that names file, key, value and what to do.
+    """
+    folder = config_dir() if folder is None else folder
+    home = home_dir() if home is None else home
+    roots = [folder, home / "configs"]
+    universes = _read_folder([r / "universes" for r in roots], UniverseConfig)
+    strategies = _read_folder([r / "strategies" for r in roots], StrategyConfig)
+    # The limits never depend on the environment: a ${...} there stays text and is refused as not a number.
+    gates = parse(GatesConfig, read_yaml(folder / "gates.yaml", environment=False), folder / "gates.yaml")
+    monitoring = parse(MonitoringConfig, read_yaml(folder / "monitoring.yaml"), folder / "monitoring.yaml")
+    for strategy in strategies.values():
+        file = next(f for r in roots if (f := r / "strategies" / f"{strategy.name}.yaml").exists())
+        if strategy.universe not in universes:
+            close = difflib.get_close_matches(strategy.universe, list(universes), n=1)
+            raise ConfigurationError(
+                f"{file}, key 'universe'",
+                expected=f"one of {', '.join(universes) or 'the universes (none is configured)'}",
+                found=repr(strategy.universe),
+                action=f"did you mean {close[0]!r}?" if close else "add the universe's file",
+            )
+        if strategy.name in universes:
+            raise ConfigurationError(
+                str(file),
+                expected="a name that no universe has: both are the first part of asset keys",
+                found=repr(strategy.name),
+                action="rename one of the two",
+            )
+        _refuse_looser_limits(gates, strategy, file)
+    return Settings(universes=universes, strategies=strategies, gates=gates, monitoring=monitoring)
+
+
+def _refuse_looser_limits(gates: GatesConfig, strategy: StrategyConfig, file: Path) -> None:
+    for key, value in strategy.gates.model_dump(exclude_none=True).items():
+        limit = getattr(gates, key)
+        looser = value > limit if key.endswith("_max") else value < limit
+        if looser:
+            raise ConfigurationError(
+                f"{file}, key 'gates.{key}'",
+                expected=f"a limit at least as strict as the {limit} of gates.yaml",
+                found=str(value),
+                action="tighten it, or change gates.yaml for everyone in a reviewed commit",
+            )

@@ -1,0 +1,1 @@
+"""Labels with their times, and the training set with its manifest."""

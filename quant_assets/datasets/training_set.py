@@ -1,0 +1,116 @@
+"""The training set: features joined to labels that were known in time, with a manifest of what made it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+
+import polars as pl
+
+from quant_assets.common.errors import DatasetError
+from quant_assets.common.store import Table
+
+KEY_COLUMNS = ("symbol", "session", "t0", "t1", "known_at")
+TARGET = "target"
+
+# Below this many sessions no split has a test group of a month and a training window worth the name.
+MIN_SESSIONS = 120
+
+
+def training_end(sessions: Sequence[date], holdout_sessions: int) -> date:
+    """Last session whose close may be known to the training set.
+
+    Parameters
+    ----------
+    sessions : sequence of date
+        Distinct sessions of the bars, ascending.
+    holdout_sessions : int
+        Newest sessions kept out of training, to monitor on.
+
+    Raises
+    ------
+    DatasetError
+        When fewer than `MIN_SESSIONS` sessions would remain.
+    """
+    if len(sessions) < holdout_sessions + MIN_SESSIONS:
+        raise DatasetError(
+            "training window",
+            expected=f"at least {holdout_sessions + MIN_SESSIONS} sessions ({holdout_sessions} held out)",
+            found=f"{len(sessions)} sessions of bars",
+            action="widen the universe's dates, or lower holdout_sessions in the strategy",
+        )
+    return sessions[-holdout_sessions - 1]
+
+
+def assemble_training_set(
+    features: pl.DataFrame,
+    labels: pl.DataFrame,
+    feature_names: Sequence[str],
+    *,
+    known_by: datetime,
+    manifest: Mapping[str, str],
+) -> Table:
+    """Join features and labels of the training window.
+
+    Parameters
+    ----------
+    features : polars.DataFrame
+        ``symbol, session`` and the pack's columns; null where masked.
+    labels : polars.DataFrame
+        As made by `quant_assets.datasets.labels.forward_return_labels`.
+    feature_names : sequence of str
+        Model inputs, in order.
+    known_by : datetime
+        Rows whose label was not known by then are left out (UTC).
+    manifest : mapping of str to str
+        Versions of everything upstream; kept with the frame as part of its identity.
+
+    Returns
+    -------
+    Table
+        ``symbol, session, t0, t1, known_at``, the features (float32, no nulls) and ``target`` (float64),
+        sorted
+        by (session, symbol). Its metadata is the manifest plus feature names, row and symbol counts, dates.
+
+    Raises
+    ------
+    DatasetError
+        When a feature is missing or not one row remains.
+    """
+    absent = [name for name in feature_names if name not in features.columns]
+    if absent:
+        raise DatasetError(
+            "training set",
+            expected=f"the {len(feature_names)} features of the pack",
+            found=f"no column {', '.join(absent)}",
+            action="materialise the features again with the strategy's pack",
+        )
+    complete = features.drop_nulls(list(feature_names)).select("symbol", "session", *feature_names)
+    known = labels.filter(pl.col("known_at") <= known_by)
+    frame = (
+        known.join(complete, on=["symbol", "session"], how="inner")
+        .rename({"forward_return": TARGET})
+        .select(*KEY_COLUMNS, *feature_names, TARGET)
+        .sort("session", "symbol")
+    )
+    if frame.is_empty():
+        raise DatasetError(
+            "training set",
+            expected="rows with every feature past its warm-up and a label known in time",
+            found=f"none of {complete.height} complete feature rows and {known.height} known labels meet",
+            action="widen the universe's dates: the longest warm-up must end before the holdout begins",
+        )
+    facts = {
+        **manifest,
+        "features": json.dumps(list(feature_names)),
+        "rows": str(frame.height),
+        "symbols": str(frame["symbol"].n_unique()),
+        "first_session": str(frame["session"].min()),
+        "last_session": str(frame["session"].max()),
+        "known_by": known_by.isoformat(),
+    }
+    return Table(frame, facts)
+
+
+def feature_names_of(training_set: Table) -> tuple[str, ...]:
+    """The model inputs of a training set, in order."""
+    return tuple(json.loads(training_set.metadata["features"]))

@@ -1,0 +1,19 @@
+"""Fixtures shared by all tests."""
+
+import os
+
+import pytest
+
+# Before anything imports mlflow, dagster or numba: no telemetry, and one thread per test process.
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("NUMBA_NUM_THREADS", "2")
+
+
+@pytest.fixture(autouse=True)
+def isolated_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own home, configuration or environment policy."""
+    monkeypatch.setenv("QUANT_ASSETS_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.delenv("QUANT_ASSETS_CONFIGS", raising=False)
+    monkeypatch.delenv("QUANT_ASSETS_ENV", raising=False)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)

@@ -1,0 +1,107 @@
+"""Labels start at the next open and carry their times; the training set holds only what was known."""
+
+import json
+from datetime import UTC, date, datetime
+
+import polars as pl
+import pytest
+
+from quant_assets.common.errors import DatasetError
+from quant_assets.datasets.labels import forward_return_labels
+from quant_assets.datasets.training_set import assemble_training_set, feature_names_of, training_end
+
+# XNYS around Independence Day 2024: 3 July closes early at 13:00 New York (17:00 UTC), 4 July is closed.
+SESSIONS = [date(2024, 7, d) for d in (1, 2, 3, 5, 8)]
+OPEN = [datetime(2024, 7, d.day, 13, 30, tzinfo=UTC) for d in SESSIONS]
+CLOSE = [datetime(2024, 7, d.day, 17 if d.day == 3 else 20, tzinfo=UTC) for d in SESSIONS]
+TIMES = pl.DataFrame({"session": SESSIONS, "open_at": OPEN, "close_at": CLOSE})
+BARS = pl.DataFrame({"symbol": "A", "session": SESSIONS, "open": [10.0, 20.0, 30.0, 60.0, 90.0]})
+
+
+def test_a_label_is_the_return_from_the_next_open_to_the_open_a_horizon_later() -> None:
+    labels = forward_return_labels(BARS, TIMES, horizon_sessions=2)
+    assert labels["session"].to_list() == SESSIONS[:2]
+    assert labels["forward_return"].to_list() == [60.0 / 20.0 - 1.0, 90.0 / 30.0 - 1.0]
+
+
+def test_a_label_knows_when_it_starts_ends_and_is_known() -> None:
+    first = forward_return_labels(BARS, TIMES, horizon_sessions=2).row(0, named=True)
+    assert first["t0"] == datetime(2024, 7, 1, 20, tzinfo=UTC)
+    assert first["t1"] == datetime(2024, 7, 5, 13, 30, tzinfo=UTC)
+    assert first["known_at"] == datetime(2024, 7, 5, 20, tzinfo=UTC)
+
+
+def test_the_decision_precedes_the_fill_of_every_label() -> None:
+    labels = forward_return_labels(BARS, TIMES, horizon_sessions=1)
+    assert labels.select((pl.col("t0") < pl.col("t1")).all()).item()
+    # entered at the open after t0, left at t1: with a horizon of 1 session the entry is one session before t1
+    assert labels["session"].to_list() == SESSIONS[:3]
+
+
+def test_a_hole_in_a_symbols_bars_takes_the_labels_that_need_it_and_shifts_none() -> None:
+    holed = BARS.filter(pl.col("session") != date(2024, 7, 3))
+    labels = forward_return_labels(holed, TIMES, horizon_sessions=1)
+    # 1 July leaves on 3 July, 2 July enters on it: neither can be labelled; 3 July has no bar to decide on
+    assert labels["session"].to_list() == []
+    two = forward_return_labels(holed, TIMES, horizon_sessions=2)
+    assert two["session"].to_list() == [date(2024, 7, 1)]
+    assert two["forward_return"].to_list() == [60.0 / 20.0 - 1.0]
+
+
+def test_a_bar_on_a_holiday_is_refused_with_its_date() -> None:
+    stray = pl.concat([BARS, BARS.head(1).with_columns(session=pl.lit(date(2024, 7, 4)))])
+    with pytest.raises(DatasetError, match="2024-07-04"):
+        forward_return_labels(stray, TIMES, horizon_sessions=1)
+
+
+def features(values: list[float | None]) -> pl.DataFrame:
+    frame = pl.DataFrame({"symbol": "A", "session": SESSIONS, "f": values})
+    return frame.with_columns(pl.col("f").cast(pl.Float32))
+
+
+def assemble(known_by: datetime, values: list[float | None]) -> pl.DataFrame:
+    labels = forward_return_labels(BARS, TIMES, horizon_sessions=1)
+    return assemble_training_set(
+        features(values), labels, ["f"], known_by=known_by, manifest={"bars": "v1"}
+    ).frame
+
+
+def test_a_label_that_is_not_known_yet_stays_out() -> None:
+    values: list[float | None] = [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert assemble(CLOSE[2], values)["session"].to_list() == SESSIONS[:1]
+    assert assemble(CLOSE[3], values)["session"].to_list() == SESSIONS[:2]
+
+
+def test_a_masked_feature_row_is_left_out_and_never_filled() -> None:
+    frame = assemble(CLOSE[4], [None, 2.0, None, 4.0, 5.0])
+    assert frame["session"].to_list() == [SESSIONS[1]]
+    assert frame["f"].to_list() == [2.0]
+
+
+def test_the_manifest_travels_with_the_training_set() -> None:
+    labels = forward_return_labels(BARS, TIMES, horizon_sessions=1)
+    table = assemble_training_set(
+        features([1.0] * 5), labels, ["f"], known_by=CLOSE[4], manifest={"bars": "v1"}
+    )
+    assert table.metadata["bars"] == "v1"
+    assert json.loads(table.metadata["features"]) == ["f"]
+    assert (table.metadata["rows"], table.metadata["known_by"]) == ("3", "2024-07-08T20:00:00+00:00")
+    assert feature_names_of(table) == ("f",)
+
+
+def test_an_empty_training_set_is_an_error_that_counts_both_sides() -> None:
+    with pytest.raises(DatasetError, match="0 complete feature rows and 3 known labels"):
+        assemble(CLOSE[4], [None] * 5)
+
+
+def test_a_missing_feature_is_named() -> None:
+    labels = forward_return_labels(BARS, TIMES, horizon_sessions=1)
+    with pytest.raises(DatasetError, match="no column g"):
+        assemble_training_set(features([1.0] * 5), labels, ["f", "g"], known_by=CLOSE[4], manifest={})
+
+
+def test_the_newest_sessions_are_held_out_of_training() -> None:
+    sessions = [date.fromordinal(730_000 + i) for i in range(200)]
+    assert training_end(sessions, holdout_sessions=63) == sessions[136]
+    with pytest.raises(DatasetError, match="at least 183 sessions"):
+        training_end(sessions[:182], holdout_sessions=63)
