@@ -33,5 +33,5 @@ def configure_logging(style: Literal["json", "console"] = "console", level: int 
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """A logger that carries its module's name."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(logger=name)
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(source=name)
     return logger

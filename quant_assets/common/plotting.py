@@ -4,6 +4,8 @@ gives the same bytes: no ``pyplot`` state, no date and no library version in the
 
 import base64
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,24 +49,33 @@ THEME: dict[str, Any] = {
 }
 
 
-def new_figure(width_inches: float = 6.4, height_inches: float = 3.2) -> "tuple[Figure, Axes]":
-    """A themed figure with one axes, on the Agg canvas, known to no global registry."""
+@contextmanager
+def themed_figure(width_inches: float = 6.4, height_inches: float = 3.2) -> "Iterator[tuple[Figure, Axes]]":
+    """A figure with one axes, on the Agg canvas, known to no global registry; draw it inside the ``with``.
+
+    matplotlib reads its settings when a line or a legend is made, so the theme holds for the whole block. The
+    user's own ``matplotlibrc`` never reaches the picture.
+    """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # The user's own matplotlibrc must not reach the picture: start from the library's defaults.
     with mpl.rc_context(_theme()):
         figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots()
-    return figure, axes
+        yield figure, figure.subplots()
+
+
+def new_figure(width_inches: float = 6.4, height_inches: float = 3.2) -> "tuple[Figure, Axes]":
+    """A themed figure and its axes, for a picture without a legend: those take the theme from `themed_figure`."""
+    with themed_figure(width_inches, height_inches) as made:
+        return made
 
 
 def _theme() -> Any:
     from matplotlib import rcParamsDefault
 
-    settings = {k: v for k, v in rcParamsDefault.items() if k != "backend" and not k.startswith("date.")}
+    settings = {k: v for k, v in rcParamsDefault.items() if k not in ("backend", "backend_fallback")}
     return settings | THEME
 
 

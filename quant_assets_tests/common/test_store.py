@@ -61,7 +61,12 @@ def test_a_table_comes_back_with_its_metadata_and_version() -> None:
     assert encode(back).version == encoded.version
 
 
-@given(st.dictionaries(st.text(max_size=5), st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9)))
+@given(
+    st.dictionaries(
+        st.text(max_size=5),
+        st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    )
+)
 def test_plain_data_survives_the_store(value: dict[str, object]) -> None:
     encoded = encode(value)
     assert decode(encoded.data, "json") == value

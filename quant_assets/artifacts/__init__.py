@@ -1,0 +1,1 @@
+"""Artifacts: the fused ONNX graph, parity with the native model, the INT8 student, the bundle."""

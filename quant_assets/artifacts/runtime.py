@@ -1,0 +1,159 @@
+"""ONNX Runtime on one thread, behind checks that run before anything is loaded."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant_assets.artifacts.onnx_graph import INPUT, SCORE
+from quant_assets.common.errors import ArtifactError
+
+_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+_ROWS_PER_RUN = 100_000  # bounds the memory of intermediate values
+
+
+def checked_model(data: bytes) -> Any:
+    """Parse ONNX bytes that are safe to load.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    ArtifactError
+        Each with its own message: empty file, pickle, zip archive, not ONNX, tensors outside the file,
+        operators that need foreign code, graph that the checker refuses.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    if not data:
+        raise _refused("a file with content", "0 bytes")
+    if data[:1] == b"\x80" and data[1:2] <= b"\x05":
+        raise _refused(
+            "an ONNX graph", f"a pickle (protocol {data[1]}), which can run code when it is loaded"
+        )
+    if data[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        raise _refused("an ONNX graph", "a zip archive")
+    try:
+        model = onnx.load_from_string(data)
+    except DecodeError as error:
+        raise _refused(
+            "an ONNX graph", f"{len(data)} bytes that are not ONNX, or not all of it ({error})"
+        ) from error
+    external = sorted(
+        t.name for t in _tensors(model) if t.data_location == onnx.TensorProto.EXTERNAL or t.external_data
+    )
+    if external:
+        raise _refused("all tensors inside the file", f"external data for {', '.join(external[:3])}")
+    domains = {o.domain for o in model.opset_import} | {n.domain for n in _nodes(model.graph)}
+    foreign = sorted(domains - _DOMAINS)
+    if foreign or model.functions:
+        raise _refused(
+            "standard ONNX operators only",
+            f"operators of domain {', '.join(foreign) or 'of the file itself'}, which load foreign code",
+        )
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise _refused("a graph that the ONNX checker accepts", str(error).splitlines()[0]) from error
+    return model
+
+
+def open_session(data: bytes) -> Any:
+    """A single-threaded ONNX Runtime session over checked bytes.
+
+    One thread, because a row costs microseconds: a second thread costs more than it saves, and several
+    processes serve better than one process with several threads.
+
+    Raises
+    ------
+    ArtifactError
+        As `checked_model`, and when the graph has another input or output than ``features`` and ``score``.
+    """
+    import onnxruntime
+
+    model = checked_model(data)
+    inputs, outputs = [i.name for i in model.graph.input], [o.name for o in model.graph.output]
+    if inputs != [INPUT] or SCORE not in outputs:
+        raise _refused(f"input {INPUT!r} and output {SCORE!r}", f"inputs {inputs}, outputs {outputs}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def score(session: Any, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores of a session.
+
+    Parameters
+    ----------
+    session : onnxruntime.InferenceSession
+        As given by `open_session`.
+    features : ndarray of float32, shape (n, f)
+
+    Returns
+    -------
+    ndarray of float32, shape (n,)
+        NaN for rows that are not finite.
+
+    Raises
+    ------
+    ArtifactError
+        When the matrix is not float32 or not as wide as the graph.
+    """
+    width = session.get_inputs()[0].shape[1]
+    if features.ndim != 2 or features.dtype != np.float32 or features.shape[1] != width:
+        raise ArtifactError(
+            "input of the graph",
+            expected=f"float32 of shape (n, {width})",
+            found=f"{features.dtype} of shape {features.shape}",
+            action="select the model's features in order and cast them to float32",
+        )
+    result = np.empty(len(features), dtype=np.float32)
+    for first in range(0, len(features), _ROWS_PER_RUN):
+        rows = np.ascontiguousarray(features[first : first + _ROWS_PER_RUN])
+        result[first : first + len(rows)] = session.run([SCORE], {INPUT: rows})[0].ravel()
+    return result
+
+
+def metadata_of(session: Any) -> dict[str, str]:
+    """What the graph says about itself (subject, feature names, recipe)."""
+    return dict(session.get_modelmeta().custom_metadata_map)
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+        for node in graph.node:
+            for attribute in node.attribute:
+                yield from (attribute.t, *attribute.tensors)
+                graphs.extend(attribute.graphs)
+                if attribute.HasField("g"):
+                    graphs.append(attribute.g)
+
+
+def _refused(expected: str, found: str) -> ArtifactError:
+    return ArtifactError(
+        "model graph",
+        expected=expected,
+        found=found,
+        action="do not load this file; materialise the artifact again from its ensemble",
+    )

@@ -1,0 +1,223 @@
+"""Registry: the MLflow record of every candidate, and the guarded promotion."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from quant_assets.common.errors import GateClosedError
+from quant_assets.common.settings import GatesConfig, MonitoringConfig, StrategyConfig, UniverseConfig
+from quant_assets.defs.guards import (
+    GateClosed,
+    Product,
+    StoredResult,
+    check_reasons,
+    code_version,
+    produce,
+    stage_options,
+)
+from quant_assets.defs.resources import Home
+from quant_assets.defs.storage import Artifact
+from quant_assets.defs.validation import judged
+from quant_assets.validation.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES, GateReport
+
+GATE_CHECKS = {
+    "validation_report": CPCV_GATES,
+    "parity_report": PARITY_GATES,
+    "drift_report": DRIFT_GATES,
+}
+
+
+def build(
+    strategy: StrategyConfig, universe: UniverseConfig, gates: GatesConfig, monitoring: MonitoringConfig
+) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
+    """Assets of one strategy's registry stage."""
+    name = strategy.name
+    limits = gates.for_strategy(strategy.gates)
+    in_force = {
+        "validation": limits.model_dump(mode="json"),
+        "parity": limits.model_dump(mode="json"),
+        "drift": monitoring.drift.model_dump(mode="json"),
+    }
+    required_checks = [
+        dg.AssetCheckKey(dg.AssetKey([name, report]), gate)
+        for report, report_gates in GATE_CHECKS.items()
+        for gate in report_gates
+    ]
+    common = stage_options("registry", strategy.owner)
+
+    @dg.asset(
+        key=[name, "training_record"],
+        ins={
+            k: dg.AssetIn(key=[name, k])
+            for k in (
+                "training_set",
+                "ensemble",
+                "cpcv_paths",
+                "trial_ledger",
+                "tear_sheet",
+                "onnx_fp32",
+                "bundle",
+            )
+        },
+        kinds={"mlflow"},
+        code_version=code_version(["quant_assets.registry.tracking"], ("mlflow",), strategy, limits),
+        **common,
+    )
+    def training_record(
+        context: dg.AssetExecutionContext,
+        home: Home,
+        training_set: Artifact,
+        ensemble: Artifact,
+        cpcv_paths: Artifact,
+        trial_ledger: Artifact,
+        tear_sheet: Artifact,
+        onnx_fp32: Artifact,
+        bundle: Artifact,
+    ) -> StoredResult:
+        """The record of truth in MLflow: parameters, metrics of every path, dataset, verdicts, model version."""
+        from quant_assets.registry.record import candidate_record
+        from quant_assets.registry.tracking import record_training
+
+        inputs = {
+            "training_set": training_set,
+            "ensemble": ensemble,
+            "cpcv_paths": cpcv_paths,
+            "trial_ledger": trial_ledger,
+            "tear_sheet": tear_sheet,
+            "onnx_fp32": onnx_fp32,
+            "bundle": bundle,
+        }
+
+        def compute() -> Product:
+            report = judged(cpcv_paths, trial_ledger, ensemble, home, universe, limits)
+            record = candidate_record(
+                strategy,
+                report,
+                training_set=training_set.table(),
+                training_set_version=training_set.version,
+                files={
+                    "ensemble.json": ensemble.store.get(ensemble.sha256),
+                    "tear_sheet.html": tear_sheet.text().encode(),
+                    "bundle.zip": bundle.data(),
+                },
+                onnx=onnx_fp32.data(),
+                run_id=context.run.run_id,
+            )
+            recorded = record_training(home.mlflow_uri, record, artifact_root=home.mlflow_artifacts)
+            value = {
+                "subject": ensemble.version,
+                "mlflow_run_id": recorded.run_id,
+                "experiment_id": recorded.experiment_id,
+                "model_name": recorded.model_name,
+                "model_version": recorded.model_version,
+            }
+            link = dg.MetadataValue.url(home.mlflow_ui(recorded.experiment_id, recorded.run_id))
+            return Product(value, {**value, "mlflow": link})
+
+        # Idempotent: finds the run of this subject and evidence, and makes one only when there is none.
+        return produce(context, home, compute, inputs=inputs, always=True)
+
+    @dg.asset(
+        key=[name, "promotion"],
+        ins={k: dg.AssetIn(key=[name, k]) for k in ("ensemble", "training_record", "bundle", *GATE_CHECKS)},
+        kinds={"mlflow"},
+        code_version=code_version(
+            ["quant_assets.registry.promotion", "quant_assets.validation.verdicts"],
+            (),
+            limits,
+            monitoring.drift,
+        ),
+        automation_condition=dg.AutomationCondition.eager()
+        & dg.AutomationCondition.all_deps_blocking_checks_passed(),
+        pool="promotion",
+        **common,
+    )
+    def promotion(
+        context: dg.AssetExecutionContext,
+        home: Home,
+        ensemble: Artifact,
+        training_record: Artifact,
+        bundle: Artifact,
+        validation_report: Artifact,
+        parity_report: Artifact,
+        drift_report: Artifact,
+    ) -> StoredResult:
+        """The decision: moves the champion alias, or records the refusal with every reason and fails."""
+        from quant_assets.artifacts.bundle import verify_bundle
+        from quant_assets.registry.champion import current_champion
+        from quant_assets.registry.ledger import PromotionLedger
+        from quant_assets.registry.promotion import promote
+
+        inputs = {
+            "ensemble": ensemble,
+            "training_record": training_record,
+            "bundle": bundle,
+            "validation_report": validation_report,
+            "parity_report": parity_report,
+            "drift_report": drift_report,
+        }
+
+        def compute() -> Product:
+            manifest = verify_bundle(bundle.data())
+            reports = [
+                GateReport.from_json(artifact.json())
+                for artifact in (validation_report, parity_report, drift_report)
+            ]
+            champion = current_champion(home.mlflow_uri, name)
+            record = training_record.json()
+            try:
+                decision = promote(
+                    home.mlflow_uri,
+                    strategy=name,
+                    subject=ensemble.version,
+                    reports=reports,
+                    limits_in_force=in_force,
+                    further_reasons=(
+                        *check_reasons(context.instance, required_checks),
+                        *uncounted_trials(home.path, name, reports),
+                        *strangers(ensemble.version, record["subject"], manifest.subject),
+                    ),
+                    bundle_sha256=bundle.sha256,
+                    model_version=record["model_version"],
+                    expected_champion=champion.subject if champion else None,
+                    ledger=PromotionLedger(home.promotion_ledger),
+                    actor=f"dagster:{context.run.tags.get('quant/trigger', 'manual')}",
+                    run_id=context.run.run_id,
+                    now=datetime.now(UTC),
+                )
+            except GateClosedError as refusal:
+                raise GateClosed(str(refusal), refusal.found.split("; ")) from refusal
+            value = {
+                "strategy": name,
+                "subject": decision.subject,
+                "model_version": decision.model_version,
+                "bundle_sha256": bundle.sha256,
+            }
+            return Product(
+                value, {**value, "decision": decision.decision, "ledger_entry": decision.ledger_entry}
+            )
+
+        # The guard runs every time: a decision is never reused.
+        return produce(context, home, compute, inputs=inputs, always=True)
+
+    return [training_record, promotion]
+
+
+def strangers(subject: str, recorded: str, bundled: str) -> tuple[str, ...]:
+    """Why the record and the bundle do not belong to the candidate; empty when both do."""
+    found = {"training record": recorded, "bundle": bundled}
+    return tuple(f"{k}: made from another model version ({v[:12]})" for k, v in found.items() if v != subject)
+
+
+def uncounted_trials(home: Path, strategy: str, reports: Sequence[GateReport]) -> tuple[str, ...]:
+    """Why a validation report does not count every trial; empty when it does."""
+    from quant_assets.validation.ledger import TrialLedger
+
+    now = TrialLedger(home).snapshot(strategy)
+    return tuple(
+        f"validation report: counts {report.details['trials']['n_trials']} trials, the ledger {now.n_trials}"
+        for report in reports
+        if report.kind == "validation" and report.details["trials"]["digest"] != now.digest
+    )

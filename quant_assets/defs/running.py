@@ -1,0 +1,158 @@
+"""Running strategies in this process, as ``quant-assets run`` does: the raw years, the lineage, the decision."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from quant_assets.common.configuration import config_dir, home_dir
+from quant_assets.common.settings import Settings
+from quant_assets.defs.registry import GATE_CHECKS
+from quant_assets.defs.resources import Home
+from quant_assets.defs.storage import artifact_of, latest_event
+from quant_assets.validation.verdicts import GateReport, Verdict
+
+# Dagster's own console lines would drown the progress lines; everything is in the run's event log.
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+# Errors that mean "refused by a gate" and not "something broke".
+REFUSALS = frozenset({"DagsterAssetCheckFailedError", "GateClosed"})
+
+
+@dataclass(frozen=True)
+class StrategyOutcome:
+    """What running one strategy ended with.
+
+    Attributes
+    ----------
+    decision : {"promoted", "refused", "error"}
+    verdicts : tuple of Verdict
+        Every verdict about the candidate, in the order of the gates.
+    reasons : tuple of str
+        Why it was refused, or what broke.
+    """
+
+    strategy: str
+    decision: str
+    verdicts: tuple[Verdict, ...]
+    reasons: tuple[str, ...]
+    tear_sheet: Path | None
+
+
+def dagster_home(home: Path | None = None) -> Path:
+    """The Dagster instance folder below the platform's home, with its ``dagster.yaml`` in place."""
+    folder = (home or home_dir()) / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "dagster.yaml"
+    if not target.exists():
+        shipped = config_dir().resolve().parent / "infra" / "dagster" / "sqlite.yaml"
+        if shipped.exists():
+            shutil.copyfile(shipped, target)
+        else:
+            target.write_text("telemetry: {enabled: false}\n", encoding="utf-8")
+    return folder
+
+
+def open_instance(home: Path | None = None) -> dg.DagsterInstance:
+    """The Dagster instance of the platform's home: the one that ``make dev`` shows."""
+    return dg.DagsterInstance.from_config(str(dagster_home(home)))
+
+
+def failures(result: dg.ExecuteInProcessResult) -> tuple[list[str], list[str]]:
+    """Failed steps of a run: those that refused, and those that broke."""
+    refused: list[str] = []
+    broken: list[str] = []
+    for event in result.all_events:
+        if not event.is_step_failure:
+            continue
+        error = event.step_failure_data.error
+        while error and error.cause:
+            error = error.cause
+        names = {error.cls_name} if error else set()
+        top = event.step_failure_data.error
+        names |= {top.cls_name} if top else set()
+        message = (error.message if error else "failed").strip().splitlines()[0]
+        (refused if names & REFUSALS else broken).append(f"{event.step_key}: {message}")
+    return refused, broken
+
+
+def run_strategies(
+    definitions: dg.Definitions,
+    settings: Settings,
+    strategies: Sequence[str],
+    instance: dg.DagsterInstance,
+    home: Home,
+    heading: Callable[[str], None],
+) -> list[StrategyOutcome]:
+    """Materialise the lineage of each strategy and end with its decision.
+
+    Parameters
+    ----------
+    heading : callable
+        Told of each part as it starts.
+    """
+    ready: set[str] = set()
+    outcomes = []
+    for strategy in strategies:
+        universe = settings.universe_of(settings.strategies[strategy])
+        heading(f"{strategy} on {universe.name}")
+        if universe.name not in ready:
+            broken = _run_years(definitions, universe.name, universe.years, instance)
+            if broken:
+                outcomes.append(StrategyOutcome(strategy, "error", (), tuple(broken), None))
+                continue
+            ready.add(universe.name)
+        outcomes.append(_run_strategy(definitions, strategy, instance, home))
+    return outcomes
+
+
+def _run_years(
+    definitions: dg.Definitions, universe: str, years: Sequence[str], instance: dg.DagsterInstance
+) -> list[str]:
+    job = definitions.resolve_job_def(f"{universe}_raw_bars")
+    for year in years:
+        result = job.execute_in_process(
+            instance=instance, partition_key=year, run_config=QUIET, raise_on_error=False
+        )
+        if not result.success:
+            refused, broken = failures(result)
+            return refused + broken
+    return []
+
+
+def _run_strategy(
+    definitions: dg.Definitions, strategy: str, instance: dg.DagsterInstance, home: Home
+) -> StrategyOutcome:
+    job = definitions.resolve_job_def(strategy)
+    result = job.execute_in_process(instance=instance, run_config=QUIET, raise_on_error=False)
+    refused, broken = failures(result)
+    if refused and not broken:
+        # The blocking checks kept `promotion` from running. Asked on its own it refuses in its body, and
+        # writes the refusal with every reason into the ledger and the registry.
+        result = job.execute_in_process(
+            instance=instance,
+            run_config=QUIET,
+            raise_on_error=False,
+            asset_selection=[dg.AssetKey([strategy, "promotion"])],
+        )
+        _, broken = failures(result)
+    verdicts = strategy_verdicts(instance, home, strategy)
+    decision = "error" if broken else "promoted" if result.success else "refused"
+    reasons = tuple(broken) or tuple(
+        f"{v.gate}: {v.reason}. {v.remedy}" for v in verdicts if v.status not in ("pass", "not_applicable")
+    )
+    sheet = latest_event(instance, dg.AssetKey([strategy, "tear_sheet"]), None)
+    file = Path(str(sheet.metadata["file"].value)) if sheet and "file" in sheet.metadata else None
+    return StrategyOutcome(strategy, decision, verdicts, reasons, file)
+
+
+def strategy_verdicts(instance: dg.DagsterInstance, home: Home, strategy: str) -> tuple[Verdict, ...]:
+    """Every verdict in the newest reports of a strategy."""
+    verdicts: list[Verdict] = []
+    for report in GATE_CHECKS:
+        event = latest_event(instance, dg.AssetKey([strategy, report]), None)
+        if event is not None:
+            verdicts += GateReport.from_json(artifact_of(event, home.store).json()).verdicts
+    return tuple(verdicts)

@@ -1,0 +1,281 @@
+"""Validation: out-of-sample predictions, path returns net of costs, the trial ledger, verdicts, the tear sheet.
+
+A gated asset has one consumer: promotion. Dagster skips everything downstream of a failed blocking check, and a
+refused candidate must still get its tear sheet and its MLflow record; those read the same evidence as the report
+(paths and ledger), through the same pure function, and not the report itself.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from quant_assets.common.settings import GatesConfig, StrategyConfig, UniverseConfig
+from quant_assets.common.store import Table
+from quant_assets.datasets.training_set import feature_names_of
+from quant_assets.defs.guards import (
+    Product,
+    StoredResult,
+    code_version,
+    plot_metadata,
+    produce,
+    progress,
+    stage_options,
+    to_metadata,
+)
+from quant_assets.defs.models import LEARNER_LIBRARIES, MODEL_CODE, recipe_of
+from quant_assets.defs.resources import Home
+from quant_assets.defs.storage import Artifact, current
+from quant_assets.validation import evidence
+from quant_assets.validation.verdicts import CPCV_GATES, GateReport, Verdict, closed_reasons
+
+DESCRIPTIONS = {
+    "cpcv_sharpe": "Median over CPCV paths of the annualised Sharpe, net of costs.",
+    "cpcv_probabilistic_sharpe": "Probability that the true Sharpe of the median path is above zero.",
+    "cpcv_deflated_sharpe": "The same, against the best of as many trials as the ledger has counted.",
+    "cpcv_max_drawdown": "Worst decile over paths of the maximum drawdown (negative fraction).",
+    "cpcv_backtest_overfitting": "Probability that the best trial in sample is below the median out of sample.",
+    "onnx_parity": "The ONNX graph decides as the native ensemble on every row, on-threshold rows included.",
+    "int8_parity": "The INT8 student ranks as its own FP32 version; not applicable to tree graphs.",
+    "feature_drift": "Features of the newest window that drifted from the training window.",
+}
+
+
+def build(
+    strategy: StrategyConfig, universe: UniverseConfig, gates: GatesConfig
+) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
+    """Assets and checks of one strategy's validation stage."""
+    name = strategy.name
+    limits = gates.for_strategy(strategy.gates)
+    common = stage_options("validation", strategy.owner)
+    evidence_ins = {
+        "paths": dg.AssetIn(key=[name, "cpcv_paths"]),
+        "ledger": dg.AssetIn(key=[name, "trial_ledger"]),
+        "ensemble": dg.AssetIn(key=[name, "ensemble"]),
+    }
+
+    @dg.asset(
+        key=[name, "cpcv_predictions"],
+        ins={"training_set": dg.AssetIn(key=[name, "training_set"])},
+        kinds=set(strategy.models.learners),
+        code_version=code_version(
+            MODEL_CODE, LEARNER_LIBRARIES, strategy.models, strategy.seed, strategy.validation
+        ),
+        pool="training",
+        **common,
+    )
+    def cpcv_predictions(
+        context: dg.AssetExecutionContext, home: Home, training_set: Artifact
+    ) -> StoredResult:
+        """Out-of-sample scores of every CPCV path: the whole ensemble refitted inside each purged split."""
+        from quant_assets.models.cross_prediction import cross_predict
+
+        def compute() -> Product:
+            table = training_set.table()
+            frame = cross_predict(
+                table.frame,
+                feature_names_of(table),
+                strategy.models,
+                strategy.validation,
+                seed=strategy.seed,
+                progress=progress("splits"),
+            )
+            recipe = recipe_of(strategy, training_set)
+            return Product(Table(frame, {"recipe": recipe}), {"paths": frame.width - 2, "recipe": recipe})
+
+        return produce(context, home, compute, inputs={"training_set": training_set})
+
+    @dg.asset(
+        key=[name, "cpcv_paths"],
+        ins={
+            "predictions": dg.AssetIn(key=[name, "cpcv_predictions"]),
+            "bars": dg.AssetIn(key=[universe.name, "bars"]),
+        },
+        kinds={"numpy"},
+        code_version=code_version(
+            [f"quant_assets.validation.{m}" for m in ("paths", "portfolio", "costs", "evidence")],
+            ("numpy", "scipy"),
+            strategy.portfolio,
+            strategy.costs,
+        ),
+        **common,
+    )
+    def cpcv_paths(
+        context: dg.AssetExecutionContext, home: Home, predictions: Artifact, bars: Artifact
+    ) -> StoredResult:
+        """Net-of-cost returns of each path: decided at close t, filled at open t+1."""
+
+        def compute() -> Product:
+            table = evidence.paths_table(
+                predictions.table(), bars.table().frame, strategy, version_of_bars=bars.version
+            )
+            facts = {
+                "statistics": evidence.statistics_table(table, universe),
+                "equity": plot_metadata(evidence.equity_plot(table), "net equity of each path"),
+            }
+            return Product(table, facts)
+
+        return produce(context, home, compute, inputs={"predictions": predictions, "bars": bars})
+
+    @dg.asset(
+        key=[name, "trial_ledger"],
+        ins={"paths": dg.AssetIn(key=[name, "cpcv_paths"])},
+        kinds={"json"},
+        code_version=code_version([f"quant_assets.validation.{m}" for m in ("ledger", "trials", "evidence")]),
+        **common,
+    )
+    def trial_ledger(context: dg.AssetExecutionContext, home: Home, paths: Artifact) -> StoredResult:
+        """Every configuration of this strategy that was ever evaluated, this one included."""
+
+        def compute() -> Product:
+            snapshot = evidence.count_trial(
+                home.path, name, paths.table(), paths.version, run_id=context.run.run_id
+            )
+            facts = {k: v for k, v in snapshot.items() if k.startswith(("n_", "effective", "trial_"))}
+            return Product(snapshot, facts)
+
+        # The ledger is the outside world: another run may have added a trial.
+        return produce(context, home, compute, inputs={"paths": paths}, always=True)
+
+    @dg.asset(
+        key=[name, "validation_report"],
+        ins=evidence_ins,
+        kinds={"json"},
+        code_version=code_version(["quant_assets.validation"], ("numpy", "scipy"), limits, universe),
+        **common,
+    )
+    def validation_report(
+        context: dg.AssetExecutionContext, home: Home, paths: Artifact, ledger: Artifact, ensemble: Artifact
+    ) -> StoredResult:
+        """One verdict per CPCV gate, about exactly this candidate."""
+
+        def compute() -> Product:
+            report = judged(paths, ledger, ensemble, home, universe, limits)
+            return Product(report.to_json(), {"verdicts": evidence.verdict_table(report)})
+
+        inputs = {"paths": paths, "ledger": ledger, "ensemble": ensemble}
+        return produce(context, home, compute, inputs=inputs)
+
+    @dg.asset(
+        key=[name, "tear_sheet"],
+        ins={
+            **evidence_ins,
+            "predictions": dg.AssetIn(key=[name, "cpcv_predictions"]),
+            "labels": dg.AssetIn(key=[name, "labels"]),
+        },
+        kinds={"html"},
+        code_version=code_version(
+            ["quant_assets.validation", "quant_assets.common.plotting"],
+            ("numpy", "matplotlib"),
+            limits,
+            strategy,
+            universe,
+        ),
+        **common,
+    )
+    def tear_sheet(
+        context: dg.AssetExecutionContext,
+        home: Home,
+        paths: Artifact,
+        ledger: Artifact,
+        ensemble: Artifact,
+        predictions: Artifact,
+        labels: Artifact,
+    ) -> StoredResult:
+        """The candidate on one page: why it was refused or admitted, with the plots behind it."""
+        from quant_assets.models.ensemble import Ensemble
+        from quant_assets.validation.tear_sheet import candidate_tear_sheet
+
+        def compute() -> Product:
+            report = judged(paths, ledger, ensemble, home, universe, limits)
+            html = candidate_tear_sheet(
+                report,
+                paths.table().frame,
+                predictions.table().frame,
+                labels.table().frame,
+                importance=Ensemble.from_json(ensemble.json()).importance(),
+                strategy=strategy,
+                n_symbols=predictions.table().frame["symbol"].n_unique(),
+            )
+            file = evidence.publish_html(home.path, name, ensemble.version, html)
+            return Product(
+                html, {"file": dg.MetadataValue.path(str(file)), "open": dg.MetadataValue.url(file.as_uri())}
+            )
+
+        inputs = {
+            "paths": paths,
+            "ledger": ledger,
+            "ensemble": ensemble,
+            "predictions": predictions,
+            "labels": labels,
+        }
+        return produce(context, home, compute, inputs=inputs)
+
+    checks = gates_of(validation_report.key, CPCV_GATES, f"{name}__cpcv_gates")
+    return [cpcv_predictions, cpcv_paths, trial_ledger, validation_report, tear_sheet, checks]
+
+
+def judged(
+    paths: Artifact,
+    ledger: Artifact,
+    ensemble: Artifact,
+    home: Home,
+    universe: UniverseConfig,
+    limits: GatesConfig,
+) -> GateReport:
+    """The verdicts that this evidence gives, for the report, the tear sheet and the record alike."""
+    return evidence.judge_evidence(
+        paths.table(),
+        ledger.json(),
+        ensemble.json(),
+        ensemble.version,
+        home=home.path,
+        universe=universe,
+        limits=limits,
+    )
+
+
+def gates_of(report_key: dg.AssetKey, gates: tuple[str, ...], name: str) -> dg.AssetChecksDefinition:
+    """Blocking checks that say aloud what a report's verdicts say: one check per gate."""
+
+    @dg.multi_asset_check(
+        name=name,
+        specs=[
+            dg.AssetCheckSpec(gate, asset=report_key, blocking=True, description=DESCRIPTIONS[gate])
+            for gate in gates
+        ],
+    )
+    def gate_checks(context: dg.AssetCheckExecutionContext, home: Home) -> Iterator[dg.AssetCheckResult]:
+        report = GateReport.from_json(current(context.instance, report_key, home).json())
+        verdicts = {verdict.gate: verdict for verdict in report.verdicts}
+        for gate in gates:
+            yield check_result(report_key, gate, verdicts.get(gate))
+
+    return gate_checks
+
+
+def check_result(report_key: dg.AssetKey, gate: str, verdict: Verdict | None) -> dg.AssetCheckResult:
+    """A verdict as a check result. No verdict, or one that does not admit, is a failed check."""
+    if verdict is None:
+        return dg.AssetCheckResult(
+            asset_key=report_key,
+            check_name=gate,
+            passed=False,
+            description="the report has no verdict for it",
+        )
+    passed = not closed_reasons(verdict.subject, [verdict], [gate])
+    facts = {
+        "status": verdict.status,
+        "observed": verdict.observed if verdict.observed is not None else "nothing",
+        "required": f"{verdict.comparison} {verdict.required}",
+        "reason": verdict.reason,
+        "remedy": verdict.remedy,
+        "subject": verdict.subject,
+    }
+    return dg.AssetCheckResult(
+        asset_key=report_key,
+        check_name=gate,
+        passed=bool(passed),
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=f"{verdict.status}: {verdict.reason}",
+        metadata=to_metadata(facts),
+    )

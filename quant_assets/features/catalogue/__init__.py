@@ -1,0 +1,1 @@
+"""The feature packs that ship: one module each. A new module here is a new pack, with no other change."""

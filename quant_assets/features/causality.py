@@ -1,0 +1,255 @@
+"""Proof by experiment that a pack looks at nothing but its own past, and at that without a scale.
+
+Four experiments on the bars themselves. Nothing is assumed about the pack, so a leak through another symbol,
+a full-sample mean or a sort order shows as well as one through a shifted index.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy import bool_
+from numpy.typing import NDArray
+
+from quant_assets.common.errors import FeatureError
+from quant_assets.features.computation import Precision, compute
+from quant_assets.features.pack import Pack, find_pack
+from quant_assets.features.panel import PRICES, frame_of
+
+Experiment = Literal["altered_future", "removed_future", "rescaled", "shortened_past", "defined"]
+
+# Later bars are multiplied by these in turn: no common factor, so that a ratio of two of them moves too.
+PRICE_FACTORS = (0.5, 1.75, 0.8, 2.25, 1.3)
+VOLUME_FACTORS = (3.0, 0.25, 1.5)
+# Powers of two are exact in floating point: a scale-free feature keeps every bit.
+SCALES = (2.0, 0.25, 4.0, 0.5)
+# Of the feature's standard deviation; the unit in which warm-ups are declared.
+HISTORY_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Violation:
+    """The first value (by session, then symbol) that an experiment moved although it must not."""
+
+    experiment: Experiment
+    feature: str
+    symbol: str
+    session: date
+    original: float | None
+    moved: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class CausalityReport:
+    """What the experiments found.
+
+    Parameters
+    ----------
+    pack, fingerprint : str
+        The pack and the version of it that was proven.
+    rows : int
+        Bars.
+    cut_sessions : tuple of date
+        Sessions after which the future was altered and removed.
+    dropped_sessions : int
+        Sessions that were cut off at the beginning.
+    violations : tuple of Violation
+        One per experiment and feature.
+    unproven : tuple of str
+        Features of which no value could be compared in some experiment (the panel is shorter than the
+        warm-up). No evidence is not a proof: the report does not pass.
+    largest_history_error : float
+        Largest shift by dropping the beginning, in standard deviations of the feature.
+    """
+
+    pack: str
+    fingerprint: str
+    rows: int
+    cut_sessions: tuple[date, ...]
+    dropped_sessions: int
+    violations: tuple[Violation, ...]
+    unproven: tuple[str, ...]
+    largest_history_error: float
+
+    @property
+    def passed(self) -> bool:
+        """True only when every feature was compared in every experiment and none moved."""
+        return not self.violations and not self.unproven
+
+    @property
+    def leaking(self) -> tuple[str, ...]:
+        """Features that the future moved."""
+        return self._features("altered_future", "removed_future")
+
+    @property
+    def scale_dependent(self) -> tuple[str, ...]:
+        """Features that moved when a symbol's prices or volumes were rescaled as a whole."""
+        return self._features("rescaled")
+
+    @property
+    def history_dependent(self) -> tuple[str, ...]:
+        """Features whose declared warm-up is too short."""
+        return self._features("shortened_past")
+
+    def _features(self, *experiments: Experiment) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(v.feature for v in self.violations if v.experiment in experiments))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON and event metadata; dates as ISO text."""
+        plain = asdict(self) | {"passed": self.passed}
+        plain["cut_sessions"] = [day.isoformat() for day in self.cut_sessions]
+        plain["violations"] = [asdict(v) | {"session": v.session.isoformat()} for v in self.violations]
+        return plain | {"unproven": list(self.unproven)}
+
+
+def prove_causal(
+    bars: pl.DataFrame, pack: str | Pack = "technical_v1", cut_sessions: int | Sequence[date] = 4
+) -> CausalityReport:
+    """Show on these bars that the pack does not look ahead, has no scale and forgets the distant past.
+
+    - ``altered_future``, ``removed_future``: bars after a cut are multiplied, then removed. Nothing at or
+      before the cut may change by one bit.
+    - ``rescaled``: prices and volumes of each symbol are multiplied by powers of two (a later split, another
+      currency). Nothing may change by one bit.
+    - ``shortened_past``: the first year is dropped (less when the panel is short). After the warm-up nothing
+      may move by more than 1e-6 of the feature's standard deviation.
+    - ``defined``: after the warm-up there is no NaN and no infinity.
+
+    Parameters
+    ----------
+    bars : polars.DataFrame
+        As for `quant_assets.features.compute`.
+    pack : str or Pack
+        The pack on trial.
+    cut_sessions : int or sequence of date
+        Where to cut; a number asks for that many, evenly spaced, and the last session but one.
+
+    Raises
+    ------
+    FeatureError
+        When the bars break the contract, or there is no session after a cut.
+    """
+    chosen = find_pack(pack)
+    frame = frame_of(bars)
+    sessions = frame["session"].unique().sort()
+    cuts = _cuts(sessions, cut_sessions)
+    trial = _Trial(chosen, frame)
+    for cut in cuts:
+        trial.future(cut)
+    trial.scale()
+    dropped = trial.past(sessions)
+    return CausalityReport(
+        pack=chosen.name,
+        fingerprint=chosen.fingerprint,
+        rows=frame.height,
+        cut_sessions=tuple(cuts),
+        dropped_sessions=dropped,
+        violations=tuple(trial.violations.values()),
+        unproven=tuple(name for name in chosen.names if name in trial.unproven()),
+        largest_history_error=trial.largest_history_error,
+    )
+
+
+def _cuts(sessions: pl.Series, asked: int | Sequence[date]) -> list[date]:
+    if isinstance(asked, int):
+        last = len(sessions) - 2
+        inner = [round(last * k / asked) for k in range(1, asked + 1)] if asked > 0 else []
+        cuts = [sessions[k] for k in dict.fromkeys(inner) if 0 <= k <= last]
+    else:
+        cuts = sorted(set(asked))
+    if not cuts or cuts[-1] >= sessions[-1] or cuts[0] < sessions[0]:
+        raise FeatureError(
+            "cut sessions",
+            expected=f"one or more sessions from {sessions[0]} to before {sessions[-1]}",
+            found=", ".join(str(cut) for cut in cuts) or f"{asked} cuts over {len(sessions)} sessions",
+            action="cut where bars follow: without a future there is nothing to prove",
+        )
+    return cuts
+
+
+class _Trial:
+    """The experiments on one panel, and what they have found so far."""
+
+    def __init__(self, pack: Pack, bars: pl.DataFrame) -> None:
+        self.pack, self.bars = pack, bars
+        self.violations: dict[tuple[Experiment, str], Violation] = {}
+        self.compared: dict[tuple[Experiment, str], int] = {}
+        self.largest_history_error = 0.0
+        self.original = self._features(bars)
+
+    def _features(self, bars: pl.DataFrame, precision: Precision = "float32") -> pl.DataFrame:
+        return compute(bars, self.pack, precision=precision, mask=precision == "float64")
+
+    def unproven(self) -> set[str]:
+        """Features that some experiment had no value to compare for."""
+        return {feature for (_, feature), count in self.compared.items() if count == 0}
+
+    def future(self, cut: date) -> None:
+        """Alter, then remove, what follows the cut."""
+        later = pl.col("session") > cut
+        altered = self.bars.with_columns(
+            pl.when(later).then(pl.col(PRICES) * _in_turn(PRICE_FACTORS)).otherwise(pl.col(PRICES)),
+            volume=pl.when(later)
+            .then(pl.col("volume") * _in_turn(VOLUME_FACTORS) + 1.0)
+            .otherwise(pl.col("volume")),
+        )
+        before = self.original.filter(~later)
+        self._compare_bits("altered_future", before, self._features(altered).filter(~later))
+        self._compare_bits("removed_future", before, self._features(self.bars.filter(~later)))
+
+    def scale(self) -> None:
+        """Multiply each symbol's prices and volumes as a whole."""
+        rank = pl.col("symbol").rank("dense").cast(pl.Int64)
+        scales = pl.lit(pl.Series(SCALES))
+        rescaled = self.bars.with_columns(
+            pl.col(PRICES) * scales.gather(rank % len(SCALES)),
+            volume=pl.col("volume") * scales.gather((rank + 1) % len(SCALES)),
+        )
+        self._compare_bits("rescaled", self.original, self._features(rescaled))
+
+    def past(self, sessions: pl.Series) -> int:
+        """Drop the beginning, a year if the panel outlives its warm-up by two; return how many sessions."""
+        dropped = min(252, max(1, (len(sessions) - self.pack.warm_up) // 2))
+        kept = pl.col("session") >= sessions[min(dropped, len(sessions) - 1)]
+        full = self._features(self.bars, "float64")
+        for name in self.pack.names:
+            values = full[name]
+            self._record("defined", name, full, full, (values.is_null() | values.is_finite()).to_numpy())
+        whole, shortened = full.filter(kept), self._features(self.bars.filter(kept), "float64")
+        for name in self.pack.names:
+            spread = (
+                full[name].drop_nulls().to_numpy().std() if full[name].null_count() < full.height else 0.0
+            )
+            moved = (whole[name] - shortened[name]).abs() / (spread if spread > 0.0 else 1.0)
+            both = shortened[name].is_not_null()
+            error = moved.filter(both).max()
+            if isinstance(error, float):
+                self.largest_history_error = max(self.largest_history_error, error)
+            steady = (~both | (moved <= HISTORY_TOLERANCE).fill_null(False)).to_numpy()
+            self._record("shortened_past", name, whole, shortened, steady)
+        return dropped
+
+    def _compare_bits(self, experiment: Experiment, one: pl.DataFrame, other: pl.DataFrame) -> None:
+        for name in self.pack.names:
+            same = one[name].to_numpy().view(np.uint32) == other[name].to_numpy().view(np.uint32)
+            self._record(experiment, name, one, other, same)
+
+    def _record(
+        self, experiment: Experiment, name: str, one: pl.DataFrame, other: pl.DataFrame, same: NDArray[bool_]
+    ) -> None:
+        key = (experiment, name)
+        self.compared[key] = self.compared.get(key, 0) + other.height - other[name].null_count()
+        if same.all() or key in self.violations:
+            return
+        keys = one.select("symbol", "session", original=name, moved=other[name])
+        rows = keys.filter(pl.Series(~same)).sort("session", "symbol")
+        symbol, session, original, moved = rows.row(0)
+        self.violations[key] = Violation(experiment, name, symbol, session, original, moved, rows.height)
+
+
+def _in_turn(factors: Sequence[float]) -> pl.Expr:
+    return pl.lit(pl.Series(factors)).gather(pl.int_range(pl.len()) % len(factors))

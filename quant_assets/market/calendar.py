@@ -1,0 +1,154 @@
+"""Exchange sessions: which days trade, when they open and close (UTC), how many there are in a year."""
+
+import difflib
+from collections.abc import Iterable
+from datetime import date
+from functools import lru_cache
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from quant_assets.common.errors import CalendarError
+
+DAYS_PER_YEAR = 365.25
+
+SESSION_TIMES_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "session": pl.Date,
+    "open_at": pl.Datetime("us", "UTC"),
+    "close_at": pl.Datetime("us", "UTC"),
+}
+
+
+def session_times(calendar: str, start: date, end: date) -> pl.DataFrame:
+    """Opening and closing time of every session from ``start`` to ``end``, both included.
+
+    Parameters
+    ----------
+    calendar : str
+        A name that `exchange_calendars` knows, such as ``XNYS``, or one of its aliases (``NYSE``).
+    start, end : datetime.date
+        First and last calendar day.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``session`` Date, ``open_at`` and ``close_at`` Datetime[us, UTC], in order. Half days and ad-hoc
+        closures are those of the exchange.
+
+    Raises
+    ------
+    CalendarError
+        When the calendar is unknown, the dates are reversed, or the calendar does not reach so far.
+    """
+    if end < start:
+        raise CalendarError(
+            f"sessions of {calendar}",
+            expected="start on or before end",
+            found=f"start {start}, end {end}",
+            action="swap the dates",
+        )
+    return _schedule(calendar, start.year, end.year).filter(pl.col("session").is_between(start, end))
+
+
+def sessions(calendar: str, start: date, end: date) -> pl.Series:
+    """Every session from ``start`` to ``end``, both included, as a Date series in order.
+
+    Raises
+    ------
+    CalendarError
+        As `session_times`.
+    """
+    return session_times(calendar, start, end)["session"]
+
+
+def periods_per_year(calendar: str, start: date, end: date) -> float:
+    """Sessions per year of 365.25 days between ``start`` and ``end`` (both included): about 252 for XNYS.
+
+    Raises
+    ------
+    CalendarError
+        As `session_times`.
+    """
+    years = ((end - start).days + 1) / DAYS_PER_YEAR
+    return sessions(calendar, start, end).len() / years
+
+
+def with_close_times(bars: pl.DataFrame, calendar: str, *, name: str) -> pl.DataFrame:
+    """Append the closing time of each row's session as column ``name``: the moment a bar becomes known.
+
+    Raises
+    ------
+    CalendarError
+        When a row's session is not a session of the calendar.
+    """
+    if bars.is_empty():
+        return bars.with_columns(pl.lit(None, dtype=pl.Datetime("us", "UTC")).alias(name))
+    first, last = _first_and_last(bars["session"])
+    times = session_times(calendar, first, last).select("session", pl.col("close_at").alias(name))
+    timed = bars.join(times, on="session", how="left", maintain_order="left")
+    strangers = timed.filter(pl.col(name).is_null())
+    if strangers.height:
+        shown = ", ".join(f"{s} {d}" for s, d in strangers.select("symbol", "session").head(5).iter_rows())
+        raise CalendarError(
+            f"{strangers.height} bars of {strangers['symbol'].n_unique()} symbols",
+            expected=f"sessions of {calendar}",
+            found=f"bars on days when the exchange was closed: {shown}",
+            action="remove those rows from the source, or set the universe's `calendar:` to its exchange",
+        )
+    return timed
+
+
+def _first_and_last(series: pl.Series) -> tuple[date, date]:
+    first, last = series.min(), series.max()
+    if not isinstance(first, date) or not isinstance(last, date):
+        raise CalendarError(
+            "bars", expected="a session in every row", found="only nulls", action="validate the bars first"
+        )
+    return first, last
+
+
+@lru_cache(maxsize=16)
+def _schedule(calendar: str, first_year: int, last_year: int) -> pl.DataFrame:
+    import exchange_calendars
+    from exchange_calendars.errors import InvalidCalendarName
+
+    # Whole years, stated: the library's default is the last 20 years only, and 2000 would not exist.
+    start, end = f"{first_year}-01-01", f"{last_year}-12-31"
+    try:
+        exchange = exchange_calendars.get_calendar(calendar, start=start, end=end)
+    except InvalidCalendarName as error:
+        raise _unknown(calendar, exchange_calendars.get_calendar_names(include_aliases=True)) from error
+    except ValueError as error:  # some calendars record holidays for a bounded span only
+        raise CalendarError(
+            f"calendar {calendar}",
+            expected=f"holidays recorded from {start} to {end}",
+            found=str(error).rstrip("."),
+            action="choose dates within that span",
+        ) from error
+    schedule = exchange.schedule
+    return pl.DataFrame(
+        {
+            "session": pl.Series(schedule.index.to_numpy()).cast(pl.Date),
+            "open_at": _utc(schedule["open"].dt.tz_convert(None).to_numpy()),
+            "close_at": _utc(schedule["close"].dt.tz_convert(None).to_numpy()),
+        },
+        schema=SESSION_TIMES_SCHEMA,
+    )
+
+
+def _utc(instants: NDArray[np.datetime64]) -> pl.Series:
+    return pl.Series(instants).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+
+
+def _unknown(calendar: str, names: Iterable[str]) -> CalendarError:
+    known = sorted(names)
+    close = difflib.get_close_matches(calendar.upper(), known, n=1, cutoff=0.0)
+    return CalendarError(
+        f"calendar {calendar!r}",
+        expected="a calendar of exchange_calendars, such as XNYS, XLON, XETR, XTKS",
+        found="no calendar of that name",
+        action=f"did you mean {close[0]!r}? Set `calendar:` in the universe YAML"
+        if close
+        else "set `calendar:`",
+    )

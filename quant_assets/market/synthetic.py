@@ -1,0 +1,183 @@
+"""Seeded synthetic markets: fat tails, one common factor, and an edge, a drift or defects if asked for.
+
+Model, per symbol and session (all logarithms):
+
+* random walk: ``r = sd * (sqrt(m) f + sqrt(1 - m) e) - sd^2 / 2`` with a market factor ``f`` and an idiosyncratic
+  ``e``, both Student-t standardised to unit variance, ``m`` the market share of variance;
+* edge: ``log price = random walk + u`` with ``u`` a stationary AR(1) that forgets half of itself in
+  ``half_life_sessions`` (Poterba and Summers 1988, eq. 1 to 3). Without an edge ``u`` is absent;
+* the open lies at time 0.3 of a Brownian bridge over the session's move, so the overnight part carries 30 % of
+  the random walk's variance; high and low are sampled extremes of a bridge from open to close.
+
+Each purpose draws from its own child stream, session by session. So a market with an edge is the *same* market
+without it plus ``u``, and a later ``end`` leaves every earlier bar as it was.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from quant_assets.common.settings import Edge, PlantedDrift, SyntheticSource
+from quant_assets.market.calendar import sessions
+from quant_assets.market.defects import plant_defects
+
+Array = NDArray[np.float64]
+
+SESSIONS_PER_YEAR = 252.0
+OVERNIGHT_SHARE = 0.3
+PRICE_DECIMALS = 4  # far coarser than the last bit in which numpy versions differ
+START_PRICE = 50.0
+START_PRICE_LOG_SD = 0.5
+MEDIAN_VOLUME = 3_000_000.0
+VOLUME_LOG_SD = 0.35
+VOLUME_PERSISTENCE = 0.9
+VOLUME_PER_ABSOLUTE_RETURN = 0.25  # log volume per standard deviation of the session's move
+
+# Children of the seed, in this order. Append new purposes at the end: the order is part of every market.
+_STREAMS = ("levels", "market", "idiosyncratic", "overnight", "highs", "lows", "volume", "transient")
+
+
+@dataclass(frozen=True)
+class _Prices:
+    open: Array
+    high: Array
+    low: Array
+    close: Array
+
+
+def generate(source: SyntheticSource, calendar: str, start: date, end: date) -> pl.DataFrame:
+    """Generate the feed of a synthetic market, before any validation (planted defects are in it).
+
+    Parameters
+    ----------
+    source : SyntheticSource
+        Seed, size, volatility; optionally edge, drift, defects.
+    calendar : str
+        Its sessions get a bar each.
+    start, end : datetime.date
+        First and last day, both included.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns of `quant_assets.market.contract.RAW_SCHEMA`; symbols ``S000``, ``S001``, ... ``adj_close``
+        equals ``close``: these companies neither split nor pay.
+
+    Raises
+    ------
+    CalendarError
+        When the calendar is unknown.
+    SourceError
+        When a planted defect lies outside the feed.
+    """
+    days = sessions(calendar, start, end)
+    shape = (days.len(), source.n_symbols)
+    children = np.random.SeedSequence(source.seed).spawn(len(_STREAMS))
+    streams = {
+        name: np.random.Generator(np.random.PCG64(s)) for name, s in zip(_STREAMS, children, strict=True)
+    }
+
+    scale, volume_scale = _regime(days, source.drift)
+    innovations = _innovations(source, shape, streams)
+    daily_sd = source.annual_volatility / math.sqrt(SESSIONS_PER_YEAR)
+    sd = daily_sd * scale
+    start_prices = START_PRICE * np.exp(START_PRICE_LOG_SD * streams["levels"].standard_normal(shape[1]))
+    volume_levels = np.exp(START_PRICE_LOG_SD * streams["levels"].standard_normal(shape[1]))
+
+    moves = sd * innovations - sd**2 / 2
+    if source.edge is not None:
+        moves = moves + _transient_moves(source.edge, shape, scale, streams["transient"])
+    prices = _intraday(np.log(start_prices), moves, sd, streams)
+    volume = _volume(volume_levels * volume_scale, innovations, streams["volume"])
+
+    width = max(3, len(str(source.n_symbols - 1)))
+    names = [f"S{number:0{width}d}" for number in range(source.n_symbols)]
+    frame = pl.DataFrame(
+        {
+            "symbol": np.repeat(np.array(names), shape[0]),
+            "session": pl.concat([days] * source.n_symbols),
+            "open": prices.open.T.ravel(),
+            "high": prices.high.T.ravel(),
+            "low": prices.low.T.ravel(),
+            "close": prices.close.T.ravel(),
+            "volume": volume.T.ravel(),
+        }
+    ).with_columns(adj_close=pl.col("close"))
+    return plant_defects(frame, source.defects, symbols=names, n_sessions=shape[0])
+
+
+def _regime(days: pl.Series, drift: PlantedDrift | None) -> tuple[Array, Array]:
+    """Multipliers of volatility and volume per session, shape (T, 1)."""
+    ones = np.ones((days.len(), 1))
+    if drift is None:
+        return ones, ones
+    drifted = (days >= drift.start).to_numpy()[:, None]
+    return np.where(drifted, drift.volatility_factor, ones), np.where(drifted, drift.volume_factor, ones)
+
+
+def _innovations(
+    source: SyntheticSource, shape: tuple[int, int], streams: dict[str, np.random.Generator]
+) -> Array:
+    freedom = source.tail_degrees_of_freedom
+    unit = math.sqrt((freedom - 2) / freedom)
+    market = unit * streams["market"].standard_t(freedom, size=(shape[0], 1))
+    own = unit * streams["idiosyncratic"].standard_t(freedom, size=shape)
+    return math.sqrt(source.market_share) * market + math.sqrt(1 - source.market_share) * own
+
+
+def _transient_moves(edge: Edge, shape: tuple[int, int], scale: Array, stream: np.random.Generator) -> Array:
+    """Session-to-session changes of the mean-reverting component, shape (T, N)."""
+    persistence = 2.0 ** (-1.0 / edge.half_life_sessions)
+    shock_sd = edge.transient_sd * math.sqrt(1 - persistence**2)
+    level = edge.transient_sd * stream.standard_normal(shape[1])
+    shocks = shock_sd * scale * stream.standard_normal(shape)
+    moves = np.empty(shape)
+    for session, shock in enumerate(shocks):
+        moves[session] = (persistence - 1) * level + shock
+        level = level + moves[session]
+    return moves
+
+
+def _intraday(start_logs: Array, moves: Array, sd: Array, streams: dict[str, np.random.Generator]) -> _Prices:
+    shape = moves.shape
+    closes = start_logs + np.cumsum(moves, axis=0)
+    bridge = (
+        sd * math.sqrt(OVERNIGHT_SHARE * (1 - OVERNIGHT_SHARE)) * streams["overnight"].standard_normal(shape)
+    )
+    opens = closes - (1 - OVERNIGHT_SHARE) * moves + bridge
+    # Maximum of a Brownian bridge between two points, by inversion of P(max > x) (Karatzas and Shreve 1991, 4.3.40).
+    variance = (1 - OVERNIGHT_SHARE) * sd**2
+    spread = (closes - opens) ** 2
+    up = np.sqrt(spread - 2 * variance * np.log1p(-streams["highs"].random(shape)))
+    down = np.sqrt(spread - 2 * variance * np.log1p(-streams["lows"].random(shape)))
+    return _Prices(
+        open=_quoted(opens),
+        high=_quoted((opens + closes + up) / 2),
+        low=_quoted((opens + closes - down) / 2),
+        close=_quoted(closes),
+    )
+
+
+def _quoted(logs: Array) -> Array:
+    """Prices on a grid of four decimals, never below its first step. Rounding keeps the order of OHLC."""
+    tick = 10.0**-PRICE_DECIMALS
+    prices: Array = np.maximum(np.round(np.exp(logs), PRICE_DECIMALS), tick)
+    return prices
+
+
+def _volume(levels: Array, innovations: Array, stream: np.random.Generator) -> Array:
+    """Whole shares: log-normal with memory, larger on sessions with a large move."""
+    shape = innovations.shape
+    deviation = VOLUME_LOG_SD * stream.standard_normal(shape[1])
+    shocks = VOLUME_LOG_SD * math.sqrt(1 - VOLUME_PERSISTENCE**2) * stream.standard_normal(shape)
+    logs = np.empty(shape)
+    for session, shock in enumerate(shocks):
+        deviation = VOLUME_PERSISTENCE * deviation + shock
+        logs[session] = deviation
+    volume = MEDIAN_VOLUME * levels * np.exp(logs + VOLUME_PER_ABSOLUTE_RETURN * np.abs(innovations))
+    shares: Array = np.maximum(np.round(volume), 1.0)
+    return shares

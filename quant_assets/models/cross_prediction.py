@@ -1,0 +1,127 @@
+"""Cross-predictions: every row predicted, on every CPCV path, by an ensemble that never saw its surroundings.
+
+Lopez de Prado (2018), *Advances in Financial Machine Learning*, ch. 12. Everything fitted (bins, learners,
+stacker) is fitted inside the split, from the split's training rows alone.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from quant_assets.common.errors import ModelError
+from quant_assets.common.settings import ModelsConfig, ValidationConfig
+from quant_assets.models.ensemble import assemble_ensemble
+from quant_assets.models.learners import fit_learner
+from quant_assets.models.stacking import fit_stacker
+from quant_assets.models.training_arrays import TrainingArrays, training_arrays
+
+Progress = Callable[[int, int], None]
+
+
+def cross_predict(
+    frame: pl.DataFrame,
+    feature_names: Sequence[str],
+    models: ModelsConfig,
+    validation: ValidationConfig,
+    *,
+    seed: int,
+    n_jobs: int | None = None,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """Out-of-sample scores of every row on every path.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        Training set: ``symbol, session, t0, t1``, the features (Float32, no nulls), ``target``.
+    feature_names : sequence of str
+    models : ModelsConfig
+    validation : ValidationConfig
+        Groups, test groups, embargo (also that of the stacker's inner split).
+    seed : int
+    n_jobs : int, optional
+        Splits fitted at the same time, one thread each; all cores by default. Scores do not depend on it.
+    progress : callable, optional
+        Called in this thread with (splits done, splits in all).
+
+    Returns
+    -------
+    polars.DataFrame
+        ``symbol, session, path_0 ... path_{P-1}`` (Float64, fraction), rows as in ``frame``. Each path is a
+        full-length out-of-sample track: splits share test groups, so paths overlap and are never averaged.
+
+    Raises
+    ------
+    ModelError
+        When a split has nothing to train on.
+    """
+    from joblib import Parallel, cpu_count, delayed
+
+    from quant_assets.validation.cpcv import CombinatorialPurgedCV
+
+    data = training_arrays(frame, feature_names)
+    cv = CombinatorialPurgedCV(
+        validation.n_groups, validation.n_test_groups, embargo=validation.embargo_sessions
+    )
+    group_of = cv.groups(data.t0)
+    paths_of: dict[int, list[tuple[int, int]]] = {}
+    for path, steps in enumerate(cv.paths()):
+        for group, split in steps:
+            paths_of.setdefault(split, []).append((path, group))
+
+    def one_split(
+        split: int, train: NDArray[np.int64], test: NDArray[np.int64]
+    ) -> tuple[int, NDArray[np.int64], NDArray[np.float64]]:
+        if not len(train):
+            raise ModelError(
+                f"split {split + 1} of {cv.n_splits}",
+                expected="rows to train on after purge and embargo",
+                found=f"none of {len(data.target)}",
+                action="lower validation.n_test_groups or embargo_sessions, or train on more sessions",
+            )
+        scores = _split_scores(
+            data.take(train), data.features[test], models,
+            seed=seed, feature_names=feature_names, embargo_sessions=validation.embargo_sessions,
+        )  # fmt: skip
+        return split, test, scores
+
+    # A generator: one split's rows and scores are in memory per worker, not those of all splits.
+    running = Parallel(n_jobs=n_jobs or cpu_count(), backend="threading", return_as="generator")(
+        delayed(one_split)(split, train, test)
+        for split, (train, test) in enumerate(cv.split(data.t0, data.t1))
+    )
+    tracks = np.full((cv.n_paths, len(data.target)), np.nan)
+    for done, (split, test, scores) in enumerate(running, start=1):
+        for path, group in paths_of[split]:
+            inside = group_of[test] == group
+            tracks[path, test[inside]] = scores[inside]
+        if progress is not None:
+            progress(done, cv.n_splits)
+    return frame.select("symbol", "session").with_columns(
+        pl.Series(f"path_{path}", track) for path, track in enumerate(tracks)
+    )
+
+
+def _split_scores(
+    train: TrainingArrays,
+    unseen: NDArray[np.float32],
+    models: ModelsConfig,
+    *,
+    seed: int,
+    feature_names: Sequence[str],
+    embargo_sessions: int,
+) -> NDArray[np.float64]:
+    learners = [
+        fit_learner(
+            name, getattr(models, name), train.features, train.target, seed=seed, feature_names=feature_names
+        )
+        for name in models.learners
+    ]
+    stacker = fit_stacker(
+        train.features, train.target, train.t0, train.t1, models,
+        seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions,
+    )  # fmt: skip
+    ensemble = assemble_ensemble(learners, stacker, feature_names=feature_names, recipe="inside a split")
+    return ensemble.predict(unseen)

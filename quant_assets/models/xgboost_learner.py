@@ -1,0 +1,168 @@
+"""XGBoost: the fit, and its JSON as the model. Features are ``f0, f1, ...`` inside, as the converter needs."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant_assets.common.errors import ModelError
+from quant_assets.common.settings import XGBoostConfig
+from quant_assets.models.trees import Tree, checked_tree
+
+_NAMES_ATTRIBUTE = "feature_names"  # the real names travel as an attribute of the booster
+
+
+def fit(
+    config: XGBoostConfig,
+    features: NDArray[np.float32],
+    target: NDArray[np.float64],
+    weights: NDArray[np.float64] | None,
+    seed: int,
+    feature_names: Sequence[str],
+) -> str:
+    """Fit one booster by histograms on one CPU thread and return its JSON."""
+    import xgboost
+
+    parameters = {
+        "objective": config.objective,
+        "booster": "gbtree",
+        "device": "cpu",  # never looks for NCCL or a GPU
+        "tree_method": "hist",
+        "learning_rate": config.learning_rate,
+        "max_depth": config.max_depth,
+        "min_child_weight": config.min_child_weight,
+        "colsample_bytree": config.colsample_bytree,
+        "subsample": config.subsample,
+        "reg_lambda": config.reg_lambda,
+        "seed": seed,
+        "nthread": 1,
+        "verbosity": 0,
+    }
+    internal = [f"f{column}" for column in range(len(feature_names))]
+    data = xgboost.QuantileDMatrix(features, target, weight=weights, feature_names=internal, nthread=1)
+    booster = xgboost.train(parameters, data, num_boost_round=config.n_estimators)
+    booster.set_attr(**{_NAMES_ATTRIBUTE: json.dumps(list(feature_names))})
+    return bytes(booster.save_raw("json")).decode()
+
+
+def load(text: str) -> Any:
+    """A booster from its JSON, on one thread."""
+    import xgboost
+
+    booster = xgboost.Booster({"nthread": 1, "verbosity": 0})
+    try:
+        booster.load_model(bytearray(text.encode()))
+    except xgboost.core.XGBoostError as error:
+        raise _damaged(f"XGBoost refuses it: {str(error).splitlines()[0]}") from error
+    booster.set_param({"nthread": 1, "verbosity": 0})  # a stored model forgets both
+    return booster
+
+
+def predict(booster: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Predictions of every tree, float32 arithmetic inside, widened to float64."""
+    return np.asarray(booster.inplace_predict(features, validate_features=False), dtype=np.float64)
+
+
+def feature_names(text: str) -> tuple[str, ...]:
+    """Names of the features, in model order."""
+    return _names(_learner(text))
+
+
+def gains(text: str) -> NDArray[np.float64]:
+    """Total gain of every feature's splits."""
+    learner = _learner(text)
+    total = np.zeros(len(_names(learner)))
+    for tree in _trees(learner):
+        split = np.asarray(tree["left_children"]) >= 0
+        np.add.at(total, np.asarray(tree["split_indices"])[split], np.asarray(tree["loss_changes"])[split])
+    return total
+
+
+def check(text: str, objectives: Sequence[str]) -> None:
+    """Refuse a model whose conversion is not exact, or that is not whole.
+
+    Raises
+    ------
+    ModelError
+        For an objective outside the whitelist, another booster than ``gbtree``, several outputs, categorical
+        splits, and damaged JSON.
+    """
+    learner = _learner(text)
+    try:
+        objective = learner["objective"]["name"]
+        booster = learner["gradient_booster"]["name"]
+        if booster != "gbtree":
+            raise _damaged(f"booster {booster!r}, whose conversion is wrong or impossible")
+        outputs = learner["learner_model_param"]["num_target"]
+        forest = learner["gradient_booster"]["model"]["gbtree_model_param"]["num_parallel_tree"]
+        categorical = any(kind != 0 for tree in _trees(learner) for kind in tree["split_type"])
+    except (KeyError, TypeError) as error:
+        raise _damaged(f"no field {error}") from error
+    if objective not in objectives:
+        raise ModelError(
+            "XGBoost model",
+            expected=f"an objective that converts exactly: {', '.join(objectives)}",
+            found=repr(objective),
+            action="fit it again with one of these objectives",
+        )
+    if (outputs, forest, categorical) != ("1", "1", False):
+        raise _damaged(f"{outputs} outputs, {forest} trees per round, categorical splits: {categorical}")
+    trees(text)
+
+
+def trees(text: str) -> tuple[Tree, ...]:
+    """Every tree's split nodes, leaves renumbered to -1."""
+    learner = _learner(text)
+    n_features = len(_names(learner))
+    return tuple(
+        checked_tree(_tree(tree), n_features=n_features, owner="XGBoost") for tree in _trees(learner)
+    )
+
+
+def _tree(data: dict[str, Any]) -> Tree:
+    try:
+        left = np.asarray(data["left_children"], dtype=np.int64)
+        right = np.asarray(data["right_children"], dtype=np.int64)
+        feature = np.asarray(data["split_indices"], dtype=np.int64)
+        threshold = np.asarray(data["split_conditions"], dtype=np.float64).astype(np.float32)
+        split = left >= 0
+        number = np.where(split, np.cumsum(split) - 1, -1)  # XGBoost numbers leaves and splits together
+        return Tree(
+            feature[split], threshold[split], number[left[split]], number[right[split]], inclusive=False
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise _damaged(f"an unreadable tree ({type(error).__name__}: {error})") from error
+
+
+def _learner(text: str) -> dict[str, Any]:
+    try:
+        learner: dict[str, Any] = json.loads(text)["learner"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise _damaged(f"{type(error).__name__}: {error}") from error
+    return learner
+
+
+def _names(learner: dict[str, Any]) -> tuple[str, ...]:
+    try:
+        return tuple(json.loads(learner["attributes"][_NAMES_ATTRIBUTE]))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise _damaged(f"no feature names ({type(error).__name__}: {error})") from error
+
+
+def _trees(learner: dict[str, Any]) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = learner["gradient_booster"]["model"]["trees"]
+    except (KeyError, TypeError) as error:
+        raise _damaged(f"no field {error}") from error
+    return found
+
+
+def _damaged(found: str) -> ModelError:
+    return ModelError(
+        "XGBoost model",
+        expected="whole JSON written by this platform, one gbtree output, numeric splits",
+        found=found,
+        action="materialise the model again; a damaged model is never used",
+    )

@@ -1,0 +1,139 @@
+"""What a distance does without drift: the distribution of a feature's own windows against its own rest.
+
+Textbook thresholds take rows for independent. Features are autocorrelated (a 200-session average moves once a
+year) and symbols move together, so a 63-session window of 10 symbols holds far fewer than 630 observations,
+and "KS p < .05" rings 97 % of the time without any drift at AR(1) = .98. Here the unit is the *window*: every
+contiguous window of the baseline, all symbols together, is compared with the rest of the baseline.
+
+Some 40 disjoint windows cannot show a 1 % tail, so it is extrapolated: the logit of the JS distance is taken
+as normal, and a new window is judged by the predictive Student t with the number of windows that neighbouring
+windows' correlation leaves.
+
+Measured without drift at alpha .01 (1000 panels of 8 features, 10 symbols, half of the variance common, 2400
+sessions, windows of 63, AR(1) = 0 / .5 / .9 / .98 / .995): one feature alone rings 0.8 / 1.0 / 0.7 / 1.2 / 1.9 %
+of the time, three features after Benjamini-Hochberg at most 0.1 %. A shift of every feature by one standard
+deviation is seen in 100 / 100 / 40 / 11 / 10 % of windows: a quarter of a slow feature is one observation, and
+no test can make more of it. The KS statistic in place of the JS distance saw a doubled spread at AR(1) = .5 in
+22 % of windows, the JS distance in 100 %.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant_assets.monitoring.drift import Floats, js_distances
+
+# Windows overlap by two thirds: the mean and the spread are steadier than from disjoint ones alone.
+OVERLAP = 3
+
+# The logit has no value at 0 and 1. No window of real size comes below 1e-4 by chance (10 bins and 100,000
+# rows give .004), and a distance of 1 is drift by any measure.
+_LOWEST, _HIGHEST = 1e-4, 1.0 - 1e-6
+
+# A constant feature has windows without any spread: the smallest departure is then drift, not a division by 0.
+_SMALLEST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class WindowNull:
+    """Distribution of one feature's window distance without drift.
+
+    Attributes
+    ----------
+    mean_logit, spread_logit : float
+        Mean and standard deviation of the logit of the JS distance (bits) over the windows.
+    effective_windows : float
+        Independent windows that the baseline amounts to, after the correlation of neighbours.
+    critical_js_distance_bits : float
+        The distance whose p-value is alpha: a single feature, taken alone, rings above it.
+    """
+
+    mean_logit: float
+    spread_logit: float
+    effective_windows: float
+    critical_js_distance_bits: float
+
+
+def logit(distances: Floats) -> Floats:
+    """Log odds of distances in [0, 1], kept finite at both ends."""
+    clipped = np.clip(distances, _LOWEST, _HIGHEST)
+    odds: Floats = np.log(clipped / (1.0 - clipped))
+    return odds
+
+
+def window_starts(n_sessions: int, window_sessions: int) -> NDArray[np.int64]:
+    """First sessions of the overlapping windows; every `OVERLAP`-th of them are disjoint."""
+    stride = max(window_sessions // OVERLAP, 1)
+    return np.arange(0, n_sessions - window_sessions + 1, stride, dtype=np.int64)
+
+
+def window_counts(counts: Floats, starts: NDArray[np.int64], window_sessions: int) -> Floats:
+    """Counts per window and bin from counts per session and bin (shape (n_sessions, n_bins))."""
+    running = np.vstack([np.zeros((1, counts.shape[1])), np.cumsum(counts, axis=0)])
+    windows: Floats = running[starts + window_sessions] - running[starts]
+    return windows
+
+
+def distances_to_rest(total: Floats, baseline_windows: Floats, windows: Floats) -> Floats:
+    """JS distance (bits) of each window from the baseline without the window in the same place.
+
+    ``windows`` equals ``baseline_windows`` for the null, or holds the same windows after a planted change.
+    """
+    rest = total - baseline_windows
+    return js_distances(rest / rest.sum(axis=1, keepdims=True), windows / windows.sum(axis=1, keepdims=True))
+
+
+def fit_null(distances: Floats, n_disjoint: int, alpha: float) -> WindowNull:
+    """Fit the distribution of window distances in time order (shape (n_windows,))."""
+    from scipy.special import expit, stdtrit
+
+    mean, spread, effective = moments(logit(distances), n_disjoint)
+    quantile = float(stdtrit(effective - 1.0, 1.0 - alpha)) * math.sqrt(1.0 + 1.0 / effective)
+    return WindowNull(mean, spread, effective, float(expit(mean + spread * quantile)))
+
+
+def moments(odds: Floats, n_disjoint: int) -> tuple[float, float, float]:
+    """Mean, standard deviation and effective number of windows of logits in time order.
+
+    The effective number follows from the correlation r of windows that lie one window apart:
+    n (1 - r) / (1 + r), where 1 / n corrects r for being estimated about its own mean.
+    """
+    mean = float(odds.mean())
+    centred = odds - mean
+    variance = float((centred**2).mean())
+    correlation = 0.0
+    if variance > 0 and odds.size > OVERLAP:
+        neighbours = float((centred[OVERLAP:] * centred[:-OVERLAP]).mean())
+        correlation = min(max(neighbours / variance + 1.0 / n_disjoint, 0.0), 0.9)
+    effective = max(n_disjoint * (1.0 - correlation) / (1.0 + correlation), 2.0)
+    spread = math.sqrt(variance * effective / (effective - 1.0))
+    return mean, max(spread, _SMALLEST_SPREAD), effective
+
+
+def p_value(distances: Floats, mean: float, spread: float, effective: float) -> Floats:
+    """Chance that a new window without drift is at least this far away (predictive Student t, one-sided)."""
+    from scipy.special import stdtr
+
+    score = (logit(distances) - mean) / (spread * math.sqrt(1.0 + 1.0 / effective))
+    return np.asarray(stdtr(effective - 1.0, -score), dtype=np.float64)
+
+
+def left_out_p_values(null_distances: Floats, judged: Floats, n_disjoint: int) -> Floats:
+    """p-value of each disjoint window against the windows that share no session with it.
+
+    Parameters
+    ----------
+    null_distances : array, shape (n_windows,)
+        Distances of the overlapping windows, in time order.
+    judged : array, shape (n_disjoint,)
+        Distances to judge: of the disjoint windows as they are, or after a planted change.
+    """
+    positions = np.arange(null_distances.size)
+    odds = logit(null_distances)
+    chances = np.empty(judged.size)
+    for index in range(judged.size):
+        apart = np.abs(positions - index * OVERLAP) >= OVERLAP
+        chances[index] = p_value(judged[index : index + 1], *moments(odds[apart], n_disjoint - 1))[0]
+    return chances

@@ -1,0 +1,83 @@
+"""An ONNX graph as MLflow's own model directory, so that ``mlflow.onnx`` and ``mlflow.pyfunc`` can load it."""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+from quant_assets.common.errors import RegistryError
+from quant_assets.registry.connection import quiet_mlflow
+
+
+def _contradiction(expected: str, found: str) -> RegistryError:
+    return RegistryError(
+        "model.onnx of the training record",
+        expected=expected,
+        found=found,
+        action="materialise onnx_fp32 again, and record it with the features it was trained on",
+    )
+
+
+def _single(kind: str, values: Any) -> Any:
+    if len(values) != 1:
+        raise _contradiction(f"one {kind}", f"{len(values)}: {[v.name for v in values]}")
+    return values[0]
+
+
+def write_model_directory(onnx_bytes: bytes, feature_names: tuple[str, ...], target: Path) -> None:
+    """Write ``MLmodel``, ``model.onnx`` and requirements for one graph of features to score.
+
+    Parameters
+    ----------
+    onnx_bytes : bytes
+        A graph with one float32 input of shape [-1, n_features] and one float32 output.
+    feature_names : tuple of str
+        Names of the input's columns, in order; kept in the model's metadata.
+    target : Path
+        A folder that does not exist yet.
+
+    Raises
+    ------
+    RegistryError
+        When the bytes are no ONNX graph, or the graph does not take these features.
+
+    Notes
+    -----
+    The requirements are stated, not inferred: inference starts a process, loads the model and takes 5 s. The
+    signature is float32, and MLflow refuses float64 input against it.
+    """
+    quiet_mlflow()
+    import mlflow.onnx
+    import numpy as np
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    try:
+        model = onnx.load_model_from_string(onnx_bytes)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise _contradiction("a valid ONNX graph", str(error).splitlines()[0]) from error
+    graph_input, graph_output = _single("input", model.graph.input), _single("output", model.graph.output)
+    tensors = {"input": graph_input.type.tensor_type, "output": graph_output.type.tensor_type}
+    for name, tensor in tensors.items():
+        if tensor.elem_type != onnx.TensorProto.FLOAT:
+            raise _contradiction(f"a float32 {name}", onnx.TensorProto.DataType.Name(tensor.elem_type))
+    width = tensors["input"].shape.dim[-1].dim_value
+    if width != len(feature_names):
+        raise _contradiction(f"an input of {len(feature_names)} features", f"one of {width}")
+    output_rank = len(tensors["output"].shape.dim)
+    float32 = np.dtype("float32")
+    signature = ModelSignature(
+        Schema([TensorSpec(float32, (-1, width), graph_input.name)]),
+        Schema([TensorSpec(float32, (-1,) if output_rank == 1 else (-1, 1), graph_output.name)]),
+    )
+    mlflow.onnx.save_model(
+        model,
+        str(target),
+        signature=signature,
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("onnx", "onnxruntime")],
+        onnx_execution_providers=["CPUExecutionProvider"],
+        metadata={"feature_names": list(feature_names)},
+        save_as_external_data=False,
+    )

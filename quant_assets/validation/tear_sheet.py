@@ -1,0 +1,297 @@
+"""The tear sheet: one self-contained HTML page that says whether a candidate may go on, and why.
+
+No script, no other file, no clock: the same inputs give the same page, on a screen, a telephone or paper.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from quant_assets.common.settings import StrategyConfig
+from quant_assets.validation import sharpe, track_record
+from quant_assets.validation.paths import information_coefficients
+from quant_assets.validation.verdicts import CPCV_GATES, REQUIRED_GATES, GateReport, Verdict, closed_reasons
+
+GATE_TITLES = {
+    "cpcv_sharpe": "Net Sharpe ratio",
+    "cpcv_probabilistic_sharpe": "Probabilistic Sharpe ratio",
+    "cpcv_deflated_sharpe": "Deflated Sharpe ratio",
+    "cpcv_max_drawdown": "Maximum drawdown",
+    "cpcv_backtest_overfitting": "Backtest overfitting",
+    "onnx_parity": "ONNX parity",
+    "int8_parity": "INT8 parity",
+    "feature_drift": "Feature drift",
+}
+STATUS_WORDS = {
+    "pass": "passed",
+    "fail": "failed",
+    "underpowered": "underpowered",
+    "not_applicable": "not applicable",
+    "missing": "no verdict",
+}
+FEW_SYMBOLS = 20
+# Below a month of sessions a year's Sharpe ratio is noise and is not shown.
+FEWEST_SESSIONS_OF_A_YEAR = 21
+
+
+@dataclass(frozen=True)
+class TearSheetInputs:
+    """What a tear sheet shows.
+
+    Attributes
+    ----------
+    strategy, description : str
+    report : GateReport
+        Of kind ``validation``, as made by `quant_assets.validation.gates.judge_candidate`; limits, statistics of
+        the paths and trials are read from it.
+    path_returns : polars.DataFrame
+        As made by `quant_assets.validation.paths.path_returns`.
+    information_coefficients : polars.DataFrame
+        As made by `quant_assets.validation.paths.information_coefficients`; may be empty.
+    feature_importance : mapping of str to float
+        Share of importance by feature; may be empty.
+    caveats : tuple of str
+        What a reader has to know before believing a figure.
+    verdicts : tuple of Verdict
+        Further verdicts about the same subject (parity, drift).
+    required_gates : sequence of str
+        Gates that decide the headline.
+    provenance : mapping of str to str
+        Versions of what went in, shown at the foot.
+    """
+
+    strategy: str
+    report: GateReport
+    path_returns: pl.DataFrame
+    information_coefficients: pl.DataFrame
+    feature_importance: Mapping[str, float]
+    description: str = ""
+    caveats: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    required_gates: Sequence[str] = CPCV_GATES
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+def render_tear_sheet(inputs: TearSheetInputs) -> str:
+    """The page as HTML text. Everything that is not ours is escaped.
+
+    Parameters
+    ----------
+    inputs : TearSheetInputs
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "percent": _percent,
+        "number": _number,
+        "compact": _compact,
+        "sentence": _sentence,
+        "chance": _chance,
+    }
+    return environment.get_template("tear_sheet.html.j2").render(page_content(inputs))
+
+
+def candidate_tear_sheet(
+    report: GateReport,
+    path_returns: pl.DataFrame,
+    predictions: pl.DataFrame,
+    labels: pl.DataFrame,
+    *,
+    importance: Mapping[str, float],
+    strategy: StrategyConfig,
+    n_symbols: int,
+) -> str:
+    """The tear sheet of one candidate of a configured strategy.
+
+    Parameters
+    ----------
+    report : GateReport
+        Of kind ``validation``.
+    path_returns, predictions, labels : polars.DataFrame
+        What the report was made from, and the labels that the predictions were about.
+    importance : mapping of str to float
+        Share of importance by feature.
+    strategy : StrategyConfig
+    n_symbols : int
+        Names in a cross-section; few of them are a caveat of their own.
+    """
+    caveats = [
+        f"Costs assume an account of {strategy.costs.capital:,.0f}; cash earns nothing and shorts pay no fee.",
+    ]
+    if n_symbols < FEW_SYMBOLS:
+        caveats.insert(
+            0,
+            f"With {n_symbols} name{'s' if n_symbols > 1 else ''} this is a demonstration: cross-sectional "
+            "ranks, their IC and the long-short book rest on hardly any cross-section.",
+        )
+    return render_tear_sheet(
+        TearSheetInputs(
+            strategy=strategy.name,
+            description=strategy.description,
+            report=report,
+            path_returns=path_returns,
+            information_coefficients=information_coefficients(
+                predictions, labels, horizon_sessions=strategy.label.horizon_sessions
+            ),
+            feature_importance=importance,
+            caveats=tuple(caveats),
+        )
+    )
+
+
+def page_content(inputs: TearSheetInputs) -> dict[str, Any]:
+    """Everything the template shows, as plain values and ``data:`` addresses."""
+    from quant_assets.validation import tear_sheet_plots as plots
+
+    report, details = inputs.report, inputs.report.details
+    verdicts = (*report.verdicts, *inputs.verdicts)
+    reasons = closed_reasons(report.subject, verdicts, inputs.required_gates)
+    median = int(details["median_path"])
+    row_of_median = next(row for row in details["paths"] if row["path"] == median)
+    sharpes = {int(row["path"]): row["sharpe_annual"] for row in details["paths"]}
+    chosen = inputs.path_returns.filter(pl.col("path") == median).sort("session")
+    limits = report.limits
+    return {
+        "strategy": inputs.strategy,
+        "description": inputs.description,
+        "subject": report.subject,
+        "open": not reasons,
+        "reasons": [_split_reason(reason) for reason in reasons],
+        "n_required": len(inputs.required_gates),
+        "judged_later": [
+            GATE_TITLES[gate] for gate in REQUIRED_GATES if gate not in set(inputs.required_gates)
+        ],
+        "cards": _cards(report.subject, verdicts, inputs.required_gates),
+        "caveats": inputs.caveats,
+        "median": row_of_median,
+        "details": details,
+        "limits": limits,
+        "first": chosen["session"][0],
+        "last": chosen["session"][-1],
+        "years": yearly_table(chosen, details["periods_per_year"]),
+        "costs": cost_table(chosen, details["periods_per_year"]),
+        "coefficients": inputs.information_coefficients.to_dicts(),
+        "sharpe_plot": plots.sharpe_distribution(sharpes, median, limits["sharpe_min"]),
+        "equity_plot": plots.equity_fan(inputs.path_returns, median),
+        "drawdown_plot": plots.drawdown_fan(inputs.path_returns, median, limits["max_drawdown_min"]),
+        "importance_plot": plots.importance_bars(inputs.feature_importance)
+        if inputs.feature_importance
+        else None,
+        "provenance": dict(sorted(inputs.provenance.items())),
+    }
+
+
+def yearly_table(path: pl.DataFrame, periods_per_year: float) -> list[dict[str, Any]]:
+    """One path's calendar years: sessions, net return, annual Sharpe ratio, drawdown, turnover per session.
+
+    Parameters
+    ----------
+    path : polars.DataFrame
+        ``session, net_return, turnover`` of one path.
+    periods_per_year : float
+    """
+    rows = []
+    for year, group in path.group_by(pl.col("session").dt.year(), maintain_order=True):
+        net = group["net_return"].to_numpy()
+        enough = len(net) >= FEWEST_SESSIONS_OF_A_YEAR
+        ratio = sharpe.annualised_sharpe(sharpe.sharpe_ratio(net), periods_per_year) if enough else math.nan
+        rows.append(
+            {
+                "year": str(year[0]),
+                "sessions": len(net),
+                "net_return": float(np.prod(1.0 + net) - 1.0),
+                "sharpe_annual": float(ratio),
+                "drawdown_fraction": float(track_record.max_drawdown(net)),
+                "turnover": float(group["turnover"].to_numpy().mean()),
+            }
+        )
+    return rows
+
+
+def cost_table(path: pl.DataFrame, periods_per_year: float) -> list[dict[str, Any]]:
+    """Where one path's gross return goes: arithmetic fractions of capital per year, and shares of the largest."""
+    columns = {
+        "gross return": "gross_return",
+        "commission": "commission",
+        "half spread": "spread_cost",
+        "market impact": "impact_cost",
+        "net return": "net_return",
+    }
+    annual = {
+        label: float(path[name].to_numpy().mean()) * periods_per_year for label, name in columns.items()
+    }
+    largest = max((abs(value) for value in annual.values()), default=0.0) or 1.0
+    return [
+        {
+            "label": label,
+            "annual": -value if columns[label].endswith(("commission", "_cost")) else value,
+            "share": abs(value) / largest,
+            "is_cost": columns[label].endswith(("commission", "_cost")),
+        }
+        for label, value in annual.items()
+    ]
+
+
+def _cards(subject: str, verdicts: Sequence[Verdict], required: Sequence[str]) -> list[dict[str, Any]]:
+    """A card per required gate, in their order, then one per further verdict about the same subject."""
+    about = {verdict.gate: verdict for verdict in verdicts if verdict.subject == subject}
+    cards = []
+    for gate in [*required, *(gate for gate in about if gate not in set(required))]:
+        verdict = about.get(gate)
+        status = verdict.status if verdict else "missing"
+        cards.append(
+            {
+                "gate": gate,
+                "title": GATE_TITLES.get(gate, gate),
+                "status": status,
+                "status_words": STATUS_WORDS[status],
+                "verdict": verdict,
+            }
+        )
+    return cards
+
+
+def _split_reason(reason: str) -> tuple[str, str]:
+    gate, _, words = reason.partition(": ")
+    return GATE_TITLES.get(gate, gate), words.removeprefix("fail: ")
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
+
+
+def _percent(value: float | None, decimals: int = 1) -> str:
+    return _shown(value, f".{decimals}%")
+
+
+def _number(value: float | None, decimals: int = 2) -> str:
+    return _shown(value, f".{decimals}f")
+
+
+def _compact(value: float | None) -> str:
+    return _shown(value, ".4g")
+
+
+def _chance(probability: float) -> str:
+    """A probability in percent that is never rounded to certainty."""
+    if probability < 0.001:
+        return "< 0.1%"
+    return "> 99.9%" if probability > 0.999 else f"{probability:.1%}"
+
+
+def _shown(value: float | None, form: str) -> str:
+    """A number with a real minus sign; a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else format(value, form).replace("-", "−")

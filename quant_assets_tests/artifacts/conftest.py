@@ -1,0 +1,40 @@
+import pytest
+
+from quant_assets.artifacts.onnx_export import export_onnx
+from quant_assets.artifacts.student import make_student
+from quant_assets.models.ensemble import fit_ensemble
+from quant_assets.models.training_arrays import training_arrays
+from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS, training_frame
+
+SUBJECT = "5" * 64
+
+
+@pytest.fixture(scope="session")
+def training_data():
+    return training_arrays(training_frame(), FEATURES)
+
+
+@pytest.fixture(scope="session")
+def ensemble():
+    return fit_ensemble(training_frame(), FEATURES, SMALL_MODELS, seed=7, embargo_sessions=2, recipe="r1")
+
+
+@pytest.fixture(scope="session")
+def constant_ensemble():
+    models = SMALL_MODELS.model_copy(
+        update={
+            "lightgbm": SMALL_MODELS.lightgbm.model_copy(update={"min_data_in_leaf": 10**6}),
+            "xgboost": SMALL_MODELS.xgboost.model_copy(update={"min_child_weight": 1e9}),
+        }
+    )
+    return fit_ensemble(training_frame(), FEATURES, models, seed=7, embargo_sessions=2, recipe="r0")
+
+
+@pytest.fixture(scope="session")
+def graph(ensemble):
+    return export_onnx(ensemble, subject=SUBJECT, metadata={"strategy": "small"})
+
+
+@pytest.fixture(scope="session")
+def student(ensemble, training_data):
+    return make_student(ensemble, training_data.features, subject=SUBJECT, seed=7)

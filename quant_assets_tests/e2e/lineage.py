@@ -1,0 +1,136 @@
+"""A small lineage for tests: real Dagster instances and runs over two seeded markets, with and without an edge."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import yaml
+
+from quant_assets.common.configuration import load_settings
+from quant_assets.common.settings import Settings
+from quant_assets.definitions import build_definitions
+from quant_assets.defs.resources import Home
+from quant_assets.defs.running import QUIET, StrategyOutcome, open_instance, run_strategies
+
+SHIPPED = Path(__file__).resolve().parents[2] / "configs"
+
+UNIVERSE = {"calendar": "XNYS", "start": "2018-01-02", "end": "2022-06-30"}
+SOURCE = {"kind": "synthetic", "seed": 5, "n_symbols": 10}
+# A strong edge on a short record: the shipped limits, a tenth of the shipped work.
+EDGE = {"transient_sd": 0.04, "half_life_sessions": 5}
+STRATEGY = {
+    "models": {
+        "lightgbm": {"n_estimators": 15, "learning_rate": 0.2, "min_data_in_leaf": 50},
+        "xgboost": {"n_estimators": 15, "learning_rate": 0.2, "max_depth": 3, "min_child_weight": 50},
+        "stacker": {"inner_folds": 2},
+    },
+}
+
+
+def write_configuration(folder: Path) -> Path:
+    """A configuration of two strategies, ``edge`` and ``noise``, under the shipped gates."""
+    for kind in ("universes", "strategies"):
+        (folder / kind).mkdir(parents=True)
+    for name in ("gates.yaml", "monitoring.yaml"):
+        shutil.copy(SHIPPED / name, folder / name)
+    for name, source in (("edge", {**SOURCE, "edge": EDGE}), ("noise", SOURCE)):
+        edit(folder / "universes" / f"{name}_market.yaml", {**UNIVERSE, "source": source})
+        edit(folder / "strategies" / f"{name}.yaml", {**STRATEGY, "universe": f"{name}_market"})
+    return folder
+
+
+def edit(file: Path, content: dict[str, object]) -> None:
+    """Write a YAML file."""
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+@dataclass
+class Lineage:
+    """A configuration, a home and a Dagster instance, and the definitions of the moment."""
+
+    folder: Path
+    instance: dg.DagsterInstance
+    settings: Settings
+    definitions: dg.Definitions
+    home: Home
+
+    @property
+    def configs(self) -> Path:
+        return self.folder / "configs"
+
+    def reload(self) -> None:
+        """Read the configuration again, as the code location does when it is reloaded."""
+        self.settings = load_settings(self.configs, self.folder / "adopted")
+        self.definitions = build_definitions(self.settings, self.home)
+
+    def change_strategy(self, name: str, **changes: object) -> None:
+        """Change one strategy's file, and reload."""
+        file = self.configs / "strategies" / f"{name}.yaml"
+        edit(file, {**yaml.safe_load(file.read_text()), **changes})
+        self.reload()
+
+    def run(self, *strategies: str) -> list[StrategyOutcome]:
+        """As ``quant-assets run`` does."""
+        return run_strategies(
+            self.definitions, self.settings, strategies, self.instance, self.home, lambda _: None
+        )
+
+    def materialise(
+        self, strategy: str, assets: Sequence[str], *, checks: bool = True
+    ) -> dg.ExecuteInProcessResult:
+        """One run of some of a strategy's assets, with or without their checks."""
+        selection = dg.AssetSelection.assets(*[dg.AssetKey([strategy, name]) for name in assets])
+        job = dg.define_asset_job("chosen", selection if checks else selection.without_checks())
+        definitions = dg.Definitions.merge(self.definitions, dg.Definitions(jobs=[job]))
+        return definitions.resolve_job_def("chosen").execute_in_process(
+            instance=self.instance, run_config=QUIET, raise_on_error=False
+        )
+
+    def event(self, *path: str, partition: str | None = None) -> dg.AssetMaterialization | None:
+        """The newest materialization of an asset."""
+        from quant_assets.defs.storage import latest_event
+
+        return latest_event(self.instance, dg.AssetKey(list(path)), partition)
+
+    def version(self, *path: str, partition: str | None = None) -> str:
+        """Data version of an asset's newest materialization."""
+        event = self.event(*path, partition=partition)
+        assert event is not None
+        assert event.tags is not None
+        return event.tags["dagster/data_version"]
+
+    def champion(self, strategy: str) -> str | None:
+        """Subject of the version that the champion alias points to."""
+        from quant_assets.registry.champion import current_champion
+
+        pointer = current_champion(self.home.mlflow_uri, strategy)
+        return pointer.subject if pointer else None
+
+
+@contextmanager
+def lineage_in(folder: Path) -> Iterator[Lineage]:
+    """Open the lineage whose configuration and home are in ``folder``."""
+    if not (folder / "configs").exists():
+        write_configuration(folder / "configs")
+    settings = load_settings(folder / "configs", folder / "adopted")
+    home = Home(root=str(folder))
+    with open_instance(folder) as instance:
+        yield Lineage(folder, instance, settings, build_definitions(settings, home), home)
+
+
+def failed_steps(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """Failed steps of a run with the innermost message of each."""
+    failed = {}
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error is not None:
+            error = event.step_failure_data.error
+            failed[event.step_key] = f"{error.message} {error.cause.message if error.cause else ''}"
+    return failed
+
+
+def materialised(result: dg.ExecuteInProcessResult) -> set[str]:
+    """Last parts of the keys that a run materialised."""
+    return {event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key}

@@ -1,0 +1,218 @@
+"""Every way around a gate, tried on real runs: the champion alias must not move."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from quant_assets.defs.running import QUIET
+from quant_assets.registry.ledger import PromotionLedger
+from quant_assets.validation.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES
+from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised
+
+pytestmark = pytest.mark.xdist_group("lineage")
+
+REPORTS = ["validation_report", "parity_report", "drift_report"]
+
+
+def refusal(lineage: Lineage, strategy: str = "edge") -> str:
+    """Materialise ``promotion`` alone, which must fail, and return what it said."""
+    result = lineage.materialise(strategy, ["promotion"])
+    assert not result.success
+    assert "promotion" not in materialised(result)
+    (message,) = failed_steps(result).values()
+    return message
+
+
+def retrain(lineage: Lineage) -> None:
+    """Make another candidate with all of its evidence, and do not promote it."""
+    lineage.change_strategy("edge", seed=8)
+    everything = [
+        "labels", "training_set", "lightgbm", "xgboost", "ensemble", "cpcv_predictions", "cpcv_paths",
+        "trial_ledger", "tear_sheet", "onnx_fp32", "onnx_int8", "bundle", "training_record", "drift_baseline",
+    ]  # fmt: skip
+    assert lineage.materialise("edge", everything).success
+
+
+def test_the_same_run_stops_before_promotion_when_a_blocking_check_fails(lineage: Lineage) -> None:
+    result = lineage.materialise("noise", [*REPORTS, "promotion"])
+    assert not result.success
+    assert "promotion" not in materialised(result)
+    assert lineage.champion("noise") is None
+
+
+def test_a_refused_candidate_has_every_report_its_tear_sheet_and_its_record(built: Lineage) -> None:
+    for name in (*REPORTS, "tear_sheet", "training_record", "bundle"):
+        assert built.event("noise", name) is not None, name
+    assert built.event("noise", "promotion") is None
+    assert built.event("noise", "champion") is None
+
+
+def test_a_later_run_of_promotion_alone_is_refused_in_its_body_with_every_reason(lineage: Lineage) -> None:
+    said = refusal(lineage, "noise")
+    for gate in ("cpcv_sharpe", "cpcv_probabilistic_sharpe", "cpcv_deflated_sharpe"):
+        assert gate in said
+    assert lineage.champion("noise") is None
+
+
+def test_the_refusal_is_in_the_hash_chained_ledger(built: Lineage) -> None:
+    ledger = PromotionLedger(built.home.promotion_ledger)
+    ledger.verify()
+    (entry,) = ledger.entries("noise")
+    assert entry.action == "refused"
+    assert any("cpcv_sharpe" in reason for reason in entry.reasons)
+
+
+def test_eager_automation_asks_for_promotion_and_the_body_refuses(lineage: Lineage) -> None:
+    """`eager()` alone requests an asset downstream of a failed check; only the body stands in its way."""
+    key = dg.AssetKey(["noise", "promotion"])
+    eager = lineage.definitions.map_resolved_asset_specs(
+        func=lambda spec: spec.replace_attributes(automation_condition=dg.AutomationCondition.eager()),
+        selection=dg.AssetSelection.assets(key),
+    )
+    first = dg.evaluate_automation_conditions(defs=eager, instance=lineage.instance)
+    lineage.materialise("noise", ["validation_report"], checks=False)
+    second = dg.evaluate_automation_conditions(defs=eager, instance=lineage.instance, cursor=first.cursor)
+    assert second.get_requested_partitions(key) == {None}
+    assert "cpcv_sharpe" in refusal(lineage, "noise")
+
+
+def test_our_automation_condition_does_not_ask_for_promotion_over_a_failed_check(lineage: Lineage) -> None:
+    first = dg.evaluate_automation_conditions(defs=lineage.definitions, instance=lineage.instance)
+    lineage.materialise("noise", REPORTS)
+    second = dg.evaluate_automation_conditions(
+        defs=lineage.definitions, instance=lineage.instance, cursor=first.cursor
+    )
+    assert second.get_requested_partitions(dg.AssetKey(["noise", "promotion"])) == set()
+
+
+def test_what_comes_two_hops_after_a_gate_finds_no_promotion_to_stand_on(lineage: Lineage) -> None:
+    result = lineage.materialise("noise", ["champion"])
+    assert not result.success
+    assert "noise/promotion" in " ".join(failed_steps(result).values())
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_check_that_never_ran_on_the_newest_report_closes_the_gate(lineage: Lineage, report: str) -> None:
+    assert lineage.materialise("edge", ["promotion"]).success  # open before
+    lineage.materialise("edge", [report], checks=False)
+    assert "evaluated an older materialization" in refusal(lineage)
+
+
+def test_checks_that_never_ran_at_all_close_the_gate(lineage: Lineage) -> None:
+    for report, gates in zip(REPORTS, (CPCV_GATES, PARITY_GATES, DRIFT_GATES), strict=True):
+        lineage.instance.wipe_assets([dg.AssetKey(["edge", report])])
+        lineage.materialise("edge", [report], checks=False)
+        assert gates
+    said = refusal(lineage)
+    assert "never ran" in said or "evaluated an older materialization" in said
+
+
+def test_a_check_that_crashed_closes_the_gate(lineage: Lineage) -> None:
+    event = lineage.event("edge", "parity_report")
+    assert event is not None
+    object_path = Path(str(lineage.home.store.path(str(event.metadata["quant/object"].value))))
+    whole = object_path.read_bytes()
+    object_path.write_bytes(whole[: len(whole) // 2])
+    job = dg.define_asset_job(
+        "checks_only",
+        dg.AssetSelection.checks(*[dg.AssetCheckKey(event.asset_key, gate) for gate in PARITY_GATES]),
+    )
+    definitions = dg.Definitions.merge(lineage.definitions, dg.Definitions(jobs=[job]))
+    crashed = definitions.resolve_job_def("checks_only").execute_in_process(
+        instance=lineage.instance, run_config=QUIET, raise_on_error=False
+    )
+    assert not crashed.success
+    object_path.write_bytes(whole)
+    assert "the check crashed or has not finished" in refusal(lineage)
+
+
+def test_a_check_result_reported_from_outside_does_not_open_the_gate(lineage: Lineage) -> None:
+    lineage.instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey(["noise", "validation_report"]), check_name="cpcv_sharpe", passed=True
+        )
+    )
+    assert "cpcv_sharpe" in refusal(lineage, "noise")
+
+
+def test_a_failed_check_of_severity_warn_closes_the_gate_too(lineage: Lineage) -> None:
+    key = dg.AssetKey(["edge", "validation_report"])
+    event = lineage.event("edge", "validation_report")
+    assert event is not None
+
+    @dg.asset_check(asset=key, name="cpcv_sharpe", blocking=True)
+    def warn() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN)
+
+    definitions = dg.Definitions(
+        assets=[dg.AssetSpec(key)],
+        asset_checks=[warn],
+        jobs=[dg.define_asset_job("warn", dg.AssetSelection.checks(warn))],
+    )
+    assert definitions.resolve_job_def("warn").execute_in_process(instance=lineage.instance).success
+    assert "cpcv_sharpe on edge/validation_report" in refusal(lineage)
+
+
+def test_a_new_model_cannot_use_the_verdicts_of_the_old_one(lineage: Lineage) -> None:
+    before = lineage.champion("edge")
+    lineage.change_strategy("edge", seed=8)
+    assert lineage.materialise("edge", ["lightgbm", "xgboost", "ensemble"]).success
+    said = refusal(lineage)
+    assert "judged another model version" in said or "another" in said
+    assert lineage.champion("edge") == before
+
+
+def test_a_new_model_cannot_be_judged_by_the_paths_of_the_old_one(lineage: Lineage) -> None:
+    lineage.change_strategy("edge", seed=8)
+    assert lineage.materialise("edge", ["lightgbm", "xgboost", "ensemble"]).success
+    result = lineage.materialise("edge", ["validation_report"])
+    assert not result.success
+    assert "evidence of recipe" in " ".join(failed_steps(result).values())
+
+
+def test_a_graph_of_the_old_model_does_not_pass_parity_for_the_new_one(lineage: Lineage) -> None:
+    lineage.change_strategy("edge", seed=8)
+    assert lineage.materialise("edge", ["lightgbm", "xgboost", "ensemble"]).success
+    result = lineage.materialise("edge", ["parity_report"])
+    assert not result.success
+
+
+def test_a_report_judged_under_other_limits_than_those_in_force_is_refused(lineage: Lineage) -> None:
+    gates = lineage.configs / "gates.yaml"
+    shipped = gates.read_text()
+    gates.write_text(shipped.replace("sharpe_min: 1.2", "sharpe_min: 1.25"))
+    lineage.reload()
+    assert "judged under other limits than those in force" in refusal(lineage)
+
+
+def test_trials_evaluated_after_the_report_must_be_counted_first(lineage: Lineage) -> None:
+    retrain(lineage)  # one more trial in the ledger
+    lineage.change_strategy("edge", seed=7)
+    first_candidate = ["lightgbm", "xgboost", "ensemble", "onnx_fp32", "onnx_int8", "bundle"]
+    assert lineage.materialise("edge", first_candidate).success
+    assert "trials" in refusal(lineage)
+
+
+Damage = Callable[[Lineage], None]
+
+
+def _truncate_bundle(lineage: Lineage) -> None:
+    event = lineage.event("edge", "bundle")
+    assert event is not None
+    path = Path(str(lineage.home.store.path(str(event.metadata["quant/object"].value))))
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def test_a_truncated_bundle_is_refused_by_name_before_anything_is_promoted(lineage: Lineage) -> None:
+    _truncate_bundle(lineage)
+    said = refusal(lineage)
+    assert "truncated or altered" in said
+    assert "materialise the asset that made it again" in said
+
+
+def test_an_edited_ledger_stops_every_promotion(lineage: Lineage) -> None:
+    ledger = lineage.home.promotion_ledger
+    ledger.write_text(ledger.read_text().replace('"refused"', '"promoted"', 1))
+    assert "QA603" in refusal(lineage)

@@ -1,0 +1,123 @@
+"""Packs as declared data: the count, the order, the metadata and the fingerprint."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from quant_assets.common.errors import FeatureError
+from quant_assets.features import Feature, Pack, compute, find_pack, packs, register
+from quant_assets_tests.features.panels import NAMES, TECHNICAL, random_walks
+
+DECLARATION = "2f007f25ce413a433a7fed7810f9bed36c4640f351f9f99a51838a6f27376200"
+
+WARM_UPS = {
+    "nma_9": 8, "nma_20": 19, "nma_50": 49, "nma_200": 199, "bb_pct": 19, "bb_width": 19,
+    "volume_z_20": 19, "volume_z_50": 49, "rsi_14": 270, "rsi_21": 410, "roc_10": 10, "roc_20": 20,
+    "macd": 290, "macd_signal": 290, "macd_hist": 290, "adx_14": 300, "plus_di_14": 270, "minus_di_14": 270,
+    "atr_14": 270, "sigma_20": 20, "sigma_50": 50, "stoch_k": 13, "stoch_d": 15, "obv": 20, "obv_ema": 190,
+    "ret_1": 1, "ret_5": 5, "ret_10": 10, "ret_20": 20,
+}  # fmt: skip
+
+
+def test_technical_v1_has_29_features_in_the_agreed_order_with_these_warm_ups() -> None:
+    assert len(NAMES) == 29
+    assert {f.name: f.warm_up for f in TECHNICAL.features} == WARM_UPS
+    assert list(NAMES) == list(WARM_UPS)
+    assert TECHNICAL.version == 1
+    assert TECHNICAL.warm_up == 410
+
+
+def test_the_promise_of_technical_v1_is_frozen() -> None:
+    # names, order, warm-ups, units and formulas; a change is a new pack, not a new value here
+    assert TECHNICAL.declaration == DECLARATION
+
+
+def test_every_feature_states_its_formula_unit_and_source() -> None:
+    for feature in TECHNICAL.features:
+        assert len(feature.formula) > 8, feature.name
+        assert feature.source, feature.name
+        assert feature.unit, feature.name
+        assert feature.lookback <= feature.warm_up
+
+
+def test_the_fingerprint_is_the_same_in_another_process() -> None:
+    script = "from quant_assets.features import packs; print(packs()['technical_v1'].fingerprint)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == TECHNICAL.fingerprint
+    assert len(TECHNICAL.fingerprint) == 40
+
+
+@pytest.mark.parametrize(
+    "change", [{"warm_up": 271}, {"formula": "another"}, {"unit": "fraction"}, {"name": "rsi"}]
+)
+def test_the_fingerprint_changes_with_the_declaration_of_one_feature(change: dict[str, object]) -> None:
+    at = NAMES.index("rsi_14")
+    features = list(TECHNICAL.features)
+    features[at] = replace(features[at], **change)  # type: ignore[arg-type]
+    assert replace(TECHNICAL, features=tuple(features)).fingerprint != TECHNICAL.fingerprint
+
+
+def test_the_fingerprint_changes_with_the_order_and_with_the_code() -> None:
+    reordered = replace(TECHNICAL, features=TECHNICAL.features[::-1])
+    other_code = replace(TECHNICAL, code=("quant_assets.features.kernels.flow",))
+    assert len({TECHNICAL.fingerprint, reordered.fingerprint, other_code.fingerprint}) == 3
+
+
+def test_machine_code_is_kept_under_the_fingerprint_of_all_kernel_sources() -> None:
+    from quant_assets.common.hashing import code_fingerprint
+    from quant_assets.features.kernels import technical
+    from quant_assets.features.kernels.compilation import machine_code_folder
+
+    compute(random_walks(1, 30))
+    assert machine_code_folder().endswith(code_fingerprint(("quant_assets.features.kernels",), ("numba",)))
+    kept = technical.technical_v1.stats.cache_path  # type: ignore[attr-defined]
+    assert kept.startswith(machine_code_folder())
+
+
+def test_a_misspelt_pack_is_answered_with_the_closest_name() -> None:
+    with pytest.raises(FeatureError, match=r"'tecnical_v1'.*did you mean 'technical_v1'\?"):
+        compute(random_walks(1, 30), "tecnical_v1")
+
+
+def test_an_unknown_pack_is_answered_with_the_list() -> None:
+    with pytest.raises(FeatureError, match=r"expected one of .*technical_v1"):
+        find_pack("zzz")
+
+
+def test_a_registered_name_cannot_get_another_definition() -> None:
+    assert register(TECHNICAL) is TECHNICAL
+    with pytest.raises(FeatureError, match="'technical_v2'"):
+        register(replace(TECHNICAL, description="something else"))
+    assert packs()["technical_v1"] is TECHNICAL
+
+
+def test_the_registry_cannot_be_written_through_its_view() -> None:
+    with pytest.raises(TypeError):
+        packs()["mine_v1"] = TECHNICAL  # type: ignore[index]
+
+
+def test_a_pack_with_a_repeated_name_or_without_features_is_refused() -> None:
+    with pytest.raises(FeatureError, match=r"repeated \['rsi_14'\]"):
+        replace(TECHNICAL, features=(*TECHNICAL.features, TECHNICAL.features[8]))
+    with pytest.raises(FeatureError, match="found none"):
+        replace(TECHNICAL, features=())
+
+
+def test_a_pack_name_must_end_with_its_version() -> None:
+    with pytest.raises(FeatureError, match="ends with its version"):
+        replace(TECHNICAL, name="technical")
+
+
+def test_a_warm_up_shorter_than_the_lookback_is_refused() -> None:
+    with pytest.raises(FeatureError, match="lookback 5, warm_up 4"):
+        Feature("x", 4, "fraction", "close", "none", 5)
+
+
+def test_a_pack_whose_kernel_does_not_exist_is_refused_when_it_is_computed() -> None:
+    broken = Pack(
+        "broken_v1", "none", TECHNICAL.features[:1], "quant_assets.features.kernels.technical:nothing"
+    )
+    with pytest.raises(FeatureError, match="technical:nothing"):
+        compute(random_walks(1, 30), broken)

@@ -1,0 +1,209 @@
+"""Quality rules: each planted fault is found by its own rule, and clean bars by none."""
+
+import subprocess
+import sys
+from datetime import date
+from typing import Any
+
+import polars as pl
+import pytest
+
+from quant_assets.common.settings import UniverseConfig
+from quant_assets.market.actions import ACTIONS_SCHEMA, adjust_bars, derive_corporate_actions
+from quant_assets.market.quality import OFFENDERS_SCHEMA, RULES, QualityFinding, check_bars
+from quant_assets.market.sources import read_bars
+
+
+def universe(**fields: Any) -> UniverseConfig:
+    whole = {
+        "name": "test",
+        "source": {"kind": "synthetic", "seed": 5, "n_symbols": 3},
+        "start": "2023-01-03",
+        "end": "2023-12-29",
+    }
+    return UniverseConfig.model_validate(whole | fields)
+
+
+def checked(config: UniverseConfig) -> dict[str, QualityFinding]:
+    raw = read_bars(config).bars
+    actions = derive_corporate_actions(raw)
+    return {f.rule: f for f in check_bars(adjust_bars(raw, actions, config.calendar), actions, config)}
+
+
+def failed(findings: dict[str, QualityFinding]) -> list[str]:
+    return [name for name, finding in findings.items() if not finding.passed]
+
+
+def with_defect(kind: str, **quality: Any) -> dict[str, QualityFinding]:
+    source = {
+        "kind": "synthetic",
+        "seed": 5,
+        "n_symbols": 3,
+        "defects": [{"kind": kind, "symbol": 1, "session": 40}],
+    }
+    return checked(universe(source=source, quality=quality))
+
+
+def bars(**columns: list[Any]) -> pl.DataFrame:
+    raw = read_bars(universe(symbols=["S000"])).bars
+    adjusted = adjust_bars(raw, pl.DataFrame(schema=ACTIONS_SCHEMA), "XNYS").head(4)
+    return adjusted.with_columns(pl.Series(name, values) for name, values in columns.items())
+
+
+def findings_of(frame: pl.DataFrame, actions: pl.DataFrame | None = None) -> dict[str, QualityFinding]:
+    none = pl.DataFrame(schema=ACTIONS_SCHEMA)
+    return {f.rule: f for f in check_bars(frame, none if actions is None else actions, universe())}
+
+
+def test_the_rules_and_their_severities_are_these() -> None:
+    assert [(rule.name, rule.severity) for rule in RULES] == [
+        ("nulls", "ERROR"),
+        ("non_positive_prices", "ERROR"),
+        ("ohlc_consistency", "ERROR"),
+        ("duplicate_keys", "ERROR"),
+        ("missing_fraction", "ERROR"),
+        ("missing_sessions", "WARN"),
+        ("stale_prices", "WARN"),
+        ("unexplained_jumps", "WARN"),
+        ("zero_volume", "WARN"),
+        ("actions_without_bar", "WARN"),
+    ]
+    assert all(rule.description.endswith(".") for rule in RULES)
+
+
+def test_a_clean_market_breaks_no_rule() -> None:
+    findings = checked(universe())
+    assert failed(findings) == []
+    assert tuple(findings) == tuple(rule.name for rule in RULES)
+    assert findings["nulls"].n_checked == 3 * 250
+    assert findings["missing_fraction"].n_checked == 3
+
+
+def test_the_packaged_bars_break_one_rule_once_by_a_day_that_was_real() -> None:
+    findings = checked(universe(source={"kind": "bokeh_sampledata"}, start="2000-03-01", end="2013-03-01"))
+    assert failed(findings) == ["unexplained_jumps"]
+    jumps = findings["unexplained_jumps"]
+    assert (jumps.severity, jumps.n_offenders, jumps.n_checked) == ("WARN", 1, 12154)
+    assert jumps.offenders.schema == OFFENDERS_SCHEMA
+    assert jumps.offenders.row(0) == ("AAPL", date(2000, 9, 29), pytest.approx(-0.5187, abs=5e-5), 0.4)
+
+
+def test_a_split_left_in_the_prices_is_an_unexplained_jump() -> None:
+    config = universe(
+        source={"kind": "bokeh_sampledata"}, symbols=["MSFT"], start="2003-01-02", end="2003-12-31"
+    )
+    raw = read_bars(config).bars.with_columns(adj_close=pl.lit(None, dtype=pl.Float64))
+    actions = derive_corporate_actions(raw)
+    findings = {f.rule: f for f in check_bars(adjust_bars(raw, actions, "XNYS"), actions, config)}
+    assert findings["unexplained_jumps"].offenders["session"].to_list() == [date(2003, 2, 18)]
+
+
+def test_a_planted_jump_is_found() -> None:
+    findings = with_defect("unexplained_jump")
+    assert failed(findings) == ["unexplained_jumps"]
+    offender = findings["unexplained_jumps"].offenders.row(0, named=True)
+    assert (offender["symbol"], offender["session"]) == ("S001", date(2023, 3, 2))
+    assert offender["observed"] == pytest.approx(-0.5, abs=0.05)
+    assert failed(with_defect("unexplained_jump", jump_fraction=0.6)) == []
+
+
+def test_a_planted_zero_volume_is_found() -> None:
+    findings = with_defect("zero_volume")
+    assert failed(findings) == ["zero_volume"]
+    assert findings["zero_volume"].offenders.row(0) == ("S001", date(2023, 3, 2), 0.0, 0.0)
+
+
+def test_a_planted_stale_price_is_found_with_the_length_of_its_run() -> None:
+    findings = with_defect("stale_price")
+    assert failed(findings) == ["stale_prices"]
+    assert findings["stale_prices"].offenders.row(0) == ("S001", date(2023, 3, 1), 10.0, 5.0)
+    assert failed(with_defect("stale_price", stale_sessions=10)) == ["stale_prices"]
+    assert failed(with_defect("stale_price", stale_sessions=11)) == []
+
+
+def test_one_missing_session_is_shown_and_too_many_block() -> None:
+    few = with_defect("missing_session")
+    assert failed(few) == ["missing_sessions"]
+    assert few["missing_sessions"].offenders.row(0) == ("S001", date(2023, 3, 2), 0.0, 1.0)
+    assert few["missing_sessions"].n_checked == 750
+    # 1 of 250 sessions is 0.4 %.
+    many = with_defect("missing_session", max_missing_fraction=0.0039)
+    assert failed(many) == ["missing_fraction", "missing_sessions"]
+    assert many["missing_fraction"].severity == "ERROR"
+    assert many["missing_fraction"].offenders.row(0) == (
+        "S001",
+        date(2023, 3, 2),
+        pytest.approx(1 / 250),
+        0.0039,
+    )
+    assert failed(with_defect("missing_session", max_missing_fraction=0.004)) == ["missing_sessions"]
+
+
+def test_sessions_before_the_first_and_after_the_last_bar_are_not_missing() -> None:
+    config = universe(
+        source={"kind": "bokeh_sampledata"}, symbols=["FB", "IBM"], start="2012-01-03", end="2013-03-01"
+    )
+    assert failed(checked(config)) == []
+
+
+def test_nulls_and_not_a_numbers_are_counted() -> None:
+    findings = findings_of(bars(close=[None, float("nan"), 1.0, 1.0], volume=[None, 1.0, 1.0, float("inf")]))
+    assert findings["nulls"].offenders["observed"].to_list() == [2.0, 1.0, 1.0]
+    assert findings["nulls"].severity == "ERROR"
+    assert not findings["nulls"].passed
+
+
+def test_a_price_of_zero_or_less_is_found_by_its_lowest_value() -> None:
+    findings = findings_of(bars(low=[0.0, -1.0, 1.0, 1.0]))
+    assert findings["non_positive_prices"].offenders["observed"].to_list() == [0.0, -1.0]
+
+
+def test_an_open_outside_the_range_offends_beyond_the_tolerance_only() -> None:
+    frame = bars(open=[100.005, 100.02, 99.98, 90.0], high=[100.0] * 4, low=[100.0, 100.0, 100.0, 89.0])
+    findings = findings_of(frame.with_columns(close=pl.lit(100.0)))
+    offenders = findings["ohlc_consistency"].offenders
+    assert offenders["session"].to_list() == frame["session"].to_list()[1:3]
+    assert offenders["observed"].to_list() == [pytest.approx(2e-4), pytest.approx(2e-4)]
+
+
+def test_high_below_low_and_a_close_outside_offend() -> None:
+    prices = {"open": [10.0] * 4, "close": [10.0, 10.0, 12.0, 8.0]}
+    findings = findings_of(bars(**prices, high=[11.0, 9.0, 11.0, 11.0], low=[9.0, 11.0, 9.0, 9.0]))
+    assert findings["ohlc_consistency"].n_offenders == 3
+
+
+def test_a_repeated_bar_is_counted() -> None:
+    frame = bars()
+    findings = findings_of(pl.concat([frame, frame.slice(2, 1)]))
+    assert failed(findings) == ["duplicate_keys"]
+    assert findings["duplicate_keys"].offenders["observed"].to_list() == [2.0]
+
+
+def test_an_action_without_a_bar_is_shown() -> None:
+    action = ("S000", date(2024, 1, 5), "split", 2.0, 0.5, None)
+    findings = findings_of(bars(), pl.DataFrame([action], schema=ACTIONS_SCHEMA, orient="row"))
+    assert failed(findings) == ["actions_without_bar"]
+    assert findings["actions_without_bar"].offenders.row(0) == ("S000", date(2024, 1, 5), 0.5, 1.0)
+
+
+def test_no_bars_at_all_pass_nothing() -> None:
+    assert failed(findings_of(bars().clear())) == [rule.name for rule in RULES]
+
+
+def test_at_most_fifty_offenders_are_kept_and_all_are_counted() -> None:
+    config = universe()
+    raw = read_bars(config).bars.with_columns(volume=pl.lit(0.0))
+    none = pl.DataFrame(schema=ACTIONS_SCHEMA)
+    findings = {f.rule: f for f in check_bars(adjust_bars(raw, none, "XNYS"), none, config)}
+    assert findings["zero_volume"].n_offenders == 750
+    assert findings["zero_volume"].offenders.height == 50
+
+
+def test_importing_the_rules_loads_no_calendar_and_no_pandas() -> None:
+    code = (
+        "import sys, quant_assets.market.quality, quant_assets.market.sources, quant_assets.market.actions\n"
+        "heavy = {'pandas', 'exchange_calendars', 'bokeh_sampledata', 'scipy', 'dagster', 'mlflow'}\n"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,164 @@
+"""One MLflow database is made per session (3 s) and copied for each test; one small graph stands for the model."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from quant_assets.common.settings import DriftConfig
+from quant_assets.registry.connection import connect
+from quant_assets.registry.ledger import PromotionLedger
+from quant_assets.registry.promotion import PromotionDecision, promote
+from quant_assets.registry.tracking import RecordedRun, TrainingRecord, record_training
+from quant_assets.validation.verdicts import (
+    CPCV_GATES,
+    DRIFT_GATES,
+    PARITY_GATES,
+    GateReport,
+    Verdict,
+    judge,
+)
+
+NOW = datetime(2026, 3, 2, 21, 0, tzinfo=UTC)
+STRATEGY = "planted_edge"
+FEATURES = ("nma_9", "rsi_14", "ret_5")
+LIMITS: dict[str, dict[str, Any]] = {
+    "validation": {"sharpe_min": 1.2},
+    "parity": {"parity_max_error_over_sd": 0.001},
+    "drift": DriftConfig().model_dump(mode="json"),
+}
+GATES = {"validation": CPCV_GATES, "parity": PARITY_GATES, "drift": DRIFT_GATES}
+
+
+def graph(n_features: int = 3, element: int = TensorProto.FLOAT) -> bytes:
+    """A linear model with weights 1, 2, 3, ... as an ONNX graph."""
+    kind = helper.tensor_dtype_to_np_dtype(element)
+    weights = helper.make_tensor("w", element, [n_features, 1], np.arange(1, n_features + 1, dtype=kind))
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("MatMul", ["features", "w"], ["score"])],
+            "linear",
+            [helper.make_tensor_value_info("features", element, [None, n_features])],
+            [helper.make_tensor_value_info("score", element, [None, 1])],
+            [weights],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def record_of(subject: str, **changes: Any) -> TrainingRecord:
+    record = TrainingRecord(
+        strategy=STRATEGY,
+        subject=subject,
+        params={"lightgbm.num_leaves": "15", "seed": "7"},
+        metrics={"sharpe_annual_median": 1.6, "psr": 0.99},
+        path_metrics=({"sharpe_annual": 1.5}, {"sharpe_annual": 1.7}, {"sharpe_annual": 1.6}),
+        dataset_name="training_set",
+        dataset_digest="d" * 64,
+        feature_names=FEATURES,
+        artifacts={"model.onnx": graph(), "tear_sheet.html": b"<html></html>", "ensemble.json": b"{}"},
+        verdicts=reports_of(subject)[0].verdicts,
+        tags={"dagster.run_id": "run-1"},
+    )
+    return replace(record, **changes)
+
+
+def reports_of(subject: str, closed: tuple[str, ...] = ()) -> list[GateReport]:
+    """One report of each kind in which every gate passes but those named."""
+
+    def verdict(gate: str) -> Verdict:
+        observed = 0.5 if gate in closed else 2.0
+        return judge(gate, subject, observed, 1.0, quantity="the statistic", remedy="a better model")
+
+    return [
+        GateReport(kind, subject, LIMITS[kind], tuple(verdict(g) for g in gates))  # type: ignore[arg-type]
+        for kind, gates in GATES.items()
+    ]
+
+
+@pytest.fixture(scope="session")
+def template_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    database = tmp_path_factory.mktemp("template") / "mlflow.db"
+    connect(f"sqlite:///{database}", create=True)
+    return database
+
+
+@dataclass
+class Desk:
+    """A tracking database, an artifact folder and a ledger of one test."""
+
+    folder: Path
+    uri: str
+    ledger: PromotionLedger
+
+    def record(self, subject: str, **changes: Any) -> RecordedRun:
+        return record_training(
+            self.uri, record_of(subject, **changes), artifact_root=self.folder / "artifacts"
+        )
+
+    def promote(self, subject: str, version: str, expected: str | None, **changes: Any) -> PromotionDecision:
+        arguments: dict[str, Any] = {
+            "strategy": STRATEGY,
+            "subject": subject,
+            "reports": reports_of(subject),
+            "limits_in_force": LIMITS,
+            "bundle_sha256": "b" * 64,
+            "model_version": version,
+            "expected_champion": expected,
+            "ledger": self.ledger,
+            "actor": "asset:promotion",
+            "run_id": "run-1",
+            "now": NOW,
+        }
+        return promote(self.uri, **(arguments | changes))
+
+
+@pytest.fixture
+def desk(tmp_path: Path, template_database: Path) -> Desk:
+    shutil.copy(template_database, tmp_path / "mlflow.db")
+    return Desk(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}", PromotionLedger(tmp_path / "ledger.jsonl"))
+
+
+@pytest.fixture(scope="session")
+def template_desk(tmp_path_factory: pytest.TempPathFactory, template_database: Path) -> Desk:
+    folder = tmp_path_factory.mktemp("template_desk")
+    shutil.copy(template_database, folder / "mlflow.db")
+    template = Desk(folder, f"sqlite:///{folder / 'mlflow.db'}", PromotionLedger(folder / "ledger.jsonl"))
+    template.record("a" * 64)
+    template.record("b" * 64)
+    template.promote("a" * 64, "1", None)
+    return template
+
+
+@pytest.fixture
+def two(tmp_path: Path, template_desk: Desk) -> Desk:
+    """A is champion as version 1; B is a candidate as version 2."""
+    for name in ("mlflow.db", "ledger.jsonl", "ledger.jsonl.head"):
+        shutil.copy(template_desk.folder / name, tmp_path / name)
+    return Desk(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}", PromotionLedger(tmp_path / "ledger.jsonl"))
+
+
+@pytest.fixture
+def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make the process 'die' just before a call of MLflow's client: what came before stays, nothing after."""
+
+    def arm(method: str) -> None:
+        from mlflow import MlflowClient
+
+        def die(*_: Any, **__: Any) -> None:
+            monkeypatch.undo()
+            raise KeyboardInterrupt(f"killed before {method}")
+
+        monkeypatch.setattr(MlflowClient, method, die)
+
+    return arm
