@@ -28,7 +28,8 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Read and check the configuration.")
 app.add_typer(config_app, name="config")
 
-out = Console(highlight=False, soft_wrap=True)
+# Into a file or a pipe a table has as much room as it needs; a terminal has its own width.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 STATUS_STYLE = {"pass": "green", "fail": "red", "underpowered": "yellow", "not_applicable": "dim"}
 
 
@@ -39,7 +40,10 @@ def _progress(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
         style = "cyan" if event["status"] == "reused" else "white"
         out.print(f"  {name:<46} [{style}]{event['status']:<9}[/] {event['seconds']:6.1f} s")
     elif event.get("event") == "progress":
-        out.print(f"  {name:<46} [dim]{event['done']:>3} of {event['total']} {event['what']}[/]")
+        if event["done"] % max(1, event["total"] // 5) == 0:
+            out.print(f"  {name:<46} [dim]{event['done']:>3} of {event['total']} {event['what']}[/]")
+    elif event.get("event") == "promotion refused":
+        out.print(f"  {name:<46} [yellow]refused[/]")
     elif event.get("level") in ("warning", "error"):
         facts = ", ".join(f"{k}={v}" for k, v in event.items() if k not in ("event", "level", "timestamp"))
         out.print(f"  [yellow]{event['level']}: {event['event']}[/] [dim]{facts}[/]")
@@ -138,7 +142,9 @@ def show_outcomes(outcomes: "Sequence[StrategyOutcome]") -> None:
     """The verdict table, the reasons of each refusal, the tear sheets and the way to the UI."""
     table = RichTable(title="Verdicts", title_justify="left", title_style="bold")
     for column in ("strategy", "gate", "status", "observed", "required"):
-        table.add_column(column, justify="right" if column in ("observed", "required") else "left")
+        table.add_column(
+            column, justify="right" if column in ("observed", "required") else "left", no_wrap=True
+        )
     for outcome in outcomes:
         for i, v in enumerate(outcome.verdicts):
             observed = "-" if v.observed is None else f"{v.observed:.4g}"

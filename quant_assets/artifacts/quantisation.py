@@ -4,7 +4,6 @@ Static, never dynamic: dynamic quantisation takes its range from the batch, so t
 on the rows beside it (up to .22 spreads in a trial).
 """
 
-import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -48,30 +47,22 @@ def quantise(student: bytes, calibration_rows: NDArray[np.float32]) -> bytes:
             found=f"layers {layers}",
             action="quantise the student; INT8 does nothing to a tree graph",
         )
-    root = logging.getLogger()
-    disabled = root.disabled
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
-        # The quantiser recommends its own preprocessing through the root logger, by which Python would
-        # configure logging for the whole process. The graph is already shape-inferred and has nothing to fuse.
-        root.disabled = True
-        try:
-            quantize_static(
-                model,
-                str(path),
-                _reader(spaced(calibration_rows, _CALIBRATION_ROWS)),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["MatMul", "Gemm"],
-                nodes_to_quantize=layers[:-1],
-                per_channel=True,
-                # 7-bit weights: CPUs without VNNI saturate sums of 8-bit products, and scores would then
-                # depend on the machine.
-                reduce_range=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-            )
-        finally:
-            root.disabled = disabled
+        quantize_static(
+            _prepared(model),
+            str(path),
+            _reader(spaced(calibration_rows, _CALIBRATION_ROWS)),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_quantize=layers[:-1],
+            per_channel=True,
+            # 7-bit weights: CPUs without VNNI saturate sums of 8-bit products, and scores would then depend
+            # on the machine.
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
         data = path.read_bytes()
     return _normalised(data, model)
 
@@ -79,6 +70,21 @@ def quantise(student: bytes, calibration_rows: NDArray[np.float32]) -> bytes:
 def spaced(rows: NDArray[np.float32], most: int) -> NDArray[np.float32]:
     """Every k-th row, with the smallest k that leaves at most ``most``."""
     return rows[:: max(1, -(-len(rows) // most))]
+
+
+def _prepared(model: Any) -> Any:
+    """A copy that says it was prepared, which is so: the quantiser infers shapes, and there is nothing to fuse.
+
+    Otherwise it recommends preparation through the root logger, by which Python configures logging for the
+    whole process.
+    """
+    from onnx import helper
+
+    prepared = type(model)()
+    prepared.CopyFrom(model)
+    facts = {p.key: p.value for p in model.metadata_props}
+    helper.set_model_props(prepared, {**facts, "onnx.quant.pre_process": "onnxruntime.quant"})
+    return prepared
 
 
 def _reader(rows: NDArray[np.float32]) -> Any:

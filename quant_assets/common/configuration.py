@@ -233,18 +233,10 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
                 found=repr(strategy.name),
                 action="rename one of the two",
             )
-        _refuse_looser_limits(gates, strategy, file)
-    return Settings(universes=universes, strategies=strategies, gates=gates, monitoring=monitoring)
-
-
-def _refuse_looser_limits(gates: GatesConfig, strategy: StrategyConfig, file: Path) -> None:
-    for key, value in strategy.gates.model_dump(exclude_none=True).items():
-        limit = getattr(gates, key)
-        looser = value > limit if key.endswith("_max") else value < limit
-        if looser:
+        try:
+            gates.for_strategy(strategy.gates)
+        except ConfigurationError as error:
             raise ConfigurationError(
-                f"{file}, key 'gates.{key}'",
-                expected=f"a limit at least as strict as the {limit} of gates.yaml",
-                found=str(value),
-                action="tighten it, or change gates.yaml for everyone in a reviewed commit",
-            )
+                f"{file}, {error.what}", expected=error.expected, found=error.found, action=error.action
+            ) from error
+    return Settings(universes=universes, strategies=strategies, gates=gates, monitoring=monitoring)

@@ -90,7 +90,7 @@ class _WithoutDocstrings(ast.NodeTransformer):
     visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _strip  # noqa: N815 (ast)
 
 
-def _module_files(name: str) -> list[Path]:
+def _module_files(name: str) -> list[tuple[str, Path]]:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise ConfigurationError(
@@ -100,7 +100,10 @@ def _module_files(name: str) -> list[Path]:
             action="correct the module list of the asset",
         )
     origin = Path(spec.origin)
-    return sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
+    if not spec.submodule_search_locations:
+        return [(name, origin)]
+    root = origin.parent
+    return [(f"{name}/{file.relative_to(root).as_posix()}", file) for file in sorted(root.rglob("*.py"))]
 
 
 @cache
@@ -116,9 +119,10 @@ def code_fingerprint(modules: tuple[str, ...], libraries: tuple[str, ...] = ()) 
     """
     digest = hashlib.sha256()
     for name in modules:
-        for file in _module_files(name):
+        for label, file in _module_files(name):
             tree = _WithoutDocstrings().visit(ast.parse(file.read_text(encoding="utf-8")))
-            digest.update(f"{name}/{file.name}\x00{ast.dump(tree)}\x00".encode())
+            # Source text of the tree: its dump has other field names in each Python version.
+            digest.update(f"{label}\x00{ast.unparse(tree)}\x00".encode())
     for library in libraries:
         digest.update(f"{library}=={importlib.metadata.version(library)}\x00".encode())
     return digest.hexdigest()[:16]

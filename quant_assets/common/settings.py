@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.universe_settings import (
     BokehSource,
     Config,
@@ -183,8 +184,24 @@ class GatesConfig(Config):
     int8_min_rank_correlation: float = Field(default=0.99, ge=0, le=1, description="INT8 against its FP32")
 
     def for_strategy(self, overrides: GateOverrides) -> "GatesConfig":
-        """These limits with one strategy's stricter ones in their place."""
-        return self.model_copy(update=overrides.model_dump(exclude_none=True))
+        """These limits with one strategy's stricter ones in their place.
+
+        Raises
+        ------
+        ConfigurationError
+            When a limit of the strategy is looser than the shared one.
+        """
+        stricter = overrides.model_dump(exclude_none=True)
+        for key, value in stricter.items():
+            limit = getattr(self, key)
+            if not (value <= limit if key.endswith("_max") else value >= limit):
+                raise ConfigurationError(
+                    f"key 'gates.{key}' of a strategy",
+                    expected=f"a limit at least as strict as the {limit} of gates.yaml",
+                    found=str(value),
+                    action="tighten it, or change gates.yaml for everyone in a reviewed commit",
+                )
+        return self.model_copy(update=stricter)
 
 
 class DriftConfig(Config):

@@ -35,9 +35,7 @@ def build(
         key=[name, "onnx_fp32"],
         ins={"ensemble": ensemble_in},
         kinds={"onnx"},
-        code_version=code_version(
-            ["quant_assets.artifacts.onnx_export", "quant_assets.artifacts.onnx_graph"], LIBRARIES
-        ),
+        code_version=code_version(["quant_assets.artifacts"], LIBRARIES),
         **common,
     )
     def onnx_fp32(context: dg.AssetExecutionContext, home: Home, ensemble: Artifact) -> StoredResult:
@@ -58,7 +56,7 @@ def build(
         ins={"ensemble": ensemble_in, "training_set": training_set_in},
         kinds={"onnx"},
         code_version=code_version(
-            ["quant_assets.artifacts.student", "quant_assets.artifacts.quantisation"],
+            ["quant_assets.artifacts"],
             (*LIBRARIES, "scikit-learn"),
             strategy.artifacts,
             strategy.seed,
@@ -96,7 +94,7 @@ def build(
         },
         kinds={"onnx", "json"},
         code_version=code_version(
-            ["quant_assets.artifacts.parity", "quant_assets.validation.verdicts"], LIBRARIES, limits
+            ["quant_assets.artifacts", "quant_assets.validation.verdicts"], LIBRARIES, limits
         ),
         **common,
     )
@@ -143,7 +141,7 @@ def build(
             "onnx_int8": dg.AssetIn(key=[name, "onnx_int8"]),
         },
         kinds={"onnx"},
-        code_version=code_version(["quant_assets.artifacts.bundle"]),
+        code_version=code_version(["quant_assets.artifacts"]),
         **common,
     )
     def bundle(

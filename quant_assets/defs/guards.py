@@ -56,6 +56,8 @@ def to_metadata(entries: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
     for key, value in entries.items():
         if isinstance(value, pl.DataFrame):
             converted[key] = table_metadata(value)
+        elif isinstance(value, dg.TableSchema):
+            converted[key] = dg.MetadataValue.table_schema(value)
         elif isinstance(value, bool):
             converted[key] = dg.MetadataValue.bool(value)
         else:

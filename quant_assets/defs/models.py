@@ -10,7 +10,10 @@ from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
 
 LEARNER_LIBRARIES = ("lightgbm", "xgboost", "numpy")
-MODEL_CODE = ("quant_assets.models", "quant_assets.validation.cpcv")
+MODEL_CODE = (
+    "quant_assets.models",
+    *(f"quant_assets.validation.{m}" for m in ("cpcv", "purging", "spans", "splitting", "walk_forward")),
+)
 
 
 def build(strategy: StrategyConfig) -> list[dg.AssetsDefinition | dg.AssetChecksDefinition]:
@@ -51,6 +54,7 @@ def build(strategy: StrategyConfig) -> list[dg.AssetsDefinition | dg.AssetChecks
                 seed=strategy.seed,
                 feature_names=names,
                 embargo_sessions=strategy.validation.embargo_sessions,
+                n_jobs=2,  # the bits do not depend on it
             )
             fitted = [from_text(name, base.json()["model"]) for name, base in bases.items()]
             candidate = assemble_ensemble(

@@ -20,7 +20,7 @@ from quant_assets.defs.guards import (
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
 from quant_assets.defs.validation import judged
-from quant_assets.validation.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES, GateReport
+from quant_assets.validation.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES, GateReport, closed_reasons
 
 GATE_CHECKS = {
     "validation_report": CPCV_GATES,
@@ -165,6 +165,9 @@ def build(
                 GateReport.from_json(artifact.json())
                 for artifact in (validation_report, parity_report, drift_report)
             ]
+            # A gate that the evidence closes is one reason, not two.
+            verdicts = [verdict for report in reports for verdict in report.verdicts]
+            closed = {reason.split(":")[0] for reason in closed_reasons(ensemble.version, verdicts)}
             champion = current_champion(home.mlflow_uri, name)
             record = training_record.json()
             try:
@@ -175,7 +178,9 @@ def build(
                     reports=reports,
                     limits_in_force=in_force,
                     further_reasons=(
-                        *check_reasons(context.instance, required_checks),
+                        *check_reasons(
+                            context.instance, [c for c in required_checks if c.name not in closed]
+                        ),
                         *uncounted_trials(home.path, name, reports),
                         *strangers(ensemble.version, record["subject"], manifest.subject),
                     ),

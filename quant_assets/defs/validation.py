@@ -127,10 +127,11 @@ def build(
         """Every configuration of this strategy that was ever evaluated, this one included."""
 
         def compute() -> Product:
-            snapshot = evidence.count_trial(
-                home.path, name, paths.table(), paths.version, run_id=context.run.run_id
-            )
-            facts = {k: v for k, v in snapshot.items() if k.startswith(("n_", "effective", "trial_"))}
+            snapshot = evidence.count_trial(home.path, name, paths.table(), run_id=context.run.run_id)
+            facts = {
+                "n_trials": len(snapshot["sharpes"]),
+                "effective_number_of_trials": snapshot["effective_number_of_trials"],
+            }
             return Product(snapshot, facts)
 
         # The ledger is the outside world: another run may have added a trial.

@@ -23,13 +23,18 @@ def _single(kind: str, values: Any) -> Any:
     return values[0]
 
 
+def _rows_of(output: Any) -> tuple[int, ...]:
+    """Shape of an output for any number of rows: the score, and what the base learners say beside it."""
+    return (-1, *(dim.dim_value for dim in output.type.tensor_type.shape.dim[1:]))
+
+
 def write_model_directory(onnx_bytes: bytes, feature_names: tuple[str, ...], target: Path) -> None:
     """Write ``MLmodel``, ``model.onnx`` and requirements for one graph of features to score.
 
     Parameters
     ----------
     onnx_bytes : bytes
-        A graph with one float32 input of shape [-1, n_features] and one float32 output.
+        A graph with one float32 input of shape [-1, n_features] and float32 outputs.
     feature_names : tuple of str
         Names of the input's columns, in order; kept in the model's metadata.
     target : Path
@@ -58,19 +63,21 @@ def write_model_directory(onnx_bytes: bytes, feature_names: tuple[str, ...], tar
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise _contradiction("a valid ONNX graph", str(error).splitlines()[0]) from error
-    graph_input, graph_output = _single("input", model.graph.input), _single("output", model.graph.output)
-    tensors = {"input": graph_input.type.tensor_type, "output": graph_output.type.tensor_type}
-    for name, tensor in tensors.items():
-        if tensor.elem_type != onnx.TensorProto.FLOAT:
-            raise _contradiction(f"a float32 {name}", onnx.TensorProto.DataType.Name(tensor.elem_type))
-    width = tensors["input"].shape.dim[-1].dim_value
+    graph_input = _single("input", model.graph.input)
+    outputs = list(model.graph.output)
+    if not outputs:
+        raise _contradiction("an output", "none")
+    for value in (graph_input, *outputs):
+        kind = value.type.tensor_type.elem_type
+        if kind != onnx.TensorProto.FLOAT:
+            raise _contradiction(f"a float32 {value.name}", onnx.TensorProto.DataType.Name(kind))
+    width = graph_input.type.tensor_type.shape.dim[-1].dim_value
     if width != len(feature_names):
         raise _contradiction(f"an input of {len(feature_names)} features", f"one of {width}")
-    output_rank = len(tensors["output"].shape.dim)
     float32 = np.dtype("float32")
     signature = ModelSignature(
         Schema([TensorSpec(float32, (-1, width), graph_input.name)]),
-        Schema([TensorSpec(float32, (-1,) if output_rank == 1 else (-1, 1), graph_output.name)]),
+        Schema([TensorSpec(float32, _rows_of(value), value.name) for value in outputs]),
     )
     mlflow.onnx.save_model(
         model,

@@ -25,7 +25,13 @@ from quant_assets.registry.champion import (
 )
 from quant_assets.registry.connection import connect, reported
 from quant_assets.registry.ledger import PromotionLedger
-from quant_assets.validation.verdicts import REQUIRED_GATES, GateReport, closed_reasons, limits_digest
+from quant_assets.validation.verdicts import (
+    REQUIRED_GATES,
+    GateReport,
+    closed_reasons,
+    foreign_limits,
+    limits_digest,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -78,6 +84,7 @@ def promotion_reasons(
         if len(of_kind) != 1:
             reasons.append(f"{kind} report: {len(of_kind)} given where one is expected")
         for report in of_kind:
+            reasons += foreign_limits(report)
             if report.subject != subject:
                 reasons.append(f"{kind} report: judged another model version ({report.subject[:12]})")
             applied, wanted = limits_digest(report.limits), limits_digest(limits)

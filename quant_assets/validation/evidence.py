@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from quant_assets.common.errors import EvidenceError
-from quant_assets.common.hashing import bytes_digest
+from quant_assets.common.hashing import bytes_digest, frame_digest
 from quant_assets.common.settings import GatesConfig, StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.validation.verdicts import GateReport
@@ -35,9 +35,7 @@ def sessions_per_year(universe: UniverseConfig) -> float:
     return periods_per_year(universe.calendar, universe.start, universe.end)
 
 
-def count_trial(
-    root: Path, strategy: str, paths: Table, paths_version: str, *, run_id: str
-) -> dict[str, Any]:
+def count_trial(root: Path, strategy: str, paths: Table, *, run_id: str) -> dict[str, Any]:
     """Enter an evaluation into the trial ledger, once, and return the ledger as it stands.
 
     Parameters
@@ -46,8 +44,11 @@ def count_trial(
         The platform's home: trials are below ``trials/``.
     paths : Table
         Path returns; the stream of the path with the median Sharpe ratio is the trial's.
-    paths_version : str
-        Their data version: the same evaluation is the same trial, however often it is run.
+
+    Notes
+    -----
+    The trial's fingerprint is the content of its path returns: the same evaluation is the same trial, however
+    often and by whatever version of the code it is run, and any other outcome that was looked at is another one.
     """
     from quant_assets.validation.ledger import TrialLedger
     from quant_assets.validation.paths import median_path, path_statistics
@@ -59,7 +60,7 @@ def count_trial(
     returns, sessions = stream["net_return"].to_numpy(), stream["session"].to_numpy()
     trial = trial_of(
         strategy,
-        paths_version,
+        frame_digest(paths.frame),
         returns,
         sessions,
         run_id=run_id,

@@ -14,6 +14,9 @@ from quant_assets.validation.trials import TrialSnapshot
 from quant_assets.validation.verdicts import Verdict, judge
 
 DRAWDOWN_QUANTILE = 0.1  # the worst decile of paths
+# PBO ranks the best of several trials. Two return streams that correlate above .72 have an effective number below
+# 1.5 and rank by coin flip: PBO of twice the same stream is 1. They still count in full in the deflated Sharpe ratio.
+MIN_DISTINCT_TRIALS = 1.5
 PBO_BLOCKS = 16
 
 
@@ -211,10 +214,14 @@ def judge_drawdown(case: Case) -> Verdict:
 def overfitting_probability(
     trial_returns: NDArray[np.float64] | None, snapshot: TrialSnapshot
 ) -> float | None:
-    """PBO of the ledger's return streams; None when it is not defined (one trial, or hardly any sessions)."""
+    """PBO of the ledger's return streams; None when it is not defined.
+
+    That is with fewer than `MIN_DISTINCT_TRIALS` effective trials, or with hardly any sessions in common.
+    """
     from quant_assets.validation.overfitting import probability_of_backtest_overfitting
 
-    if snapshot.n_trials < 2 or trial_returns is None or len(trial_returns) < 2 * PBO_BLOCKS:
+    nothing_selected = snapshot.effective_number_of_trials < MIN_DISTINCT_TRIALS
+    if nothing_selected or trial_returns is None or len(trial_returns) < 2 * PBO_BLOCKS:
         return None
     return float(probability_of_backtest_overfitting(trial_returns, n_blocks=PBO_BLOCKS).pbo)
 
@@ -233,7 +240,8 @@ def judge_overfitting(case: Case, probability: float | None) -> Verdict:
             remedy="fewer, better founded trials: the ledger keeps those already made",
             comparison="<=",
         )
-    single = n_trials < 2
+    effective = case.snapshot.effective_number_of_trials
+    single = effective < MIN_DISTINCT_TRIALS
     return Verdict(
         gate="cpcv_backtest_overfitting",
         subject=case.subject,
@@ -241,10 +249,11 @@ def judge_overfitting(case: Case, probability: float | None) -> Verdict:
         observed=None,
         required=limit,
         comparison="<=",
-        reason="one trial is recorded: nothing was selected, so nothing can be overfitted by selection"
+        reason=f"{n_trials} recorded trials are {effective:.2f} in effect: nothing distinct was selected from, so "
+        "nothing can be overfitted by selection"
         if single
         else f"the {n_trials} trials have fewer than {2 * PBO_BLOCKS} sessions in common",
-        remedy="a second trial makes this gate apply"
+        remedy=f"at least {MIN_DISTINCT_TRIALS:g} effective trials make this gate apply"
         if single
         else "evaluate the trials over the same sessions",
     )

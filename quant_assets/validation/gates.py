@@ -10,34 +10,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quant_assets.common.errors import ConfigurationError, EvidenceError
-from quant_assets.common.settings import GateOverrides, GatesConfig
+from quant_assets.common.errors import EvidenceError
+from quant_assets.common.settings import GatesConfig
 from quant_assets.validation import gate_rules as rules
 from quant_assets.validation.gate_details import plain_details
 from quant_assets.validation.paths import median_path, path_statistics
 from quant_assets.validation.trials import TrialSnapshot
 from quant_assets.validation.verdicts import GateReport
-
-
-def effective_limits(gates: GatesConfig, overrides: GateOverrides) -> GatesConfig:
-    """The global limits with one strategy's stricter ones in their place.
-
-    Raises
-    ------
-    ConfigurationError
-        When an override is looser than the global limit.
-    """
-    for name, value in overrides.model_dump(exclude_none=True).items():
-        limit = getattr(gates, name)
-        stricter = value <= limit if name.endswith("_max") else value >= limit
-        if not stricter:
-            raise ConfigurationError(
-                f"gates.{name} of the strategy",
-                expected=f"at {'most' if name.endswith('_max') else 'least'} the global limit {limit}",
-                found=f"{value}, which is looser",
-                action="remove the override: a strategy may only be stricter than gates.yaml",
-            )
-    return gates.for_strategy(overrides)
 
 
 def judge_candidate(
@@ -60,7 +39,7 @@ def judge_candidate(
         Of the strategy's ledger, after the candidate's own evaluation (the net returns of its median path) was
         appended.
     limits : GatesConfig
-        The limits in force for the strategy (`effective_limits`).
+        The limits in force for the strategy (`GatesConfig.for_strategy`).
     periods_per_year : float
         Sessions per year, from the calendar.
     trial_returns : array, shape (sessions, trials), optional

@@ -202,9 +202,11 @@ class TrialLedger:
                 return
             trial = self._read(waiting[0])
             # When another writer takes this place first, look again: it may have linked the same trial.
-            chain.extend(
+            linked_it = chain.extend(
                 links, {"fingerprint": trial.fingerprint, "identity_sha256": json_digest(trial.identity)}
             )
+            if linked_it and len(waiting) == 1:
+                return
 
 
 def _checked(name: str) -> str:

@@ -14,18 +14,35 @@ from quant_assets.common.hashing import json_digest
 
 Status = Literal["pass", "fail", "underpowered", "not_applicable"]
 Comparison = Literal[">=", "<="]
+ReportKind = Literal["validation", "parity", "drift"]
 
-# Every gate between a candidate and production, in the order in which they are shown.
-CPCV_GATES = (
-    "cpcv_sharpe",
-    "cpcv_probabilistic_sharpe",
-    "cpcv_deflated_sharpe",
-    "cpcv_max_drawdown",
-    "cpcv_backtest_overfitting",
-)
+
+@dataclass(frozen=True)
+class GateRule:
+    """What a gate compares: its direction, and the limit of the configuration that it must have applied."""
+
+    comparison: Comparison
+    limit: str
+    offset: float = 0.0
+
+
+# Every gate between a candidate and production, in the order in which they are shown. A verdict that compares
+# the other way, or with a limit of its own, is not this gate's verdict.
+RULES: Mapping[str, GateRule] = {
+    "cpcv_sharpe": GateRule(">=", "sharpe_min"),
+    "cpcv_probabilistic_sharpe": GateRule(">=", "psr_min"),
+    "cpcv_deflated_sharpe": GateRule(">=", "dsr_min"),
+    "cpcv_max_drawdown": GateRule(">=", "max_drawdown_min"),
+    "cpcv_backtest_overfitting": GateRule("<=", "pbo_max"),
+    "onnx_parity": GateRule("<=", "parity_max_error_over_sd"),
+    "int8_parity": GateRule(">=", "int8_min_rank_correlation"),
+    # the gate opens below the number of drifted features that makes an alarm
+    "feature_drift": GateRule("<=", "min_drifted_features", offset=-1.0),
+}
+CPCV_GATES = tuple(name for name in RULES if name.startswith("cpcv_"))
 PARITY_GATES = ("onnx_parity", "int8_parity")
 DRIFT_GATES = ("feature_drift",)
-REQUIRED_GATES = CPCV_GATES + PARITY_GATES + DRIFT_GATES
+REQUIRED_GATES = tuple(RULES)
 
 # Gates that may answer "not applicable" without closing: a single trial cannot be overfitted by selection
 # (PBO needs two), and INT8 does nothing to a tree graph (onnxruntime#11436).
@@ -140,7 +157,7 @@ class GateReport:
         Plain JSON data: the numbers behind the verdicts.
     """
 
-    kind: Literal["validation", "parity", "drift"]
+    kind: ReportKind
     subject: str
     limits: Mapping[str, Any]
     verdicts: tuple[Verdict, ...]
@@ -175,6 +192,13 @@ class GateReport:
                 found=f"{type(error).__name__}: {error}",
                 action="materialise the report again",
             ) from error
+        if report.kind not in get_args(ReportKind) or not isinstance(report.limits, Mapping):
+            raise EvidenceError(
+                "gate report",
+                expected=f"kind in {get_args(ReportKind)} and limits by name",
+                found=f"kind {report.kind!r}, limits {type(report.limits).__name__}",
+                action="materialise the report again",
+            )
         strangers = sorted({v.subject for v in verdicts} - {report.subject})
         if strangers:
             raise EvidenceError(
@@ -184,6 +208,18 @@ class GateReport:
                 action="materialise the report again",
             )
         return report
+
+
+def foreign_limits(report: GateReport) -> tuple[str, ...]:
+    """Verdicts of a report that were not judged by the limits that the report states; empty when all were."""
+    reasons = []
+    for verdict in report.verdicts:
+        rule = RULES.get(verdict.gate)
+        stated = report.limits.get(rule.limit) if rule else None
+        wanted = None if stated is None or rule is None else float(stated) + rule.offset
+        if wanted is None or verdict.required != wanted:
+            reasons.append(f"{verdict.gate}: judged by {verdict.required}, the report's limit is {wanted}")
+    return tuple(reasons)
 
 
 def limits_digest(limits: Mapping[str, Any]) -> str:
@@ -196,9 +232,12 @@ def closed_reasons(
 ) -> tuple[str, ...]:
     """Every reason for which these verdicts do not open the way for this subject; empty when they do.
 
-    A gate is closed when it has no verdict for exactly this subject, more than one, or one that is neither
-    ``pass`` nor a permitted ``not_applicable``.
+    A gate is closed when it has no verdict for exactly this subject, more than one, one that is neither
+    ``pass`` nor a permitted ``not_applicable``, or one whose numbers do not say what its status says. Requiring
+    no gate at all opens nothing.
     """
+    if not required_gates:
+        return ("no gate is required: nothing is admitted without one",)
     by_gate: dict[str, list[Verdict]] = {gate: [] for gate in required_gates}
     for verdict in verdicts:
         by_gate.setdefault(verdict.gate, []).append(verdict)
@@ -216,7 +255,10 @@ def closed_reasons(
         elif about[0].status == "pass":
             # The status is not taken on trust: the numbers must say the same.
             v = about[0]
-            if v.observed is None or v.required is None or not meets(v.observed, v.required, v.comparison):
+            rule = RULES.get(gate)
+            if rule is not None and v.comparison != rule.comparison:
+                reasons.append(f"{gate}: compares {v.comparison}, the gate compares {rule.comparison}")
+            elif v.observed is None or v.required is None or not meets(v.observed, v.required, v.comparison):
                 reasons.append(
                     f"{gate}: says pass, but {v.observed} {v.comparison} {v.required} does not hold"
                 )

@@ -33,4 +33,3 @@ def lineage(built_folder: Path, tmp_path: Path) -> Iterator[Lineage]:
     shutil.copytree(built_folder, folder)
     with lineage_in(folder) as private:
         yield private
-

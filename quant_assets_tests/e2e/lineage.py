@@ -133,4 +133,6 @@ def failed_steps(result: dg.ExecuteInProcessResult) -> dict[str, str]:
 
 def materialised(result: dg.ExecuteInProcessResult) -> set[str]:
     """Last parts of the keys that a run materialised."""
-    return {event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key}
+    return {
+        event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key
+    }

@@ -29,7 +29,11 @@ def test_the_edge_is_promoted_and_the_noise_refused_with_one_verdict_per_gate(li
 
 def test_a_second_run_recomputes_nothing_and_gives_the_same_versions(lineage: Lineage) -> None:
     keys = sorted(
-        (k for k in lineage.definitions.resolve_asset_graph().get_all_asset_keys() if k.path[-1] != "raw_bars"),
+        (
+            k
+            for k in lineage.definitions.resolve_asset_graph().get_all_asset_keys()
+            if k.path[-1] != "raw_bars"
+        ),
         key=str,
     )
     before = {k: e.tags for k in keys if (e := lineage.event(*k.path))}

@@ -15,7 +15,7 @@ from quant_assets.common.settings import DriftConfig
 from quant_assets.monitoring.baseline import DriftBaseline, fit_baseline
 from quant_assets.monitoring.drift_report import judge_drift
 from quant_assets.monitoring.rehearsal import AlarmRehearsal
-from quant_assets.monitoring.window_null import fit_null, p_value
+from quant_assets.monitoring.window_null import distances_to_rest, fit_null, p_value
 from quant_assets.validation.verdicts import DRIFT_GATES, GateReport, closed_reasons
 
 N_FEATURES, N_SYMBOLS, N_BASELINE, WINDOW = 8, 10, 2400, 63
@@ -149,6 +149,12 @@ def test_the_p_value_of_independent_windows_is_the_predictive_student_t() -> Non
     expected = t.sf((-0.5 + 1.5) / (null.spread_logit * math.sqrt(1 + 1 / 20)), df=19)
     chance = p_value(np.array([new]), null.mean_logit, null.spread_logit, null.effective_windows)
     assert chance[0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_window_is_compared_with_the_baseline_without_itself() -> None:
+    # All low values lie in the first window and all high ones in the second: nothing is shared with the rest.
+    windows = np.array([[10.0, 0.0], [0.0, 10.0]])
+    assert distances_to_rest(windows.sum(axis=0), windows, windows).tolist() == [1.0, 1.0]
 
 
 def test_slow_features_amount_to_fewer_windows_than_fast_ones(baseline: DriftBaseline) -> None:

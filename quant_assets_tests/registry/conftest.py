@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from quant_assets.common.settings import DriftConfig
+from quant_assets.common.settings import DriftConfig, GatesConfig
 from quant_assets.registry.connection import connect
 from quant_assets.registry.ledger import PromotionLedger
 from quant_assets.registry.promotion import PromotionDecision, promote
@@ -21,6 +21,7 @@ from quant_assets.validation.verdicts import (
     CPCV_GATES,
     DRIFT_GATES,
     PARITY_GATES,
+    RULES,
     GateReport,
     Verdict,
     judge,
@@ -30,8 +31,8 @@ NOW = datetime(2026, 3, 2, 21, 0, tzinfo=UTC)
 STRATEGY = "planted_edge"
 FEATURES = ("nma_9", "rsi_14", "ret_5")
 LIMITS: dict[str, dict[str, Any]] = {
-    "validation": {"sharpe_min": 1.2},
-    "parity": {"parity_max_error_over_sd": 0.001},
+    "validation": GatesConfig().model_dump(mode="json"),
+    "parity": GatesConfig().model_dump(mode="json"),
     "drift": DriftConfig().model_dump(mode="json"),
 }
 GATES = {"validation": CPCV_GATES, "parity": PARITY_GATES, "drift": DRIFT_GATES}
@@ -76,12 +77,22 @@ def record_of(subject: str, **changes: Any) -> TrainingRecord:
 def reports_of(subject: str, closed: tuple[str, ...] = ()) -> list[GateReport]:
     """One report of each kind in which every gate passes but those named."""
 
-    def verdict(gate: str) -> Verdict:
-        observed = 0.5 if gate in closed else 2.0
-        return judge(gate, subject, observed, 1.0, quantity="the statistic", remedy="a better model")
+    def verdict(kind: str, gate: str) -> Verdict:
+        rule = RULES[gate]
+        required = LIMITS[kind][rule.limit] + rule.offset
+        miss = (-0.5 if rule.comparison == ">=" else 0.5) if gate in closed else 0.0
+        return judge(
+            gate,
+            subject,
+            required + miss,
+            required,
+            comparison=rule.comparison,
+            quantity="the statistic",
+            remedy="a better model",
+        )
 
     return [
-        GateReport(kind, subject, LIMITS[kind], tuple(verdict(g) for g in gates))  # type: ignore[arg-type]
+        GateReport(kind, subject, LIMITS[kind], tuple(verdict(kind, g) for g in gates))  # type: ignore[arg-type]
         for kind, gates in GATES.items()
     ]
 

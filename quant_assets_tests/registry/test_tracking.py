@@ -12,6 +12,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import onnx
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -70,6 +71,18 @@ def test_the_registered_model_loads_as_onnx_and_as_pyfunc_and_wants_float32(desk
     assert model.metadata.metadata["feature_names"] == list(FEATURES)
     with pytest.raises(MlflowException, match="float64"):
         model.predict(rows.astype(np.float64))
+
+
+def test_a_graph_that_also_returns_its_base_learners_keeps_every_output(desk: Desk) -> None:
+    model = onnx.load_model_from_string(graph())
+    model.graph.node.append(onnx.helper.make_node("Concat", ["score", "score"], ["learners"], axis=1))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("learners", TensorProto.FLOAT, [None, 2]))
+    recorded = desk.record(ONE, artifacts={"model.onnx": model.SerializeToString()})
+    source = MlflowClient(desk.uri, desk.uri).get_model_version(STRATEGY, recorded.model_version).source
+    loaded = mlflow.pyfunc.load_model(source)
+    assert loaded.metadata.signature.outputs.input_names() == ["score", "learners"]
+    assert [spec.shape for spec in loaded.metadata.signature.outputs] == [(-1, 1), (-1, 2)]
+    assert loaded.predict(np.ones((1, 3), np.float32))["learners"].tolist() == [[6.0, 6.0]]
 
 
 def test_recording_the_same_evidence_again_finds_the_same_run_and_version(desk: Desk) -> None:
@@ -131,7 +144,7 @@ def test_a_recording_that_fails_is_marked_failed_and_resumed(desk: Desk) -> None
     [
         ({}, "model.onnx"),
         ({"model.onnx": b"not a graph"}, "valid ONNX graph"),
-        ({"model.onnx": graph(element=TensorProto.DOUBLE)}, "float32 input; found DOUBLE"),
+        ({"model.onnx": graph(element=TensorProto.DOUBLE)}, "float32 features; found DOUBLE"),
     ],
 )
 def test_a_record_without_a_usable_graph_is_refused(

@@ -22,6 +22,7 @@ from quant_assets.validation.verdicts import (
     Verdict,
     admit,
     closed_reasons,
+    foreign_limits,
     judge,
     limits_digest,
     meets,
@@ -249,3 +250,35 @@ def test_a_verdict_cannot_be_edited_after_the_fact() -> None:
 def test_the_digest_of_limits_ignores_their_order_and_nothing_else() -> None:
     assert limits_digest({"a": 1.0, "b": 2}) == limits_digest({"b": 2, "a": 1.0})
     assert limits_digest({"a": 1.0}) != limits_digest({"a": 0.9})
+
+
+def test_requiring_no_gate_admits_nobody() -> None:
+    with pytest.raises(GateClosedError, match="no gate is required"):
+        admit("subject", (), ())
+
+
+def test_a_pass_that_compares_the_other_way_is_refused() -> None:
+    flipped = Verdict("cpcv_sharpe", "s", "pass", 0.1, 1.2, "<=", "looks fine", "nothing")
+    (reason,) = closed_reasons("s", [flipped], ["cpcv_sharpe"])
+    assert reason == "cpcv_sharpe: compares <=, the gate compares >="
+
+
+def test_a_pass_by_a_limit_of_its_own_is_named() -> None:
+    own = Verdict("cpcv_sharpe", "s", "pass", 0.1, -9.0, ">=", "looks fine", "nothing")
+    report = GateReport("validation", "s", {"sharpe_min": 1.2}, (own,))
+    assert foreign_limits(report) == ("cpcv_sharpe: judged by -9.0, the report's limit is 1.2",)
+
+
+def test_the_drift_gate_opens_below_the_number_that_makes_an_alarm() -> None:
+    verdict = Verdict("feature_drift", "s", "pass", 2.0, 2.0, "<=", "two", "nothing")
+    assert foreign_limits(GateReport("drift", "s", {"min_drifted_features": 3}, (verdict,))) == ()
+    assert foreign_limits(GateReport("drift", "s", {"min_drifted_features": 2}, (verdict,))) != ()
+
+
+@pytest.mark.parametrize("change", [{"kind": "opinion"}, {"limits": ["sharpe_min"]}])
+def test_a_report_of_an_unknown_kind_or_without_named_limits_is_no_evidence(
+    change: dict[str, object],
+) -> None:
+    data = GateReport("validation", "s", {"sharpe_min": 1.2}, ()).to_json()
+    with pytest.raises(EvidenceError, match="kind in"):
+        GateReport.from_json({**data, **change})
