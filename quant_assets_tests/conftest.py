@@ -1,8 +1,11 @@
 """Fixtures shared by all tests."""
 
+import logging
 import os
 
 import pytest
+
+from quant_assets.common.logging import configure_logging
 
 # Before anything imports mlflow, dagster or numba: no telemetry, and one thread per test process.
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -17,3 +20,9 @@ def isolated_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     monkeypatch.delenv("QUANT_ASSETS_CONFIGS", raising=False)
     monkeypatch.delenv("QUANT_ASSETS_ENV", raising=False)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quiet_logs() -> None:
+    """Warnings and errors only: progress lines are for people at a terminal."""
+    configure_logging(level=logging.WARNING)

@@ -148,7 +148,7 @@ def build(
         from quant_assets.artifacts.bundle import verify_bundle
         from quant_assets.registry.champion import current_champion
         from quant_assets.registry.ledger import PromotionLedger
-        from quant_assets.registry.promotion import promote
+        from quant_assets.registry.promotion import promote, promotion_reasons
 
         inputs = {
             "ensemble": ensemble,
@@ -165,11 +165,16 @@ def build(
                 GateReport.from_json(artifact.json())
                 for artifact in (validation_report, parity_report, drift_report)
             ]
+            record = training_record.json()
+            foreign = strangers(ensemble.version, record["subject"], manifest.subject)
+            if foreign:
+                # Nothing in the registry stands for this candidate yet, so there is no version to tag.
+                reasons = (*foreign, *promotion_reasons(ensemble.version, reports, in_force))
+                raise GateClosed(f"candidate {ensemble.version[:12]}: {'; '.join(reasons)}", reasons)
             # A gate that the evidence closes is one reason, not two.
             verdicts = [verdict for report in reports for verdict in report.verdicts]
             closed = {reason.split(":")[0] for reason in closed_reasons(ensemble.version, verdicts)}
             champion = current_champion(home.mlflow_uri, name)
-            record = training_record.json()
             try:
                 decision = promote(
                     home.mlflow_uri,
@@ -182,7 +187,6 @@ def build(
                             context.instance, [c for c in required_checks if c.name not in closed]
                         ),
                         *uncounted_trials(home.path, name, reports),
-                        *strangers(ensemble.version, record["subject"], manifest.subject),
                     ),
                     bundle_sha256=bundle.sha256,
                     model_version=record["model_version"],

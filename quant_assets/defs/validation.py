@@ -162,6 +162,7 @@ def build(
             **evidence_ins,
             "predictions": dg.AssetIn(key=[name, "cpcv_predictions"]),
             "labels": dg.AssetIn(key=[name, "labels"]),
+            "bars": dg.AssetIn(key=[universe.name, "bars"]),
         },
         kinds={"html"},
         code_version=code_version(
@@ -181,6 +182,7 @@ def build(
         ensemble: Artifact,
         predictions: Artifact,
         labels: Artifact,
+        bars: Artifact,
     ) -> StoredResult:
         """The candidate on one page: why it was refused or admitted, with the plots behind it."""
         from quant_assets.models.ensemble import Ensemble
@@ -193,6 +195,7 @@ def build(
                 paths.table().frame,
                 predictions.table().frame,
                 labels.table().frame,
+                bars.table().frame,
                 importance=Ensemble.from_json(ensemble.json()).importance(),
                 strategy=strategy,
                 n_symbols=predictions.table().frame["symbol"].n_unique(),
@@ -208,6 +211,7 @@ def build(
             "ensemble": ensemble,
             "predictions": predictions,
             "labels": labels,
+            "bars": bars,
         }
         return produce(context, home, compute, inputs=inputs)
 

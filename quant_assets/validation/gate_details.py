@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 
 from quant_assets.validation import sharpe
+from quant_assets.validation.overfitting import BacktestOverfitting
 from quant_assets.validation.paths import PathStatistics
+from quant_assets.validation.superior_ability import SuperiorAbility
 from quant_assets.validation.trials import TrialSnapshot
+
+LOGIT_BINS = 20  # even, so that 0 is an edge
 
 
 def plain_details(
     statistics: Sequence[PathStatistics],
     median: PathStatistics,
     snapshot: TrialSnapshot,
+    overfitting: BacktestOverfitting | None,
+    best: SuperiorAbility | None,
     *,
     periods_per_year: float,
     standard: sharpe.SharpeStandard,
@@ -29,6 +35,8 @@ def plain_details(
     median : PathStatistics
         The path that the probabilistic and the deflated Sharpe ratio are about.
     snapshot : TrialSnapshot
+    overfitting, best : result or None
+        Of the tests over all trials of the ledger, where they are defined.
     periods_per_year : float
     standard : {"2012", "2025"}
         The Sharpe inference that was used.
@@ -68,11 +76,26 @@ def plain_details(
             "digest": snapshot.digest,
             "chain_length": snapshot.chain_length,
             "chain_head": snapshot.chain_head,
+            "superior_ability": asdict(best) if best else None,
+            "overfitting_logits": logit_histogram(overfitting) if overfitting else None,
         },
         **facts,
     }
     plain: dict[str, Any] = plain_json(details)
     return plain
+
+
+def logit_histogram(overfitting: BacktestOverfitting) -> dict[str, list[float]]:
+    """How often the in-sample winner ranked where out of sample: bin edges and counts, bins closed on the right.
+
+    So the bins up to the edge 0 hold exactly the choices that count as overfitted.
+    """
+    highest = math.log(overfitting.n_trials)  # ln(w / (1 - w)) at w = N / (N + 1)
+    edges = np.linspace(-highest, highest, LOGIT_BINS + 1)
+    edges[LOGIT_BINS // 2] = 0.0
+    logits = np.clip(overfitting.logits, edges[0], edges[-1])  # the extremes differ by a rounding error
+    counts, _ = np.histogram(-logits, bins=-edges[::-1])
+    return {"edges": edges.tolist(), "counts": counts[::-1].tolist()}
 
 
 def plain_json(value: Any) -> Any:

@@ -9,7 +9,9 @@ from scipy.special import ndtr
 
 from quant_assets.common.settings import GatesConfig
 from quant_assets.validation import sharpe
+from quant_assets.validation.overfitting import BacktestOverfitting, probability_of_backtest_overfitting
 from quant_assets.validation.paths import PathStatistics
+from quant_assets.validation.superior_ability import FEWEST_PERIODS, SuperiorAbility, superior_ability
 from quant_assets.validation.trials import TrialSnapshot
 from quant_assets.validation.verdicts import Verdict, judge
 
@@ -211,19 +213,29 @@ def judge_drawdown(case: Case) -> Verdict:
     )
 
 
-def overfitting_probability(
+def backtest_overfitting(
     trial_returns: NDArray[np.float64] | None, snapshot: TrialSnapshot
-) -> float | None:
+) -> BacktestOverfitting | None:
     """PBO of the ledger's return streams; None when it is not defined.
 
     That is with fewer than `MIN_DISTINCT_TRIALS` effective trials, or with hardly any sessions in common.
     """
-    from quant_assets.validation.overfitting import probability_of_backtest_overfitting
-
     nothing_selected = snapshot.effective_number_of_trials < MIN_DISTINCT_TRIALS
     if nothing_selected or trial_returns is None or len(trial_returns) < 2 * PBO_BLOCKS:
         return None
-    return float(probability_of_backtest_overfitting(trial_returns, n_blocks=PBO_BLOCKS).pbo)
+    return probability_of_backtest_overfitting(trial_returns, n_blocks=PBO_BLOCKS)
+
+
+def best_of_trials(
+    trial_returns: NDArray[np.float64] | None, snapshot: TrialSnapshot
+) -> SuperiorAbility | None:
+    """Whether the best of the ledger's return streams beats doing nothing; None when there is no choice to test.
+
+    Information, not a gate: the deflated Sharpe ratio already charges for the number of trials.
+    """
+    if snapshot.n_trials < 2 or trial_returns is None or len(trial_returns) < FEWEST_PERIODS:
+        return None
+    return superior_ability(trial_returns) if np.ptp(trial_returns, axis=0).any() else None
 
 
 def judge_overfitting(case: Case, probability: float | None) -> Verdict:

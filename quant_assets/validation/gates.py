@@ -58,23 +58,26 @@ def judge_candidate(
     statistics = path_statistics(path_returns, periods_per_year, standard=limits.psr_standard)
     case = rules.Case(subject, statistics, median_path(statistics), snapshot, limits, periods_per_year)
     _check_ledger(case, trial_returns)
-    overfitting = rules.overfitting_probability(trial_returns, snapshot)
+    overfitting = rules.backtest_overfitting(trial_returns, snapshot)
+    probability = overfitting.pbo if overfitting else None
     verdicts = (
         rules.judge_sharpe(case),
         rules.judge_probabilistic_sharpe(case),
         rules.judge_deflated_sharpe(case),
         rules.judge_drawdown(case),
-        rules.judge_overfitting(case, overfitting),
+        rules.judge_overfitting(case, probability),
     )
     details = plain_details(
         statistics,
         case.median,
         snapshot,
+        overfitting,
+        rules.best_of_trials(trial_returns, snapshot),
         periods_per_year=periods_per_year,
         standard=limits.psr_standard,
         minimum_track_record_sessions=rules.required_record(case),
         drawdown_worst_decile_fraction=rules.worst_decile(case),
-        probability_of_backtest_overfitting=overfitting,
+        probability_of_backtest_overfitting=probability,
     )
     return GateReport("validation", subject, limits.model_dump(mode="json"), verdicts, details)
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from quant_assets.common.settings import StrategyConfig
-from quant_assets.validation import sharpe, track_record
-from quant_assets.validation.paths import information_coefficients
+from quant_assets.validation import tear_sheet_tables as tables
+from quant_assets.validation.capacity import CapacityPoint, capacity_curve
+from quant_assets.validation.paths import information_coefficients, rank_ic_by_session
+from quant_assets.validation.regimes import market_regimes, regime_table
 from quant_assets.validation.verdicts import CPCV_GATES, REQUIRED_GATES, GateReport, Verdict, closed_reasons
 
 GATE_TITLES = {
@@ -35,8 +36,6 @@ STATUS_WORDS = {
     "missing": "no verdict",
 }
 FEW_SYMBOLS = 20
-# Below a month of sessions a year's Sharpe ratio is noise and is not shown.
-FEWEST_SESSIONS_OF_A_YEAR = 21
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,14 @@ class TearSheetInputs:
         As made by `quant_assets.validation.paths.information_coefficients`; may be empty.
     feature_importance : mapping of str to float
         Share of importance by feature; may be empty.
+    rank_ic : polars.DataFrame
+        As made by `quant_assets.validation.paths.rank_ic_by_session`; may be empty.
+    regimes : polars.DataFrame
+        As made by `quant_assets.validation.regimes.market_regimes`; may be empty.
+    capacity : tuple of CapacityPoint
+        Of the path with the median Sharpe ratio; may be empty.
+    capital : float or None
+        Size of the account that the costs assume.
     caveats : tuple of str
         What a reader has to know before believing a figure.
     verdicts : tuple of Verdict
@@ -70,6 +77,10 @@ class TearSheetInputs:
     path_returns: pl.DataFrame
     information_coefficients: pl.DataFrame
     feature_importance: Mapping[str, float]
+    rank_ic: pl.DataFrame = field(default_factory=pl.DataFrame)
+    regimes: pl.DataFrame = field(default_factory=pl.DataFrame)
+    capacity: tuple[CapacityPoint, ...] = ()
+    capital: float | None = None
     description: str = ""
     caveats: tuple[str, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
@@ -109,6 +120,7 @@ def candidate_tear_sheet(
     path_returns: pl.DataFrame,
     predictions: pl.DataFrame,
     labels: pl.DataFrame,
+    bars: pl.DataFrame,
     *,
     importance: Mapping[str, float],
     strategy: StrategyConfig,
@@ -120,8 +132,8 @@ def candidate_tear_sheet(
     ----------
     report : GateReport
         Of kind ``validation``.
-    path_returns, predictions, labels : polars.DataFrame
-        What the report was made from, and the labels that the predictions were about.
+    path_returns, predictions, labels, bars : polars.DataFrame
+        What the report was made from, the labels that the predictions were about, and the bars they were traded on.
     importance : mapping of str to float
         Share of importance by feature.
     strategy : StrategyConfig
@@ -147,6 +159,17 @@ def candidate_tear_sheet(
                 predictions, labels, horizon_sessions=strategy.label.horizon_sessions
             ),
             feature_importance=importance,
+            rank_ic=rank_ic_by_session(predictions, labels),
+            regimes=market_regimes(bars),
+            capacity=capacity_curve(
+                predictions,
+                bars,
+                int(report.details["median_path"]),
+                strategy.portfolio,
+                strategy.costs,
+                report.details["periods_per_year"],
+            ),
+            capital=strategy.costs.capital,
             caveats=tuple(caveats),
         )
     )
@@ -164,6 +187,8 @@ def page_content(inputs: TearSheetInputs) -> dict[str, Any]:
     sharpes = {int(row["path"]): row["sharpe_annual"] for row in details["paths"]}
     chosen = inputs.path_returns.filter(pl.col("path") == median).sort("session")
     limits = report.limits
+    per_year = details["periods_per_year"]
+    logits = details["trials"]["overfitting_logits"]
     return {
         "strategy": inputs.strategy,
         "description": inputs.description,
@@ -181,68 +206,27 @@ def page_content(inputs: TearSheetInputs) -> dict[str, Any]:
         "limits": limits,
         "first": chosen["session"][0],
         "last": chosen["session"][-1],
-        "years": yearly_table(chosen, details["periods_per_year"]),
-        "costs": cost_table(chosen, details["periods_per_year"]),
+        "years": tables.yearly_table(chosen, per_year),
+        "regimes": [] if inputs.regimes.is_empty() else regime_table(chosen, inputs.regimes, per_year),
+        "costs": tables.cost_table(chosen, per_year),
         "coefficients": inputs.information_coefficients.to_dicts(),
+        "month_names": tables.MONTHS,
+        "months": tables.monthly_coefficients(inputs.rank_ic, median),
+        "capacity_words": tables.capacity_sentence(inputs.capacity, limits["sharpe_min"])
+        if inputs.capacity
+        else None,
         "sharpe_plot": plots.sharpe_distribution(sharpes, median, limits["sharpe_min"]),
         "equity_plot": plots.equity_fan(inputs.path_returns, median),
         "drawdown_plot": plots.drawdown_fan(inputs.path_returns, median, limits["max_drawdown_min"]),
         "importance_plot": plots.importance_bars(inputs.feature_importance)
         if inputs.feature_importance
         else None,
+        "overfitting_plot": plots.overfitting_histogram(logits["edges"], logits["counts"]) if logits else None,
+        "capacity_plot": plots.capacity_curve(inputs.capacity, limits["sharpe_min"], inputs.capital)
+        if inputs.capacity
+        else None,
         "provenance": dict(sorted(inputs.provenance.items())),
     }
-
-
-def yearly_table(path: pl.DataFrame, periods_per_year: float) -> list[dict[str, Any]]:
-    """One path's calendar years: sessions, net return, annual Sharpe ratio, drawdown, turnover per session.
-
-    Parameters
-    ----------
-    path : polars.DataFrame
-        ``session, net_return, turnover`` of one path.
-    periods_per_year : float
-    """
-    rows = []
-    for year, group in path.group_by(pl.col("session").dt.year(), maintain_order=True):
-        net = group["net_return"].to_numpy()
-        enough = len(net) >= FEWEST_SESSIONS_OF_A_YEAR
-        ratio = sharpe.annualised_sharpe(sharpe.sharpe_ratio(net), periods_per_year) if enough else math.nan
-        rows.append(
-            {
-                "year": str(year[0]),
-                "sessions": len(net),
-                "net_return": float(np.prod(1.0 + net) - 1.0),
-                "sharpe_annual": float(ratio),
-                "drawdown_fraction": float(track_record.max_drawdown(net)),
-                "turnover": float(group["turnover"].to_numpy().mean()),
-            }
-        )
-    return rows
-
-
-def cost_table(path: pl.DataFrame, periods_per_year: float) -> list[dict[str, Any]]:
-    """Where one path's gross return goes: arithmetic fractions of capital per year, and shares of the largest."""
-    columns = {
-        "gross return": "gross_return",
-        "commission": "commission",
-        "half spread": "spread_cost",
-        "market impact": "impact_cost",
-        "net return": "net_return",
-    }
-    annual = {
-        label: float(path[name].to_numpy().mean()) * periods_per_year for label, name in columns.items()
-    }
-    largest = max((abs(value) for value in annual.values()), default=0.0) or 1.0
-    return [
-        {
-            "label": label,
-            "annual": -value if columns[label].endswith(("commission", "_cost")) else value,
-            "share": abs(value) / largest,
-            "is_cost": columns[label].endswith(("commission", "_cost")),
-        }
-        for label, value in annual.items()
-    ]
 
 
 def _cards(subject: str, verdicts: Sequence[Verdict], required: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,12 +1,12 @@
 """The pictures of the tear sheet: each a ``data:`` address of a PNG, in the one plot theme."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from quant_assets.common.plotting import (
@@ -20,6 +20,7 @@ from quant_assets.common.plotting import (
     png_data_uri,
     themed_figure,
 )
+from quant_assets.validation.capacity import CapacityPoint
 
 MOST_FEATURES = 20
 WIDTH = 5.4  # inches: 10 points of text are still readable when a telephone shows it 360 pixels wide
@@ -105,6 +106,50 @@ def importance_bars(importance: Mapping[str, float]) -> str:
         return png_data_uri(figure_png(figure))
 
 
+def overfitting_histogram(edges: Sequence[float], counts: Sequence[float]) -> str:
+    """How the in-sample winner ranked out of sample, as logits; what is left of 0 is the overfitted share."""
+    with themed_figure(WIDTH, 2.3) as (figure, axes):
+        places, total = np.array(edges), float(sum(counts))
+        shares = np.array(counts) / total
+        overfitted = places[1:] <= 0.0
+        for chosen, colour, words in ((overfitted, BAD, "below the median"), (~overfitted, ACCENT, "above it")):
+            axes.bar(
+                places[:-1][chosen], shares[chosen], np.diff(places)[chosen], align="edge", color=colour,
+                edgecolor="white", linewidth=0.6, label=f"{words}: {shares[chosen].sum():.1%}",
+            )  # fmt: skip
+        axes.axvline(0.0, color=MUTED, linewidth=1.0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_xlabel("logit of the winner's rank in the other half")
+        axes.set_ylabel("choices of halves")
+        _legend_above(axes)
+        return png_data_uri(figure_png(figure))
+
+
+def capacity_curve(points: Sequence[CapacityPoint], required: float, capital: float | None) -> str:
+    """Annual net Sharpe ratio against the size of the account, with the required line and the assumed size."""
+    with themed_figure(WIDTH, 2.5) as (figure, axes):
+        capitals = [point.capital for point in points]
+        axes.plot(capitals, [point.sharpe_annual for point in points], color=ACCENT, marker="o", markersize=5)
+        axes.axhline(required, color=BAD, linestyle=(0, (4, 3)), linewidth=1.4, label=f"required {required:.2f}")
+        axes.axhline(0.0, color=GRID, linewidth=1.4, zorder=1)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: _account_size(size)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        if capital is not None and capitals[0] <= capital <= capitals[-1]:
+            axes.axvline(capital, color=MUTED, linewidth=1.0, label="assumed by this report")
+        axes.set_xlabel("size of the account")
+        axes.set_ylabel("annual net Sharpe")
+        _legend_above(axes)
+        return png_data_uri(figure_png(figure))
+
+
+def _account_size(size: float) -> str:
+    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{size / unit:g}{letter}"
+    return f"{size:g}"
+
+
 def _legend_above(axes: Axes) -> None:
     """Keys in one row over the axes, where they cover no data."""
     axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=3, columnspacing=1.4, handlelength=1.6)
@@ -135,7 +180,7 @@ def _fan(
         linewidth=1.8,
         label=f"path {median_path} (median Sharpe)",
     )
-    locator = AutoDateLocator(maxticks=8)  # type: ignore[no-untyped-call]
+    locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

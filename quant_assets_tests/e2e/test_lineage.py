@@ -2,6 +2,8 @@
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver
+from dagster._core.loader import LoadingContextForTest
 
 from quant_assets.validation.verdicts import REQUIRED_GATES
 from quant_assets_tests.e2e.lineage import Lineage, lineage_in, materialised
@@ -68,23 +70,24 @@ def test_a_changed_label_horizon_recomputes_what_depends_on_it_and_nothing_else(
 
 
 def test_a_configuration_change_shows_as_stale_as_soon_as_the_code_location_reloads(lineage: Lineage) -> None:
-    from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-
     key = dg.AssetKey(["noise", "labels"])
-
-    def status() -> StaleStatus:
-        resolver = CachingStaleStatusResolver(
-            lineage.instance, lineage.definitions.resolve_asset_graph(), lineage.instance.get_asset_records([])
-        ) if False else None  # fmt: skip
-        raise AssertionError(resolver)
-
-    graph = lineage.definitions.resolve_asset_graph()
-    before = graph.get(key).code_version
-    event = lineage.event("noise", "labels")
-    assert event is not None
-    assert (event.tags or {})["dagster/code_version"] == before
+    assert stale_status(lineage, key) == "FRESH"
     lineage.change_strategy("noise", label={"horizon_sessions": 3})
-    assert lineage.definitions.resolve_asset_graph().get(key).code_version != before
+    assert stale_status(lineage, key) == "STALE"
+    assert stale_status(lineage, dg.AssetKey(["edge", "labels"])) == "FRESH"
+
+
+def test_a_limit_change_shows_as_stale_on_the_report_and_not_on_the_model(lineage: Lineage) -> None:
+    lineage.change_strategy("noise", gates={"sharpe_min": 2.0})
+    assert stale_status(lineage, dg.AssetKey(["noise", "validation_report"])) == "STALE"
+    assert stale_status(lineage, dg.AssetKey(["noise", "ensemble"])) == "FRESH"
+
+
+def stale_status(lineage: Lineage, key: dg.AssetKey) -> str:
+    """What the UI shows: FRESH, STALE ("Unsynced") or MISSING."""
+    graph = lineage.definitions.resolve_asset_graph()
+    context = LoadingContextForTest(lineage.instance)
+    return CachingStaleStatusResolver(lineage.instance, graph, context).get_status(key).value
 
 
 def test_a_damaged_object_is_made_again_with_the_same_bytes(lineage: Lineage) -> None:
@@ -101,7 +104,7 @@ def test_a_damaged_object_is_made_again_with_the_same_bytes(lineage: Lineage) ->
 def test_each_year_is_a_partition_with_its_own_version(built: Lineage) -> None:
     years = built.settings.universes["edge_market"].years
     versions = {built.version("edge_market", "raw_bars", partition=year) for year in years}
-    assert years == ("2018", "2019", "2020", "2021", "2022")
+    assert years == ("2017", "2018", "2019", "2020", "2021", "2022")
     assert len(versions) == len(years)
 
 
