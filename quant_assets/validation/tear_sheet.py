@@ -111,6 +111,7 @@ def render_tear_sheet(inputs: TearSheetInputs) -> str:
         "compact": _compact,
         "sentence": _sentence,
         "chance": _chance,
+        "p_value": _p_value,
     }
     return environment.get_template("tear_sheet.html.j2").render(page_content(inputs))
 
@@ -221,7 +222,9 @@ def page_content(inputs: TearSheetInputs) -> dict[str, Any]:
         "importance_plot": plots.importance_bars(inputs.feature_importance)
         if inputs.feature_importance
         else None,
-        "overfitting_plot": plots.overfitting_histogram(logits["edges"], logits["counts"]) if logits else None,
+        "overfitting_plot": plots.overfitting_histogram(logits["edges"], logits["counts"])
+        if logits
+        else None,
         "capacity_plot": plots.capacity_curve(inputs.capacity, limits["sharpe_min"], inputs.capital)
         if inputs.capacity
         else None,
@@ -274,6 +277,11 @@ def _chance(probability: float) -> str:
     if probability < 0.001:
         return "< 0.1%"
     return "> 99.9%" if probability > 0.999 else f"{probability:.1%}"
+
+
+def _p_value(share: float) -> str:
+    """A share of resamples; none of 2,000 is not an impossibility."""
+    return "< 0.001" if share < 0.001 else f"{share:.3f}"
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -112,7 +112,10 @@ def overfitting_histogram(edges: Sequence[float], counts: Sequence[float]) -> st
         places, total = np.array(edges), float(sum(counts))
         shares = np.array(counts) / total
         overfitted = places[1:] <= 0.0
-        for chosen, colour, words in ((overfitted, BAD, "below the median"), (~overfitted, ACCENT, "above it")):
+        for chosen, colour, words in (
+            (overfitted, BAD, "below the median"),
+            (~overfitted, ACCENT, "above it"),
+        ):
             axes.bar(
                 places[:-1][chosen], shares[chosen], np.diff(places)[chosen], align="edge", color=colour,
                 edgecolor="white", linewidth=0.6, label=f"{words}: {shares[chosen].sum():.1%}",
@@ -130,7 +133,9 @@ def capacity_curve(points: Sequence[CapacityPoint], required: float, capital: fl
     with themed_figure(WIDTH, 2.5) as (figure, axes):
         capitals = [point.capital for point in points]
         axes.plot(capitals, [point.sharpe_annual for point in points], color=ACCENT, marker="o", markersize=5)
-        axes.axhline(required, color=BAD, linestyle=(0, (4, 3)), linewidth=1.4, label=f"required {required:.2f}")
+        axes.axhline(
+            required, color=BAD, linestyle=(0, (4, 3)), linewidth=1.4, label=f"required {required:.2f}"
+        )
         axes.axhline(0.0, color=GRID, linewidth=1.4, zorder=1)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: _account_size(size)))

@@ -269,20 +269,32 @@ def test_with_one_trial_nothing_is_deflated(judge_paths: Judge) -> None:
     assert psr.power == pytest.approx(dsr.power)
 
 
-def test_the_best_of_two_hundred_noise_strategies_is_refused_because_the_others_are_in_the_ledger(
-    judge_paths: Judge,
+@pytest.mark.parametrize("seed", [20, 21, 22])
+def test_the_best_of_two_hundred_noise_strategies_tried_one_after_another_is_refused(
+    tmp_path: Path, judge_paths: Judge, seed: int
 ) -> None:
     n = 756
-    noise = np.random.default_rng(20).normal(0.0, 0.005, (200, n))
-    ratios = noise.mean(axis=1) / noise.std(axis=1, ddof=1)
-    best = noise[ratios.argmax()]
-    others = [row for i, row in enumerate(noise) if i != ratios.argmax()]
-    alone = by_gate(judge_paths(paths(best)))
-    honest = by_gate(judge_paths(paths(best), before=others))
-    assert closed_reasons(SUBJECT, alone.values(), CPCV_GATES) == ()  # this is what forgetting trials does
-    assert honest["cpcv_sharpe"].status == honest["cpcv_probabilistic_sharpe"].status == "pass"
-    assert honest["cpcv_deflated_sharpe"].status == "fail"
-    assert honest["cpcv_backtest_overfitting"].status == "fail"
+    noise = np.random.default_rng(seed).normal(0.0, 0.005, (200, n))
+    ledger = TrialLedger(tmp_path / "search")
+    best, highest = noise[0], -np.inf
+    for number, stream in enumerate(noise):
+        trial = trial_of("s", f"attempt-{number}", stream, days(n), run_id="r", recorded_at="t")
+        if ledger.append(trial, stream, days(n)).sharpe_per_period > highest:
+            best, highest = stream, trial.sharpe_per_period
+    snapshot = ledger.snapshot("s")
+    assert snapshot.n_trials == snapshot.chain_length == 200
+    returns = ledger.returns_matrix("s")
+    honest = judge_candidate(SUBJECT, paths(best), snapshot, GATES, YEAR, returns)
+    verdicts = by_gate(honest)
+    assert verdicts["cpcv_sharpe"].status == verdicts["cpcv_probabilistic_sharpe"].status == "pass"
+    assert verdicts["cpcv_deflated_sharpe"].status == "fail"
+    assert verdicts["cpcv_backtest_overfitting"].status == "fail"
+    assert closed_reasons(SUBJECT, honest.verdicts, CPCV_GATES) != ()
+    assert honest.details["trials"]["superior_ability"]["p_value"] > 0.05
+    # The same gates with a ledger that has forgotten the other 199.
+    forgetful = judge_paths(paths(best))
+    assert closed_reasons(SUBJECT, forgetful.verdicts, CPCV_GATES) == ()
+    assert forgetful.details["trials"]["superior_ability"] is None
 
 
 def snapshot(*sharpes_annual: float) -> TrialSnapshot:

@@ -369,6 +369,60 @@ def test_eight_concurrent_writers_lose_nothing_and_count_nothing_twice(tmp_path:
     assert not list(tmp_path.rglob(".incoming-*"))
 
 
+def _write_and_die(root: str, seeds: list[int], call: str, after: bool, progress: int) -> None:
+    """Append trials, and be killed around the seventh call of an operating system function."""
+    real, calls = getattr(os, call), iter(range(1, 1000))
+
+    def fatal(*arguments: object, **options: object) -> object:
+        last = next(calls) == 7
+        if last and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        answer = real(*arguments, **options)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+    setattr(os, call, fatal)
+    ledger = TrialLedger(root)
+    for seed in seeds:
+        record(ledger, f"trial-{seed:04d}", seed, run_id=str(os.getpid()))
+        os.write(progress, f"trial-{seed:04d}\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("call", "after"),
+    [("fsync", False), ("fsync", True), ("link", False), ("link", True)],
+    ids=["half a file", "a whole file without a name", "just before its name", "a name without a link"],
+)
+def test_one_of_eight_concurrent_writers_killed_in_mid_write_loses_no_completed_trial(
+    tmp_path: Path, call: str, after: bool
+) -> None:
+    context = multiprocessing.get_context("fork")
+    reader, progress = os.pipe()
+    jobs = [list(range(writer * 10, writer * 10 + 5)) for writer in range(8)]
+    writers = [context.Process(target=_write_many, args=(str(tmp_path), job)) for job in jobs[1:]]
+    writers.append(
+        context.Process(target=_write_and_die, args=(str(tmp_path), jobs[0], call, after, progress))
+    )
+    for writer in writers:
+        writer.start()
+    os.close(progress)
+    with os.fdopen(reader) as lines:
+        completed = {line.strip() for line in lines}
+    for writer in writers:
+        writer.join(timeout=60)
+    assert [writer.exitcode for writer in writers] == [0] * 7 + [-signal.SIGKILL]
+    ledger = TrialLedger(tmp_path)
+    found = {trial.fingerprint for trial in ledger.trials(STRATEGY)}
+    others = {f"trial-{seed:04d}" for job in jobs[1:] for seed in job}
+    assert completed
+    assert others | completed <= found
+    assert len(found) <= len(others | completed) + 1  # the one under way is there as a whole, or not at all
+    assert ledger.returns_matrix(STRATEGY).shape == (244, len(found))
+    record(ledger, "after", 99)
+    assert ledger.snapshot(STRATEGY).chain_length == ledger.snapshot(STRATEGY).n_trials == len(found) + 1
+
+
 def _write_until_killed(root: str, first: int, progress: int) -> None:
     ledger = TrialLedger(root)
     for seed in range(first, first + 10_000):

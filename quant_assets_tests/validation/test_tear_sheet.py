@@ -20,14 +20,10 @@ import pytest
 from quant_assets.common.plotting import figure_png, new_figure, png_data_uri, themed_figure
 from quant_assets.common.settings import GatesConfig, StrategyConfig
 from quant_assets.validation.gates import judge_candidate
-from quant_assets.validation.tear_sheet import (
-    TearSheetInputs,
-    candidate_tear_sheet,
-    cost_table,
-    render_tear_sheet,
-    yearly_table,
-)
-from quant_assets.validation.trials import TrialSnapshot
+from quant_assets.validation.ledger import TrialLedger
+from quant_assets.validation.tear_sheet import TearSheetInputs, candidate_tear_sheet, render_tear_sheet
+from quant_assets.validation.tear_sheet_tables import cost_table, yearly_table
+from quant_assets.validation.trials import TrialSnapshot, trial_of
 from quant_assets.validation.verdicts import CPCV_GATES, REQUIRED_GATES, Verdict
 
 SUBJECT = "5" * 64
@@ -213,12 +209,14 @@ def test_a_sheet_of_a_strategy_computes_its_own_ic_and_warns_of_few_names() -> N
         .select("session")
         .join(pl.DataFrame({"symbol": ["A", "B", "C"], "path_0": [1.0, 2.0, 3.0]}), how="cross")
     )
+    predictions = predictions.with_columns(path_1="path_0", path_2="path_0")
     labels = predictions.select("symbol", "session", forward_return="path_0")
     html = candidate_tear_sheet(
         inputs.report,
         inputs.path_returns,
         predictions,
         labels,
+        bars_of(predictions),
         importance={"rsi_14": 1.0},
         strategy=StrategyConfig(name="some_name", universe="u"),
         n_symbols=3,
@@ -226,6 +224,64 @@ def test_a_sheet_of_a_strategy_computes_its_own_ic_and_warns_of_few_names() -> N
     page = Page(html).text
     assert "With 3 names this is a demonstration" in page
     assert "0 1.0000 0.000 – 700" in page  # the ranks agree on every session: an IC of 1 without variance
+    year = " ".join(["1.00"] * 12)
+    assert f"2020 {year} 1.000 2021 {year} 1.000" in page
+    assert "2019 – – – – – 1.00 1.00" in page  # the record begins in June
+    for words in ("calm", "turbulent", "before terciles are known"):
+        assert words in page
+    # scores that never change hold the same book in a driftless market: no account earns anything
+    assert "No account of 1,000,000 or more reaches the required net Sharpe ratio of 1.20." in page
+    assert (
+        len([tag for tag, _ in Page(html).elements if tag == "img"]) == 5
+    )  # capacity, but one trial: no PBO
+
+
+def test_several_trials_show_their_overfitting_and_the_p_value_of_the_best(tmp_path: Path) -> None:
+    inputs = example(1.6)
+    path = inputs.path_returns.filter(pl.col("path") == 1)
+    ledger, days = TrialLedger(tmp_path), path["session"].to_numpy()
+    noise = np.random.default_rng(9).normal(0.0, 0.005, (7, len(days)))
+    for number, stream in enumerate([*noise, path["net_return"].to_numpy()]):
+        trial = trial_of("s", f"t{number}", stream, days, run_id="r", recorded_at="t")
+        ledger.append(trial, stream, days)
+    report = judge_candidate(
+        SUBJECT, inputs.path_returns, ledger.snapshot("s"), GatesConfig(), 252.0, ledger.returns_matrix("s")
+    )
+    page = Page(render_tear_sheet(dataclasses.replace(inputs, report=report)))
+    trials = report.details["trials"]
+    best, logits = trials["superior_ability"], trials["overfitting_logits"]
+    assert (
+        f"p-value of the best trial against doing nothing (SPA; 2000 resamples, blocks of {best['block_length']:.0f}) "
+        in page.text
+    )
+    assert (
+        f"{best['p_value']:.3f} the same by White's Reality Check {best['reality_check_p_value']:.3f}"
+        in page.text
+    )
+    assert 0.001 < best["p_value"] < 1.0
+    assert len([tag for tag, _ in page.elements if tag == "img"]) == 5
+    assert "trial that was best in one half ranked among 8 in the other" in page.text
+    # the histogram says what the gate read
+    overfitted = sum(n for n, end in zip(logits["counts"], logits["edges"][1:], strict=True) if end <= 0)
+    assert sum(logits["counts"]) == 12_870
+    assert overfitted / 12_870 == pytest.approx(report.details["probability_of_backtest_overfitting"])
+
+
+def bars_of(predictions: pl.DataFrame) -> pl.DataFrame:
+    """Driftless bars from before the first decision until after the last one's valuation."""
+    last = predictions["session"].max()
+    days = np.busday_offset(np.datetime64("2019-01-01"), np.arange(1000), roll="forward")
+    days = days[: np.searchsorted(days, np.datetime64(last)) + 4]
+    rng = np.random.default_rng(2)
+    frames = []
+    for symbol in ("A", "B", "C"):
+        steps = 0.01 * rng.normal(size=len(days))
+        close = 100.0 * np.exp(np.cumsum(steps - steps.mean()))
+        prices = dict.fromkeys(("open", "high", "low", "close"), close)
+        frames.append(
+            pl.DataFrame({"symbol": symbol, "session": days, **prices, "volume": np.full(len(days), 1e5)})
+        )
+    return pl.concat(frames)
 
 
 # ------------------------------------------------------------------------------------------------- that it is safe

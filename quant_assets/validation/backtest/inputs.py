@@ -114,14 +114,10 @@ def panel_of(frame: pl.DataFrame, *, name: str, columns: Mapping[str, str] | Non
     ValidationError
         As `read_panel`.
     """
-    return _panel(
-        frame, frame.columns, origin=name, name=name, sha256=frame_digest(frame), mapping=columns
-    )
+    return _panel(frame, frame.columns, origin=name, name=name, sha256=frame_digest(frame), mapping=columns)
 
 
-def _usable(
-    schema: Mapping[str, pl.DataType], origin: str, mapping: Mapping[str, str] | None
-) -> list[str]:
+def _usable(schema: Mapping[str, pl.DataType], origin: str, mapping: Mapping[str, str] | None) -> list[str]:
     return list(resolve_columns(list(schema), origin=origin, mapping=mapping).values())
 
 

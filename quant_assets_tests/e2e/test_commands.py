@@ -1,0 +1,122 @@
+"""The ``quant-assets`` command as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from quant_assets.market.sources import read_bars
+from quant_assets_tests.e2e.lineage import Lineage
+
+pytestmark = pytest.mark.xdist_group("lineage")
+
+
+class Desk:
+    """A working directory in which the command runs."""
+
+    def __init__(self, lineage: Lineage) -> None:
+        self.lineage = lineage
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            **os.environ,
+            "QUANT_ASSETS_HOME": str(self.lineage.folder / "home"),
+            "QUANT_ASSETS_CONFIGS": str(self.lineage.configs),
+        }
+        command = [sys.executable, "-m", "quant_assets.cli", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture
+def desk(lineage: Lineage) -> Desk:
+    """The built lineage as a home of its own, whose configuration folder is beside it."""
+    home = lineage.folder / "home"
+    home.mkdir()
+    for name in ("artifacts", "dagster", "mlflow.db", "promotions", "trials", "reports", "objects"):
+        if (lineage.folder / name).exists():
+            (lineage.folder / name).rename(home / name)
+    return Desk(lineage)
+
+
+def test_config_show_prints_every_setting_as_json(desk: Desk) -> None:
+    shown = desk("config", "show")
+    assert shown.returncode == 0
+    assert json.loads(shown.stdout)["gates"]["sharpe_min"] == 1.2
+
+
+def test_config_validate_names_file_key_and_the_closest_key(desk: Desk) -> None:
+    assert desk("config", "validate").returncode == 0
+    (desk.lineage.configs / "gates.yaml").write_text("sharp_min: 1.2")
+    broken = desk("config", "validate")
+    assert broken.returncode == 2
+    assert "gates.yaml, key 'sharp_min'" in broken.stderr
+    assert "did you mean 'sharpe_min'" in broken.stderr
+    assert "Traceback" not in broken.stderr
+
+
+def test_run_of_an_unknown_strategy_lists_the_known_ones(desk: Desk) -> None:
+    unknown = desk("run", "--strategy", "nois")
+    assert unknown.returncode == 2
+    assert "edge, noise" in unknown.stderr
+
+
+def test_run_reuses_everything_and_ends_with_the_verdicts_and_exit_code_0(desk: Desk, tmp_path: Path) -> None:
+    verdicts = tmp_path / "verdicts.json"
+    done = desk("run", "-s", "edge", "-s", "noise", "--json", str(verdicts))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " computed " not in done.stdout
+    for text in ("reused", "cpcv_deflated_sharpe", "edge: promoted", "noise: refused", "make dev", ".html"):
+        assert text in done.stdout
+    edge, noise = json.loads(verdicts.read_text())
+    assert (edge["decision"], noise["decision"]) == ("promoted", "refused")
+    assert len(noise["verdicts"]) == 8
+
+
+def test_check_exits_0_when_all_pass_1_on_an_error_and_2_without_a_verdict(
+    desk: Desk, tmp_path: Path
+) -> None:
+    junit = tmp_path / "checks.xml"
+    passed = desk("check", "-s", "edge", "--junit", str(junit), "--json", str(tmp_path / "checks.json"))
+    assert passed.returncode == 0, passed.stdout + passed.stderr
+    assert len(ElementTree.parse(junit).getroot()) == len(
+        json.loads((tmp_path / "checks.json").read_text())["results"]
+    )
+    failed = desk("check", "-s", "noise", "--junit", str(junit))
+    assert failed.returncode == 1
+    assert ElementTree.parse(junit).getroot().findall(".//failure")
+    assert desk("check", "-s", "nothing").returncode == 2
+    for file in (desk.lineage.folder / "home" / "artifacts" / "objects").glob("*/*"):
+        file.write_bytes(b"")
+    assert desk("check", "-s", "edge").returncode == 2
+
+
+def test_a_universe_file_becomes_a_strategy_of_its_own(desk: Desk, tmp_path: Path) -> None:
+    file = tmp_path / "My bars.2017.parquet"
+    bars = read_bars(desk.lineage.settings.universes["noise_market"]).bars.drop("adj_close")
+    bars.rename({"session": "Date", "symbol": "ticker"}).write_parquet(file)
+    done = desk("run", "--universe-file", str(file), "--like", "noise")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "my_bars_daily" in done.stdout
+    assert "my_bars_daily: refused" in done.stdout
+    adopted = desk.lineage.folder / "home" / "configs" / "strategies" / "my_bars_daily.yaml"
+    assert "universe: my_bars" in adopted.read_text()
+
+
+def test_a_universe_file_that_breaks_the_contract_writes_no_configuration(desk: Desk, tmp_path: Path) -> None:
+    file = tmp_path / "bars.csv"
+    file.write_text("symbol,date,open,high,low,volume\nA,2020-01-02,1,2,1,5\n")
+    broken = desk("run", "--universe-file", str(file), "--like", "noise")
+    assert broken.returncode == 2
+    assert "close" in broken.stderr
+    assert not (desk.lineage.folder / "home" / "configs").exists()
+
+
+def test_every_command_has_help_with_an_example(desk: Desk) -> None:
+    for command in (["run"], ["check"], ["config", "show"], ["config", "validate"]):
+        shown = desk(*command, "--help")
+        assert shown.returncode == 0
+        assert "Example: quant-assets" in " ".join(shown.stdout.split()), command
