@@ -178,6 +178,7 @@ class GatesConfig(Config):
     dsr_min: float = Field(default=0.95, ge=0, le=1)
     max_drawdown_min: float = Field(default=-0.20, ge=-1, le=0, description="fraction, worst decile of paths")
     pbo_max: float = Field(default=0.2, ge=0, le=1)
+    baseline_max_sharpe_fall: float = Field(default=0.2, ge=0, description="annual, against a baseline file")
     parity_max_error_over_sd: float = Field(default=1e-3, gt=0, le=1)
     parity_min_rank_correlation: float = Field(default=0.9999, ge=0, le=1)
     parity_max_flipped_decisions: int = Field(default=0, ge=0)

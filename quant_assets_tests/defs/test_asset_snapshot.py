@@ -74,7 +74,9 @@ def test_promotion_waits_for_blocking_checks_and_runs_alone() -> None:
 
 
 def test_the_code_location_loads_without_a_heavy_library() -> None:
-    heavy = "['lightgbm', 'xgboost', 'mlflow', 'onnxruntime', 'sklearn', 'matplotlib', 'numba', 'scipy.stats']"
+    heavy = (
+        "['lightgbm', 'xgboost', 'mlflow', 'onnxruntime', 'sklearn', 'matplotlib', 'numba', 'scipy.stats']"
+    )
     script = f"import sys, quant_assets.definitions; print([m for m in {heavy} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"

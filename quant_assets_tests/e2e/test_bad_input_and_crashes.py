@@ -48,7 +48,7 @@ HEADER = "symbol,session,open,high,low,close,volume"
     ("lines", "said"),
     [
         ({0: HEADER.replace("close", "klose")}, ["close", "klose", "columns:"]),
-        ({2: "S000,2017-01-03,10,11,9,10,100"}, ["2017-01-03", "S000", "repeats row 1"]),
+        ({2: "S000,2017-01-03,10,11,9,10,100"}, ["2017-01-03", "S000", "contradicts row 1"]),
         ({2: "S000,2017-01-04,10,11,9,-10,100"}, ["-10", "close", "row 2"]),
         ({2: "S000,2017-01-04,10,11,9,,100"}, ["close", "row 2"]),
         ({2: "S000,2017-01-04,10,11,9,nan,100"}, ["close", "row 2"]),

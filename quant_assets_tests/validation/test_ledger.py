@@ -369,40 +369,44 @@ def test_eight_concurrent_writers_lose_nothing_and_count_nothing_twice(tmp_path:
     assert not list(tmp_path.rglob(".incoming-*"))
 
 
-def _write_and_die(root: str, seeds: list[int], call: str, after: bool, progress: int) -> None:
-    """Append trials, and be killed around the seventh call of an operating system function."""
-    real, calls = getattr(os, call), iter(range(1, 1000))
+def _write_and_die(root: str, seeds: list[int], call: str, number: int, progress: int) -> None:
+    """Append trials; after two whole ones, be killed at this call of an operating system function."""
+    real, written, calls = getattr(os, call), [], iter(range(1, 1000))
 
     def fatal(*arguments: object, **options: object) -> object:
-        last = next(calls) == 7
-        if last and not after:
+        if len(written) >= 2 and next(calls) == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        answer = real(*arguments, **options)
-        if last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return answer
+        return real(*arguments, **options)
 
     setattr(os, call, fatal)
     ledger = TrialLedger(root)
     for seed in seeds:
         record(ledger, f"trial-{seed:04d}", seed, run_id=str(os.getpid()))
+        written.append(seed)
         os.write(progress, f"trial-{seed:04d}\n".encode())
 
 
 @pytest.mark.parametrize(
-    ("call", "after"),
-    [("fsync", False), ("fsync", True), ("link", False), ("link", True)],
-    ids=["half a file", "a whole file without a name", "just before its name", "a name without a link"],
+    ("call", "number"),
+    [("fsync", 1), ("fsync", 2), ("link", 1), ("fsync", 3), ("fsync", 4), ("link", 2)],
+    ids=[
+        "while its returns are stored",
+        "while its row is written",
+        "before its row has a name",
+        "after its row has a name",
+        "while its link is written",
+        "before its link has a name",
+    ],
 )
 def test_one_of_eight_concurrent_writers_killed_in_mid_write_loses_no_completed_trial(
-    tmp_path: Path, call: str, after: bool
+    tmp_path: Path, call: str, number: int
 ) -> None:
     context = multiprocessing.get_context("fork")
     reader, progress = os.pipe()
     jobs = [list(range(writer * 10, writer * 10 + 5)) for writer in range(8)]
     writers = [context.Process(target=_write_many, args=(str(tmp_path), job)) for job in jobs[1:]]
     writers.append(
-        context.Process(target=_write_and_die, args=(str(tmp_path), jobs[0], call, after, progress))
+        context.Process(target=_write_and_die, args=(str(tmp_path), jobs[0], call, number, progress))
     )
     for writer in writers:
         writer.start()
@@ -415,7 +419,7 @@ def test_one_of_eight_concurrent_writers_killed_in_mid_write_loses_no_completed_
     ledger = TrialLedger(tmp_path)
     found = {trial.fingerprint for trial in ledger.trials(STRATEGY)}
     others = {f"trial-{seed:04d}" for job in jobs[1:] for seed in job}
-    assert completed
+    assert completed == {"trial-0000", "trial-0001"}
     assert others | completed <= found
     assert len(found) <= len(others | completed) + 1  # the one under way is there as a whole, or not at all
     assert ledger.returns_matrix(STRATEGY).shape == (244, len(found))

@@ -250,14 +250,9 @@ def test_several_trials_show_their_overfitting_and_the_p_value_of_the_best(tmp_p
     page = Page(render_tear_sheet(dataclasses.replace(inputs, report=report)))
     trials = report.details["trials"]
     best, logits = trials["superior_ability"], trials["overfitting_logits"]
-    assert (
-        f"p-value of the best trial against doing nothing (SPA; 2000 resamples, blocks of {best['block_length']:.0f}) "
-        in page.text
-    )
-    assert (
-        f"{best['p_value']:.3f} the same by White's Reality Check {best['reality_check_p_value']:.3f}"
-        in page.text
-    )
+    resamples = f"(SPA; 2000 resamples, blocks of {best['block_length']:.0f})"
+    assert f"p-value of the best trial against doing nothing {resamples} {best['p_value']:.3f}" in page.text
+    assert f"the same by White's Reality Check {best['reality_check_p_value']:.3f}" in page.text
     assert 0.001 < best["p_value"] < 1.0
     assert len([tag for tag, _ in page.elements if tag == "img"]) == 5
     assert "trial that was best in one half ranked among 8 in the other" in page.text

@@ -187,27 +187,52 @@ def _typed(written: pl.DataFrame, found: Mapping[str, str], origin: str) -> pl.D
             )
     return written.select(
         text_of("symbol"),
-        session_of("session", written.schema["session"]).alias("session"),
+        _sessions(written["session"]),
         *(number_of(name, written.schema[name]).alias(name) for name in written.columns if name in NUMBERS),
     )
+
+
+def _sessions(cells: pl.Series) -> pl.Series:
+    """Session dates. A panel repeats each text for every symbol, so each is parsed once."""
+    parse = session_of("session", cells.dtype).alias("session")
+    if cells.dtype != pl.String:
+        return cells.to_frame().select(parse).to_series()
+    codes = cells.cast(pl.Categorical)
+    once = codes.unique().cast(pl.String)
+    parsed = once.to_frame().select(pl.col("session").cast(pl.Categorical).alias("text"), parse)
+    return (
+        codes.alias("text")
+        .to_frame()
+        .join(parsed, on="text", how="left", maintain_order="left", nulls_equal=True)["session"]
+    )
+
+
+def _unread(cells: pl.Series, values: pl.Series) -> pl.Series:
+    """Cells with a text that is neither a number nor one of the ways to write that there is none."""
+    rows = values.is_null().arg_true()
+    text = cells.gather(rows).str.strip_chars().str.to_lowercase()
+    unread = np.zeros(len(cells), dtype=bool)
+    unread[rows.to_numpy()] = ~text.fill_null("").is_in(_ABSENT).to_numpy()
+    return pl.Series(unread)
 
 
 def _refuse_broken_cells(
     written: pl.DataFrame, typed: pl.DataFrame, found: Mapping[str, str], origin: str
 ) -> None:
     """Refuse keys that are absent and values that can be no score, return, price, volume or size."""
-    absent_session = text_of("session").is_null()
+    sessions = typed["session"].is_null()
+    absent = (
+        sessions & written.select(text_of("session").is_null()).to_series() if sessions.any() else sessions
+    )
     checks: list[tuple[str, str, pl.Series]] = [
         ("symbol", "a symbol in every row", typed["symbol"].is_null()),
-        ("session", "a session in every row", written.select(absent_session).to_series()),
-        ("session", "dates written year first, as 2024-07-03", typed["session"].is_null()),
+        ("session", "a session in every row", absent),
+        ("session", "dates written year first, as 2024-07-03", sessions),
     ]
     for name in (n for n in NUMBERS if n in found):
         values = typed[name]
         if written.schema[name] == pl.String:
-            text = written.select(text_of(name).str.to_lowercase().fill_null("")).to_series()
-            unread = values.is_null() & ~text.is_in(_ABSENT)
-            checks.append((name, "a number with a decimal point, or nothing", unread))
+            checks.append((name, "a number with a decimal point, or nothing", _unread(written[name], values)))
         checks.append((name, "a finite number, or nothing", values.is_infinite()))
         if name == "forward_return":
             checks.append((name, "a simple return as a fraction, not below -1 (-100 %)", values < -1.0))

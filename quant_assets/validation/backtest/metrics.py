@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quant_assets.validation.backtest.account import Accounts
 from quant_assets.validation.backtest.inputs import Matrix
@@ -59,6 +60,7 @@ class AccountRecord:
     n_periods: int
     periods_in_cash: int
     mean_symbols_held: float
+    mean_invested_fraction: float
     sharpe_per_period: float
     sharpe_annual: float
     gross_sharpe_annual: float
@@ -135,6 +137,7 @@ def account_record(accounts: Accounts, book: int, outcomes: Outcomes) -> Account
         n_periods=record.n_obs,
         periods_in_cash=int((accounts.held[book] == 0.0).sum()),
         mean_symbols_held=float(accounts.held[book].mean()),
+        mean_invested_fraction=float(accounts.invested[book].mean()),
         sharpe_per_period=float(record.sharpe_per_period),
         sharpe_annual=float(annualised_sharpe(record.sharpe_per_period, year)),
         gross_sharpe_annual=float(annualised_sharpe(gross, year)),
@@ -163,7 +166,7 @@ def label_overlap(label: Matrix, horizon: int) -> float:
     return float(_divide(np.array((x * y).sum()), np.sqrt((x * x).sum() * (y * y).sum())))
 
 
-def _row_correlation(x: Matrix, y: Matrix, both: Matrix) -> Matrix:
+def _row_correlation(x: Matrix, y: Matrix, both: NDArray[np.bool_]) -> Matrix:
     count = np.maximum(both.sum(axis=1, keepdims=True), 1)
     x, y = np.where(both, x, 0.0), np.where(both, y, 0.0)
     size_x, size_y = np.abs(x).max(axis=1, initial=0.0), np.abs(y).max(axis=1, initial=0.0)
@@ -174,7 +177,7 @@ def _row_correlation(x: Matrix, y: Matrix, both: Matrix) -> Matrix:
     varies = (spread_x > 1e-12 * size_x) & (spread_y > 1e-12 * size_y)
     found = np.full(len(x), np.nan)
     np.divide((x * y).sum(axis=1), spread_x * spread_y, out=found, where=varies)
-    return np.clip(found, -1.0, 1.0)
+    return np.asarray(np.clip(found, -1.0, 1.0))
 
 
 def _divide(numerator: Matrix, denominator: Matrix) -> Matrix:

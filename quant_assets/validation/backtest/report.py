@@ -1,11 +1,10 @@
 """The report for a terminal."""
 
 import math
-from collections.abc import Callable
 
+from rich.markup import escape
 from rich.table import Table
 
-from quant_assets.validation.backtest.metrics import AccountRecord
 from quant_assets.validation.backtest.result import BacktestResult, BookResult
 
 _MOST_FLAGS = 10
@@ -15,35 +14,26 @@ def performance_table(result: BacktestResult) -> Table:
     """One row for the model and each baseline."""
     k = result.settings.top_k
     table = Table(
-        title=f"{result.data.name}: top {k} of {result.coverage.symbols} symbols, "
+        title=f"{escape(result.data.name)}: top {k} of {result.coverage.symbols} symbols, "
         f"{result.coverage.first_session} to {result.coverage.last_session}",
         title_justify="left",
         title_style="bold",
     )
     table.add_column("book", no_wrap=True)
-    columns: list[tuple[str, Callable[[BookResult], str]]] = [
-        (f"precision@{k}", lambda book: _percent(book.precision_at_k)),
-        (f"average return@{k}", lambda book: _percent(book.average_return_at_k, 3)),
-        ("net return/year", lambda book: _percent(book.annual_return_fraction)),
-    ]
+    titles = [f"precision@{k}", f"average return@{k}", "net return/year"]
     if result.settings.extended_metrics:
-        columns += [
-            ("Sharpe", lambda book: _number(_record(book).sharpe_annual)),
-            ("Sortino", lambda book: _number(_record(book).sortino_annual)),
-            ("max drawdown", lambda book: _percent(_record(book).max_drawdown_fraction)),
-            ("turnover/period", lambda book: _percent(_record(book).turnover_per_period)),
-        ]
+        titles += ["Sharpe", "Sortino", "max drawdown", "turnover/period"]
     if result.baselines is not None:
-        columns.append(("model minus it, t", lambda _: ""))
-    for title, _ in columns:
+        titles.append("model minus it, t")
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_row("model", *(show(result.model) for _, show in columns))
+    table.add_row("model", *_cells(result.model))
     for baseline in result.baselines or ():
         if baseline.result is None:
-            table.add_row(baseline.name, f"[dim]not available: {baseline.reason}[/]")
+            table.add_row(baseline.name, "[dim]-[/]")
         else:
-            shown = [show(baseline.result) for _, show in columns[:-1]]
-            table.add_row(baseline.name, *shown, _number(baseline.model_excess_t_statistic))
+            excess = _number(baseline.model_excess_t_statistic)
+            table.add_row(baseline.name, *_cells(baseline.result), excess)
     return table
 
 
@@ -57,15 +47,20 @@ def notes(result: BacktestResult) -> list[str]:
                 f"(Newey-West, lag {found.lag_sessions}), {found.n_sessions} sessions"
             )
     lines += [f"warning: {text}" for text in result.warnings]
+    lines += [
+        f"baseline {baseline.name} is not available: {baseline.reason}"
+        for baseline in result.baselines or ()
+        if baseline.reason is not None
+    ]
     coverage = result.coverage
-    for count, text in (
-        (coverage.short_sessions, f"sessions hold fewer than {result.settings.top_k} symbols"),
-        (coverage.sessions_without_scores, "sessions have no score and hold cash"),
-        (coverage.sessions_without_returns, "sessions have no known return and are not judged"),
-        (coverage.selected_without_return, "choices have no known return and are left out"),
+    for text, count in (
+        (f"sessions that hold fewer than {result.settings.top_k} symbols", coverage.short_sessions),
+        ("sessions without any score, held in cash", coverage.sessions_without_scores),
+        ("sessions without any known return, not judged", coverage.sessions_without_returns),
+        ("choices whose return is not known, left out", coverage.selected_without_return),
     ):
         if count:
-            lines.append(f"{count} {text}")
+            lines.append(f"{text}: {count}")
     shown = sorted(result.flagged, key=lambda flag: (-flag.selected_sessions, flag.symbol, flag.reason))
     for flag in shown[:_MOST_FLAGS]:
         lines.append(
@@ -77,9 +72,20 @@ def notes(result: BacktestResult) -> list[str]:
     return lines
 
 
-def _record(book: BookResult) -> AccountRecord:
-    assert book.account is not None  # noqa: S101 - extended metrics were asked for
-    return book.account
+def _cells(book: BookResult) -> list[str]:
+    cells = [
+        _percent(book.precision_at_k),
+        _percent(book.average_return_at_k, 3),
+        _percent(book.annual_return_fraction),
+    ]
+    if book.account is not None:
+        cells += [
+            _number(book.account.sharpe_annual),
+            _number(book.account.sortino_annual),
+            _percent(book.account.max_drawdown_fraction),
+            _percent(book.account.turnover_per_period),
+        ]
+    return cells
 
 
 def _percent(value: float, digits: int = 1) -> str:

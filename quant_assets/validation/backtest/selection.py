@@ -31,7 +31,7 @@ def top_k(scores: Matrix, k: int) -> NDArray[np.bool_]:
 def weigh(sizes: Matrix) -> Matrix:
     """Non-negative sizes as weights that sum to 1 in each session, or to 0 where all sizes are 0."""
     total = sizes.sum(axis=1, keepdims=True)
-    return np.divide(sizes, total, out=np.zeros(sizes.shape), where=total > 0.0)
+    return np.asarray(np.divide(sizes, total, out=np.zeros(sizes.shape), where=total > 0.0))
 
 
 def average_ranks(values: Matrix) -> Matrix:

@@ -179,9 +179,7 @@ def judge_one(
     lineage = lineage_of(universe, strategy)
     predictions = predict_paths(lineage.training_set, strategy)
     free = strategy.model_copy(update={"costs": NO_COSTS})
-    net, gross = (
-        judge_predictions(predictions, lineage.bars, universe, s, limits) for s in (strategy, free)
-    )
+    net, gross = (judge_predictions(predictions, lineage.bars, universe, s, limits) for s in (strategy, free))
     return JudgedMarket(
         seed=seed,
         transient_sd=transient_sd,
