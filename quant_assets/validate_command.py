@@ -32,7 +32,7 @@ def validate(
 
     Nothing is computed: run the lineage first. Exit code 0 when every gate is open and the net Sharpe ratio has not
     fallen by more than gates.yaml permits (baseline_max_sharpe_fall); 1 when the candidate is refused; 2 when there
-    is no verdict: a report is missing or about another version, or the baseline cannot be read.
+    is no verdict: a report is missing, about another version or by other limits, or the baseline cannot be read.
 
     Example: quant-assets validate --strategy planted_edge --baseline production.json --json candidate.json
     """
@@ -59,7 +59,7 @@ def validate(
     from quant_assets.defs.running import open_instance
 
     with open_instance() as instance:
-        candidate = newest_candidate(instance, Home(), strategy)
+        candidate = newest_candidate(instance, Home(), settings, strategy)
     if candidate is None:
         raise EvidenceError(
             f"candidate of {strategy}",
@@ -110,7 +110,12 @@ def show_validation(outcome: "Validation") -> None:
 
 def _write_whole(file: Path, text: str) -> None:
     """Replace the file at once: a reader never finds half a baseline."""
-    handle, temporary = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}-")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    Path(temporary).replace(file)
+    handle, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        temporary.chmod(0o644)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -6,13 +6,13 @@ production. Comparing each with the one before it would let the Sharpe ratio fal
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from quant_assets.common.errors import EvidenceError
-from quant_assets.validation.verdicts import REQUIRED_GATES, Verdict, closed_reasons
+from quant_assets.validation.verdicts import REQUIRED_GATES, RULES, Verdict, closed_reasons
 
 SCHEMA_VERSION = 1
 SHARPE_GATE = "cpcv_sharpe"
@@ -77,6 +77,20 @@ class CandidateSummary:
                 source, f"a Sharpe ratio of {stated} or a subject that its verdicts do not have"
             )
         return summary
+
+
+def judged_by(verdict: Verdict, limits: Mapping[str, Any]) -> bool:
+    """Whether a verdict applied the limit that is in force for its gate.
+
+    Parameters
+    ----------
+    limits : mapping
+        Limits by the names of the configuration.
+    """
+    rule = RULES.get(verdict.gate)
+    if rule is None or limits.get(rule.limit) is None:
+        return False
+    return bool(verdict.required == float(limits[rule.limit]) + rule.offset)
 
 
 def read_baseline(file: Path) -> CandidateSummary:

@@ -7,6 +7,7 @@ the traded share of a day's volume, so a larger account earns less on the same d
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import polars as pl
 
@@ -87,9 +88,9 @@ def capacity(points: Sequence[CapacityPoint], required_sharpe: float) -> float |
     """
     if not points or not points[0].sharpe_annual >= required_sharpe:
         return None
-    for below, above in zip(points[:-1], points[1:], strict=True):
+    for below, above in pairwise(points):
         if not above.sharpe_annual >= required_sharpe:
             fall = below.sharpe_annual - above.sharpe_annual
             share = (below.sharpe_annual - required_sharpe) / fall if fall > 0.0 else 0.0
-            return below.capital * (above.capital / below.capital) ** share
+            return float(below.capital * (above.capital / below.capital) ** share)
     return math.inf

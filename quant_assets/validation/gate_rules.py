@@ -261,7 +261,8 @@ def judge_overfitting(case: Case, probability: float | None) -> Verdict:
         observed=None,
         required=limit,
         comparison="<=",
-        reason=f"{n_trials} recorded {'trials are' if n_trials > 1 else 'trial is'} {effective:.2f} in effect: nothing distinct was selected from, so "
+        reason=f"{n_trials} recorded {'trials are' if n_trials > 1 else 'trial is'} {effective:.2f} in effect: "
+        "nothing distinct was selected from, so "
         "nothing can be overfitted by selection"
         if single
         else f"the {n_trials} trials have fewer than {2 * PBO_BLOCKS} sessions in common",

@@ -17,7 +17,9 @@ from quant_assets.validation.sharpe_variance import RELATIVE_ZERO, FloatArray, S
 from quant_assets.validation.spans import IntArray
 
 _MOST_BLOCKS = 24  # 2.7 million combinations
-_VALUES_AT_ONCE = 2**20  # 8 MB for each intermediate array
+# 128 kB for each intermediate array: they stay in the second cache. S = 16 over 100 trials takes .015 s of processor
+# time; with arrays of 8 MB it takes .06 s.
+_VALUES_AT_ONCE = 2**14
 # Sharpe ratios closer than this share of their size are tied: identical trials may round differently.
 _TIE = 1e-10
 

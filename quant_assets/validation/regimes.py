@@ -29,8 +29,8 @@ def market_regimes(bars: pl.DataFrame) -> pl.DataFrame:
     -------
     polars.DataFrame
         ``session``, ``volatility`` (standard deviation per session of the last 60 returns), ``regime`` (``calm``,
-        ``normal``, ``turbulent``), sorted by session. Both are null until there is enough history. A row says what was
-        known at that session's close: no later bar changes it.
+        ``normal``, ``turbulent``), sorted by session. Both are null until there is enough history. A row says what
+        was known at that session's close: no later bar changes it.
     """
     market = (
         bars.select("symbol", "session", "close")

@@ -50,6 +50,32 @@ class MarketSize:
 
 
 @dataclass(frozen=True)
+class MarketBatch:
+    """Markets of one kind.
+
+    Attributes
+    ----------
+    transient_sd : float
+        Size of the planted edge (log price units); 0 is noise.
+    n_markets : int
+    size : MarketSize
+    """
+
+    transient_sd: float
+    n_markets: int
+    size: MarketSize
+
+    def __post_init__(self) -> None:
+        if self.n_markets < 1:
+            raise ValidationError(
+                "calibration on markets",
+                expected="at least one market in each batch",
+                found=f"{self.n_markets} with an edge of {self.transient_sd}",
+                action="ask for more",
+            )
+
+
+@dataclass(frozen=True)
 class JudgedMarket:
     """One market's verdicts.
 
@@ -81,6 +107,8 @@ class MarketRates:
     ----------
     transient_sd : float
         0 is noise.
+    n_symbols : int
+    years : float
     admitted, admitted_before_costs : Rate
         By every gate.
     by_gate, by_gate_before_costs : dict of str to Rate
@@ -90,6 +118,8 @@ class MarketRates:
     """
 
     transient_sd: float
+    n_symbols: int
+    years: float
     admitted: Rate
     admitted_before_costs: Rate
     by_gate: dict[str, Rate]
@@ -101,6 +131,8 @@ class MarketRates:
         """Plain data."""
         return {
             "transient_sd": self.transient_sd,
+            "n_symbols": self.n_symbols,
+            "years": self.years,
             "admitted": self.admitted.to_json(),
             "admitted_before_costs": self.admitted_before_costs.to_json(),
             "by_gate": {gate: rate.to_json() for gate, rate in self.by_gate.items()},
@@ -113,8 +145,7 @@ class MarketRates:
 def calibrate_on_markets(
     limits: GatesConfig,
     *,
-    n_markets: dict[float, int],
-    size: MarketSize,
+    batches: Sequence[MarketBatch],
     seed: int,
     strategy: StrategyConfig = STRATEGY,
     n_jobs: int = 2,
@@ -125,11 +156,9 @@ def calibrate_on_markets(
     Parameters
     ----------
     limits : GatesConfig
-    n_markets : dict of float to int
-        How many markets for each size of edge (``transient_sd``; 0 is noise).
-    size : MarketSize
+    batches : sequence of MarketBatch
     seed : int
-        Of the markets' seeds; more markets of an edge add to the same ones.
+        Of the markets' seeds. Batches share them, and a longer batch adds to the same ones.
     strategy : StrategyConfig
         What is judged on every market.
     n_jobs : int, default 2
@@ -140,33 +169,31 @@ def calibrate_on_markets(
     Returns
     -------
     tuple of MarketRates
-        One for each size of edge, in their order.
+        One for each batch.
 
     Raises
     ------
     ValidationError
-        When there is no market, or of some edge none.
+        When there is no batch.
     """
     from joblib import Parallel, delayed
 
-    if not n_markets or min(n_markets.values()) < 1:
+    if not batches:
         raise ValidationError(
-            "calibration on markets",
-            expected="at least one market for each size of edge",
-            found=f"{n_markets}",
-            action="ask for more",
+            "calibration on markets", expected="at least one batch", found="none", action="ask for one"
         )
-    seeds = np.random.SeedSequence(seed).generate_state(max(n_markets.values()))
-    jobs = [(sd, int(s)) for sd, count in n_markets.items() for s in seeds[:count]]
+    seeds = np.random.SeedSequence(seed).generate_state(max(batch.n_markets for batch in batches))
+    jobs = [(number, int(s)) for number, batch in enumerate(batches) for s in seeds[: batch.n_markets]]
     running: Iterable[JudgedMarket] = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(judge_one)(s, sd, size, strategy, limits) for sd, s in jobs
+        delayed(judge_one)(s, batches[number].transient_sd, batches[number].size, strategy, limits)
+        for number, s in jobs
     )
-    judged = []
-    for market in running:
-        judged.append(market)
+    judged: list[list[JudgedMarket]] = [[] for _ in batches]
+    for done, ((number, _), market) in enumerate(zip(jobs, running, strict=True), start=1):
+        judged[number].append(market)
         if progress is not None:
-            progress(len(judged), len(jobs))
-    return tuple(_rates(sd, [m for m in judged if m.transient_sd == sd]) for sd in n_markets)
+            progress(done, len(jobs))
+    return tuple(_rates(batch, markets) for batch, markets in zip(batches, judged, strict=True))
 
 
 def judge_one(
@@ -207,7 +234,7 @@ def _statuses(report: GateReport) -> dict[str, str]:
     return {v.gate: "pass" if v.gate in open_gates else v.status for v in report.verdicts}
 
 
-def _rates(transient_sd: float, markets: Sequence[JudgedMarket]) -> MarketRates:
+def _rates(batch: MarketBatch, markets: Sequence[JudgedMarket]) -> MarketRates:
     n = len(markets)
 
     def admitted(of: Sequence[dict[str, str]]) -> Rate:
@@ -218,7 +245,9 @@ def _rates(transient_sd: float, markets: Sequence[JudgedMarket]) -> MarketRates:
 
     net, free = [m.net for m in markets], [m.before_costs for m in markets]
     return MarketRates(
-        transient_sd=transient_sd,
+        transient_sd=batch.transient_sd,
+        n_symbols=batch.size.n_symbols,
+        years=round((batch.size.end - batch.size.start).days / 365.25, 1),
         admitted=admitted(net),
         admitted_before_costs=admitted(free),
         by_gate=by_gate(net),

@@ -6,6 +6,7 @@ always comes from the assets.
 
 import tempfile
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -56,7 +57,9 @@ def lineage_of(universe: UniverseConfig, strategy: StrategyConfig) -> Lineage:
     bars = adjusted_bars(universe)
     features = features_of(bars, strategy)
     labels = labels_of(bars, universe, strategy)
-    return Lineage(bars, features, labels, training_set_of(bars, features, labels, strategy))
+    return Lineage(
+        bars, features, labels, training_set_of(features, labels, strategy, known_by_of(bars, strategy))
+    )
 
 
 def adjusted_bars(universe: UniverseConfig) -> pl.DataFrame:
@@ -84,21 +87,24 @@ def labels_of(bars: pl.DataFrame, universe: UniverseConfig, strategy: StrategyCo
     return forward_return_labels(bars, times, horizon_sessions=strategy.label.horizon_sessions)
 
 
-def training_set_of(
-    bars: pl.DataFrame, features: pl.DataFrame, labels: pl.DataFrame, strategy: StrategyConfig
-) -> Table:
-    """The training set up to the strategy's holdout."""
-    from quant_assets.datasets.training_set import assemble_training_set, training_end
-    from quant_assets.features import packs
+def known_by_of(bars: pl.DataFrame, strategy: StrategyConfig) -> datetime:
+    """The time up to which the strategy's training set may know anything: the close before its holdout."""
+    from quant_assets.datasets.training_set import training_end
 
     end = training_end(bars["session"].unique().sort().to_list(), strategy.holdout_sessions)
-    return assemble_training_set(
-        features,
-        labels,
-        packs()[strategy.feature_pack].names,
-        known_by=bars.filter(pl.col("session") == end)["known_at"][0],
-        manifest={},
-    )
+    close: datetime = bars.filter(pl.col("session") == end)["known_at"][0]
+    return close
+
+
+def training_set_of(
+    features: pl.DataFrame, labels: pl.DataFrame, strategy: StrategyConfig, known_by: datetime
+) -> Table:
+    """Complete feature rows with labels that were known by then."""
+    from quant_assets.datasets.training_set import assemble_training_set
+    from quant_assets.features import packs
+
+    names = packs()[strategy.feature_pack].names
+    return assemble_training_set(features, labels, names, known_by=known_by, manifest={})
 
 
 def predict_paths(training_set: Table, strategy: StrategyConfig, *, n_jobs: int | None = 1) -> Table:

@@ -41,7 +41,8 @@ class SeriesDecisions:
     @property
     def admitted(self) -> Flags:
         """Series that every gate let pass."""
-        return np.logical_and.reduce([self.passed[gate] for gate in SERIES_GATES])
+        admitted: Flags = np.logical_and.reduce([self.passed[gate] for gate in SERIES_GATES])
+        return admitted
 
 
 def decide(returns: Series, limits: GatesConfig, periods_per_year: float) -> SeriesDecisions:
