@@ -13,7 +13,13 @@ from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import GatesConfig
 from quant_assets.validation import sharpe
 from quant_assets.validation.calibration.binomial import Rate
-from quant_assets.validation.calibration.series import PERIODS_PER_YEAR, ReturnLaw, returns_of, scatters
+from quant_assets.validation.calibration.series import (
+    DAILY_LAW,
+    PERIODS_PER_YEAR,
+    ReturnLaw,
+    returns_of,
+    scatters,
+)
 from quant_assets.validation.calibration.series_gates import autocorrelations, decide
 from quant_assets.validation.track_record import track_record
 
@@ -59,7 +65,7 @@ def calibrate_selection(
     n_repetitions: int,
     years: float,
     seed: int,
-    law: ReturnLaw = ReturnLaw(),
+    law: ReturnLaw = DAILY_LAW,
 ) -> SelectionRates:
     """Measure how often the best of ``n_trials`` series without skill passes the gates.
 

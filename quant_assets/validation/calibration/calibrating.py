@@ -9,14 +9,13 @@ from quant_assets.common.settings import GatesConfig
 from quant_assets.validation.calibration.best_of_many import calibrate_selection
 from quant_assets.validation.calibration.markets import MarketBatch, MarketSize, calibrate_on_markets
 from quant_assets.validation.calibration.report import POWER_AT_SHARPE, CalibrationReport, Mode
-from quant_assets.validation.calibration.series import ReturnLaw, calibrate_on_series
+from quant_assets.validation.calibration.series import DAILY_LAW, calibrate_on_series
 
 Progress = Callable[[str, int, int], None]
 
 SEED = 20261121
 YEARS = 10.0
 TRUE_SHARPES = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-LAW = ReturnLaw()
 VOLATILITIES = (0.05, 0.10, 0.15, 0.20)
 RECORDS = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0)
 AUTOCORRELATED = 0.10
@@ -96,14 +95,14 @@ def calibrate_gates(
 
     series = partial(calibrate_on_series, limits, n_series=chosen.n_series, seed=seed)
     noise_and_skill = (0.0, POWER_AT_SHARPE)
-    curve = series(years=YEARS, true_sharpe_annual=TRUE_SHARPES, law=LAW, progress=told("power curve"))
+    curve = series(years=YEARS, true_sharpe_annual=TRUE_SHARPES, law=DAILY_LAW, progress=told("power curve"))
     by_volatility = tuple(
         rates
         for volatility in VOLATILITIES
         for rates in series(
             years=YEARS,
             true_sharpe_annual=noise_and_skill,
-            law=replace(LAW, annual_volatility=volatility),
+            law=replace(DAILY_LAW, annual_volatility=volatility),
             progress=told(f"volatility {volatility:.0%}"),
         )
     )
@@ -111,11 +110,11 @@ def calibrate_gates(
         rates
         for years in RECORDS
         for rates in series(
-            years=years, true_sharpe_annual=noise_and_skill, law=LAW, progress=told(f"{years:g} years")
+            years=years, true_sharpe_annual=noise_and_skill, law=DAILY_LAW, progress=told(f"{years:g} years")
         )
     )
-    independent = replace(LAW, autocorrelation=0.0)
-    autocorrelated = replace(LAW, autocorrelation=AUTOCORRELATED)
+    independent = replace(DAILY_LAW, autocorrelation=0.0)
+    autocorrelated = replace(DAILY_LAW, autocorrelation=AUTOCORRELATED)
     stated_alpha = tuple(
         calibrate_on_series(
             limits.model_copy(update={"psr_standard": standard}),
@@ -129,7 +128,9 @@ def calibrate_gates(
         for standard, law in (("2012", independent), ("2012", autocorrelated), ("2025", autocorrelated))
     )
     selection = tuple(
-        calibrate_selection(limits, n_trials=n, n_repetitions=repetitions, years=3.0, seed=seed + 2, law=LAW)
+        calibrate_selection(
+            limits, n_trials=n, n_repetitions=repetitions, years=3.0, seed=seed + 2, law=DAILY_LAW
+        )
         for n, repetitions in chosen.selections
     )
     markets = calibrate_on_markets(

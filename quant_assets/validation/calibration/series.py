@@ -54,6 +54,9 @@ class ReturnLaw:
             )
 
 
+DAILY_LAW = ReturnLaw()
+
+
 @dataclass(frozen=True)
 class SeriesRates:
     """How often series of one true Sharpe ratio passed.
@@ -100,7 +103,7 @@ def calibrate_on_series(
     years: float,
     true_sharpe_annual: Sequence[float],
     seed: int,
-    law: ReturnLaw = ReturnLaw(),
+    law: ReturnLaw = DAILY_LAW,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[SeriesRates, ...]:
     """Measure how often the gates pass series of known true Sharpe ratio.
