@@ -12,9 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from quant_assets.backtest_command import backtest
+from quant_assets.calibration_command import calibrate
 from quant_assets.common.configuration import config_dir, home_dir, load_settings
 from quant_assets.common.errors import ConfigurationError, QuantAssetsError
 from quant_assets.common.logging import configure_logging
+from quant_assets.validate_command import validate
 
 if TYPE_CHECKING:
     from quant_assets.defs.running import StrategyOutcome
@@ -27,6 +30,9 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Read and check the configuration.")
 app.add_typer(config_app, name="config")
+app.command()(backtest)
+app.command()(calibrate)
+app.command()(validate)
 
 # Into a file or a pipe a table has as much room as it needs; a terminal has its own width.
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)

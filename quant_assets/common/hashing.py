@@ -103,7 +103,11 @@ def _module_files(name: str) -> list[tuple[str, Path]]:
     if not spec.submodule_search_locations:
         return [(name, origin)]
     root = origin.parent
-    return [(f"{name}/{file.relative_to(root).as_posix()}", file) for file in sorted(root.rglob("*.py"))]
+    return [
+        (f"{name}/{file.relative_to(root).as_posix()}", file)
+        for file in sorted(root.rglob("*"))
+        if file.suffix in (".py", ".j2")
+    ]
 
 
 @cache
@@ -120,9 +124,11 @@ def code_fingerprint(modules: tuple[str, ...], libraries: tuple[str, ...] = ()) 
     digest = hashlib.sha256()
     for name in modules:
         for label, file in _module_files(name):
-            tree = _WithoutDocstrings().visit(ast.parse(file.read_text(encoding="utf-8")))
-            # Source text of the tree: its dump has other field names in each Python version.
-            digest.update(f"{label}\x00{ast.unparse(tree)}\x00".encode())
+            text = file.read_text(encoding="utf-8")
+            if file.suffix == ".py":
+                # Source text of the tree: its dump has other field names in each Python version.
+                text = ast.unparse(_WithoutDocstrings().visit(ast.parse(text)))
+            digest.update(f"{label}\x00{text}\x00".encode())
     for library in libraries:
         digest.update(f"{library}=={importlib.metadata.version(library)}\x00".encode())
     return digest.hexdigest()[:16]

@@ -175,8 +175,8 @@ def strategy_keys(settings: Settings, strategy: str) -> list[dg.AssetKey]:
 
 STRATEGY_ASSETS = (
     "labels", "training_set", "ensemble", "champion", "cpcv_predictions", "cpcv_paths", "trial_ledger",
-    "validation_report", "tear_sheet", "onnx_fp32", "onnx_int8", "parity_report", "bundle", "training_record",
-    "promotion", "drift_baseline", "drift_report",
+    "validation_report", "leakage_report", "tear_sheet", "onnx_fp32", "onnx_int8", "parity_report", "bundle",
+    "training_record", "promotion", "drift_baseline", "drift_report",
 )  # fmt: skip
 
 

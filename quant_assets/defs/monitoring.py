@@ -5,11 +5,11 @@ import polars as pl
 
 from quant_assets.common.settings import MonitoringConfig, StrategyConfig, UniverseConfig
 from quant_assets.datasets.training_set import feature_names_of
+from quant_assets.defs.gate_checks import gates_of
 from quant_assets.defs.guards import Product, StoredResult, code_version, produce, stage_options
 from quant_assets.defs.models import recipe_of
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
-from quant_assets.defs.validation import gates_of
 from quant_assets.validation.verdicts import DRIFT_GATES
 
 

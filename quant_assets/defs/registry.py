@@ -1,6 +1,6 @@
 """Registry: the MLflow record of every candidate, and the guarded promotion."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from quant_assets.defs.guards import (
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
 from quant_assets.defs.validation import judged
+from quant_assets.market.quality import RULES
 from quant_assets.validation.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES, GateReport, closed_reasons
 
 GATE_CHECKS = {
@@ -44,6 +45,16 @@ def build(
         dg.AssetCheckKey(dg.AssetKey([name, report]), gate)
         for report, report_gates in GATE_CHECKS.items()
         for gate in report_gates
+    ]
+    # What was never fit to be trained on is not promoted either, whichever run looked away.
+    required_checks += [
+        *[
+            dg.AssetCheckKey(dg.AssetKey([universe.name, "bars"]), r.name)
+            for r in RULES
+            if r.severity == "ERROR"
+        ],
+        dg.AssetCheckKey(dg.AssetKey([universe.name, "technical_features"]), "causality"),
+        dg.AssetCheckKey(dg.AssetKey([name, "leakage_report"]), "no_leakage"),
     ]
     common = stage_options("registry", strategy.owner)
 
@@ -121,7 +132,10 @@ def build(
 
     @dg.asset(
         key=[name, "promotion"],
-        ins={k: dg.AssetIn(key=[name, k]) for k in ("ensemble", "training_record", "bundle", *GATE_CHECKS)},
+        ins={
+            k: dg.AssetIn(key=[name, k])
+            for k in ("ensemble", "training_record", "bundle", "leakage_report", *GATE_CHECKS)
+        },
         kinds={"mlflow"},
         code_version=code_version(
             ["quant_assets.registry.promotion", "quant_assets.validation.verdicts"],
@@ -143,6 +157,7 @@ def build(
         validation_report: Artifact,
         parity_report: Artifact,
         drift_report: Artifact,
+        leakage_report: Artifact,
     ) -> StoredResult:
         """The decision: moves the champion alias, or records the refusal with every reason and fails."""
         from quant_assets.artifacts.bundle import verify_bundle
@@ -157,6 +172,7 @@ def build(
             "validation_report": validation_report,
             "parity_report": parity_report,
             "drift_report": drift_report,
+            "leakage_report": leakage_report,
         }
 
         def compute() -> Product:
@@ -166,7 +182,14 @@ def build(
                 for artifact in (validation_report, parity_report, drift_report)
             ]
             record = training_record.json()
-            foreign = strangers(ensemble.version, record["subject"], manifest.subject)
+            foreign = strangers(
+                ensemble.version,
+                {
+                    "training record": record["subject"],
+                    "bundle": manifest.subject,
+                    "leakage report": leakage_report.json()["subject"],
+                },
+            )
             if foreign:
                 # Nothing in the registry stands for this candidate yet, so there is no version to tag.
                 reasons = (*foreign, *promotion_reasons(ensemble.version, reports, in_force))
@@ -214,10 +237,13 @@ def build(
     return [training_record, promotion]
 
 
-def strangers(subject: str, recorded: str, bundled: str) -> tuple[str, ...]:
-    """Why the record and the bundle do not belong to the candidate; empty when both do."""
-    found = {"training record": recorded, "bundle": bundled}
-    return tuple(f"{k}: made from another model version ({v[:12]})" for k, v in found.items() if v != subject)
+def strangers(subject: str, made_from: Mapping[str, str]) -> tuple[str, ...]:
+    """Which of the artifacts were made from another version of the model; empty when none was."""
+    return tuple(
+        f"{artifact}: made from another model version ({version[:12]})"
+        for artifact, version in made_from.items()
+        if version != subject
+    )
 
 
 def uncounted_trials(home: Path, strategy: str, reports: Sequence[GateReport]) -> tuple[str, ...]:

@@ -5,13 +5,12 @@ refused candidate must still get its tear sheet and its MLflow record; those rea
 (paths and ledger), through the same pure function, and not the report itself.
 """
 
-from collections.abc import Iterator
-
 import dagster as dg
 
 from quant_assets.common.settings import GatesConfig, StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import feature_names_of
+from quant_assets.defs.gate_checks import gates_of
 from quant_assets.defs.guards import (
     Product,
     StoredResult,
@@ -26,18 +25,7 @@ from quant_assets.defs.models import LEARNER_LIBRARIES, MODEL_CODE, recipe_of
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, current
 from quant_assets.validation import evidence
-from quant_assets.validation.verdicts import CPCV_GATES, GateReport, Verdict, closed_reasons
-
-DESCRIPTIONS = {
-    "cpcv_sharpe": "Median over CPCV paths of the annualised Sharpe, net of costs.",
-    "cpcv_probabilistic_sharpe": "Probability that the true Sharpe of the median path is above zero.",
-    "cpcv_deflated_sharpe": "The same, against the best of as many trials as the ledger has counted.",
-    "cpcv_max_drawdown": "Worst decile over paths of the maximum drawdown (negative fraction).",
-    "cpcv_backtest_overfitting": "Probability that the best trial in sample is below the median out of sample.",
-    "onnx_parity": "The ONNX graph decides as the native ensemble on every row, on-threshold rows included.",
-    "int8_parity": "The INT8 student ranks as its own FP32 version; not applicable to tree graphs.",
-    "feature_drift": "Features of the newest window that drifted from the training window.",
-}
+from quant_assets.validation.verdicts import CPCV_GATES, GateReport
 
 
 def build(
@@ -216,7 +204,57 @@ def build(
         return produce(context, home, compute, inputs=inputs)
 
     checks = gates_of(validation_report.key, CPCV_GATES, f"{name}__cpcv_gates")
-    return [cpcv_predictions, cpcv_paths, trial_ledger, validation_report, tear_sheet, checks]
+    proof = _leakage(strategy, universe)
+    return [cpcv_predictions, cpcv_paths, trial_ledger, validation_report, tear_sheet, checks, *proof]
+
+
+def _leakage(
+    strategy: StrategyConfig, universe: UniverseConfig
+) -> tuple[dg.AssetsDefinition, dg.AssetChecksDefinition]:
+    """The proof that nothing in a strategy's path sees what it may not know, and its blocking check."""
+
+    @dg.asset(
+        key=[strategy.name, "leakage_report"],
+        ins={
+            "bars": dg.AssetIn(key=[universe.name, "bars"]),
+            "ensemble": dg.AssetIn(key=[strategy.name, "ensemble"]),
+        },
+        kinds={"json"},
+        code_version=code_version(
+            [f"quant_assets.{p}" for p in ("features", "datasets", "models", "validation")],
+            (*LEARNER_LIBRARIES, "polars"),
+            strategy,
+            universe,
+        ),
+        **stage_options("validation", strategy.owner),
+    )
+    def leakage_report(
+        context: dg.AssetExecutionContext, home: Home, bars: Artifact, ensemble: Artifact
+    ) -> StoredResult:
+        """Every stage from bars to decisions, tried for what it may not know."""
+        from quant_assets.validation.leakage.prover import prove_no_leak
+
+        def compute() -> Product:
+            report = prove_no_leak(universe, strategy, bars.table().frame)
+            value = {**report.to_json(), "subject": ensemble.version, "summary": report.summary}
+            return Product(value, {"summary": report.summary, "experiments": report.table()})
+
+        return produce(context, home, compute, inputs={"bars": bars, "ensemble": ensemble})
+
+    @dg.asset_check(
+        asset=leakage_report,
+        name="no_leakage",
+        blocking=True,
+        description="No stage from bars to decisions moved when what it may not know was changed.",
+    )
+    def no_leakage(context: dg.AssetCheckExecutionContext, home: Home) -> dg.AssetCheckResult:
+        report = current(context.instance, leakage_report.key, home).json()
+        named = {k: ", ".join(report[k]) or "none" for k in ("leaking_stages", "unproven_stages")}
+        return dg.AssetCheckResult(
+            passed=bool(report["passed"]), description=report["summary"], metadata=to_metadata(named)
+        )
+
+    return leakage_report, no_leakage
 
 
 def judged(
@@ -236,51 +274,4 @@ def judged(
         home=home.path,
         universe=universe,
         limits=limits,
-    )
-
-
-def gates_of(report_key: dg.AssetKey, gates: tuple[str, ...], name: str) -> dg.AssetChecksDefinition:
-    """Blocking checks that say aloud what a report's verdicts say: one check per gate."""
-
-    @dg.multi_asset_check(
-        name=name,
-        specs=[
-            dg.AssetCheckSpec(gate, asset=report_key, blocking=True, description=DESCRIPTIONS[gate])
-            for gate in gates
-        ],
-    )
-    def gate_checks(context: dg.AssetCheckExecutionContext, home: Home) -> Iterator[dg.AssetCheckResult]:
-        report = GateReport.from_json(current(context.instance, report_key, home).json())
-        verdicts = {verdict.gate: verdict for verdict in report.verdicts}
-        for gate in gates:
-            yield check_result(report_key, gate, verdicts.get(gate))
-
-    return gate_checks
-
-
-def check_result(report_key: dg.AssetKey, gate: str, verdict: Verdict | None) -> dg.AssetCheckResult:
-    """A verdict as a check result. No verdict, or one that does not admit, is a failed check."""
-    if verdict is None:
-        return dg.AssetCheckResult(
-            asset_key=report_key,
-            check_name=gate,
-            passed=False,
-            description="the report has no verdict for it",
-        )
-    passed = not closed_reasons(verdict.subject, [verdict], [gate])
-    facts = {
-        "status": verdict.status,
-        "observed": verdict.observed if verdict.observed is not None else "nothing",
-        "required": f"{verdict.comparison} {verdict.required}",
-        "reason": verdict.reason,
-        "remedy": verdict.remedy,
-        "subject": verdict.subject,
-    }
-    return dg.AssetCheckResult(
-        asset_key=report_key,
-        check_name=gate,
-        passed=bool(passed),
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=f"{verdict.status}: {verdict.reason}",
-        metadata=to_metadata(facts),
     )

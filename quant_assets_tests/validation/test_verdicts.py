@@ -18,6 +18,7 @@ from quant_assets.validation.verdicts import (
     MAY_NOT_APPLY,
     PARITY_GATES,
     REQUIRED_GATES,
+    RULES,
     GateReport,
     Verdict,
     admit,
@@ -33,13 +34,14 @@ OTHER = "b" * 64
 
 
 def passing(gate: str, **changes: Any) -> Verdict:
+    comparison = RULES[gate].comparison
     verdict = Verdict(
         gate=gate,
         subject=SUBJECT,
         status="pass",
-        observed=2.0,
+        observed=2.0 if comparison == ">=" else 0.5,
         required=1.0,
-        comparison=">=",
+        comparison=comparison,
         reason="it holds",
         remedy="nothing",
     )
@@ -108,7 +110,6 @@ def test_a_verdict_about_another_version_beside_the_right_one_changes_nothing() 
         {"observed": None},
         {"required": math.nan},
         {"required": None},
-        {"comparison": "<="},
     ],
     ids=str,
 )
@@ -144,7 +145,7 @@ def test_a_refusal_lists_every_reason_at_once() -> None:
 
 
 def test_verdicts_of_gates_nobody_requires_open_nothing() -> None:
-    assert closed_reasons(SUBJECT, [passing("anything")], ("cpcv_sharpe",)) == ("cpcv_sharpe: no verdict",)
+    assert closed_reasons(SUBJECT, [passing("onnx_parity")], ("cpcv_sharpe",)) == ("cpcv_sharpe: no verdict",)
 
 
 @pytest.mark.parametrize(
@@ -185,12 +186,11 @@ def test_a_value_exactly_on_the_limit_passes() -> None:
 @given(st.floats(allow_nan=True), st.floats(-1e6, 1e6), st.sampled_from([">=", "<="]))
 @settings(max_examples=50, deadline=None)
 def test_what_judge_says_is_what_the_numbers_say(observed: float, required: float, comparison: Any) -> None:
-    verdict = judge(
-        "cpcv_sharpe", SUBJECT, observed, required, quantity="x", remedy="y", comparison=comparison
-    )
+    gate = "cpcv_sharpe" if comparison == ">=" else "onnx_parity"  # each compares its own way
+    verdict = judge(gate, SUBJECT, observed, required, quantity="x", remedy="y", comparison=comparison)
     holds = observed >= required if comparison == ">=" else observed <= required
     assert (verdict.status == "pass") == holds
-    admitted = closed_reasons(SUBJECT, [verdict], ("cpcv_sharpe",)) == ()
+    admitted = closed_reasons(SUBJECT, [verdict], (gate,)) == ()
     # an infinite statistic "passes" its comparison, but nothing infinite is ever admitted
     assert admitted == (holds and math.isfinite(observed))
 

@@ -51,6 +51,13 @@ def price_level(bars: pl.DataFrame, strategy: StrategyConfig) -> pl.DataFrame:
     return product.features_of(bars, strategy).drop("ret_1").join(level, on=["symbol", "session"], how="left")
 
 
+def survivors_only(bars: pl.DataFrame, strategy: StrategyConfig) -> pl.DataFrame:
+    """Features of those sessions only whose symbol will not have halved by the end of the bars."""
+    last = bars.sort("session").group_by("symbol").agg(last=pl.col("close").last())
+    alive = bars.join(last, on="symbol").filter(pl.col("last") > pl.col("close") / 2)
+    return product.features_of(bars, strategy).join(alive, on=["symbol", "session"], how="semi")
+
+
 # --------------------------------------------------------------------------------------------------------- labels
 
 

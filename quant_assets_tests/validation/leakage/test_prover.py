@@ -25,6 +25,7 @@ from quant_assets.validation.leakage.stages import PRODUCT, Pipeline
 from quant_assets_tests.validation.leakage import planted
 
 STRATEGY = StrategyConfig(name="on_trial", universe="market")
+ONE_LEARNER = STRATEGY.model_copy(update={"models": ModelsConfig(lightgbm=LightGBMConfig(), xgboost=None)})
 # A smooth model in place of the trees: a hundred times faster, and no less sensitive.
 QUICK = replace(PRODUCT, cross_predict=planted.ridge())
 
@@ -56,7 +57,7 @@ def findings(report: LeakageReport, stage: Stage) -> str:
 @pytest.mark.parametrize("transient_sd", [0.0, 0.03])
 def test_the_products_own_pipeline_raises_no_alarm_on_noise_or_on_an_edge(transient_sd: float) -> None:
     universe = market(transient_sd)
-    report = prove_no_leak(universe, STRATEGY, adjusted_bars(universe))
+    report = prove_no_leak(universe, STRATEGY, adjusted_bars(universe), n_shuffles=6)
     assert report.passed, report.summary
     assert {e.stage for e in report.evidence} == set(STAGES)
 
@@ -94,6 +95,8 @@ LEAKS: dict[str, tuple[Stage, Pipeline, str]] = {
         "features", replace(QUICK, features=planted.candle_of_tomorrow), "ret_1"),
     "a feature standardised by all of history": (
         "features", replace(QUICK, features=planted.features_scaled_by_everything), "rsi_14"),
+    "rows that survived what came later": (
+        "features", replace(QUICK, features=planted.survivors_only), "nma_9"),
     "an adjusted price level": (
         "features", replace(QUICK, features=planted.price_level), "scale of prices"),
     "labels known before they ended": (
@@ -126,7 +129,7 @@ LEAKS: dict[str, tuple[Stage, Pipeline, str]] = {
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_planted_leak_is_caught_and_its_stage_named_alone(leak: str, bars: pl.DataFrame) -> None:
     stage, pipeline, clue = LEAKS[leak]
-    report = proven(bars, pipeline)
+    report = prove_no_leak(market(), ONE_LEARNER, bars, pipeline=pipeline, n_shuffles=6)
     assert not report.passed
     assert report.leaking_stages == (stage,), report.summary
     assert clue in findings(report, stage)
