@@ -18,14 +18,15 @@ from quant_assets.defs.running import QUIET, StrategyOutcome, open_instance, run
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"
 
 UNIVERSE = {"calendar": "XNYS", "start": "2017-01-03", "end": "2022-06-30"}
-SOURCE = {"kind": "synthetic", "seed": 5, "n_symbols": 20}
+SOURCE = {"kind": "synthetic", "seed": 5, "n_symbols": 12}
 # A strong edge on a short record: the shipped limits, a tenth of the shipped work.
 EDGE = {"transient_sd": 0.03, "half_life_sessions": 5}
 STRATEGY = {
+    "validation": {"n_groups": 4, "n_test_groups": 2},
     "models": {
         "lightgbm": {"n_estimators": 15, "learning_rate": 0.2, "min_data_in_leaf": 50},
         "xgboost": {"n_estimators": 15, "learning_rate": 0.2, "max_depth": 3, "min_child_weight": 50},
-        "stacker": {"inner_folds": 3},
+        "stacker": {"inner_folds": 2},
     },
 }
 

@@ -1,6 +1,9 @@
 """Sensors on a real instance: drift becomes one run request with its reasons, staleness one reconciling run."""
 
+import shutil
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -8,7 +11,7 @@ import yaml
 
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.defs.automation import RUNNING, retraining_runs, sensor_status
-from quant_assets_tests.e2e.lineage import Lineage, edit
+from quant_assets_tests.e2e.lineage import Lineage, edit, lineage_in
 
 pytestmark = pytest.mark.xdist_group("lineage")
 
@@ -25,18 +28,27 @@ def tick(lineage: Lineage, name: str, cursor: str | None = None) -> dg.SensorRes
     return sensor(context)
 
 
-@pytest.fixture
-def drifted(lineage: Lineage) -> Lineage:
-    """The noise market again, with twice the volatility and volume from the first held-out session on."""
-    file = lineage.configs / "universes" / "noise_market.yaml"
+@pytest.fixture(scope="module")
+def drifted_folder(built_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The noise market again, with three times the volatility and volume from the first held-out session on."""
+    folder = tmp_path_factory.mktemp("drifted") / "copy"
+    shutil.copytree(built_folder, folder)
+    file = folder / "configs" / "universes" / "noise_market.yaml"
     universe = yaml.safe_load(file.read_text())
     universe["source"]["drift"] = {"start": "2022-03-30", "volatility_factor": 3.0, "volume_factor": 3.0}
     edit(file, universe)
-    lineage.reload()
-    (outcome,) = lineage.run("noise")
+    with lineage_in(folder) as lineage:
+        (outcome,) = lineage.run("noise")
     (verdict,) = [v for v in outcome.verdicts if v.gate == "feature_drift"]
     assert verdict.status == "fail"
-    return lineage
+    return folder
+
+
+@pytest.fixture
+def drifted(drifted_folder: Path, tmp_path: Path) -> Iterator[Lineage]:
+    shutil.copytree(drifted_folder, tmp_path / "copy")
+    with lineage_in(tmp_path / "copy") as lineage:
+        yield lineage
 
 
 def test_a_market_without_drift_asks_for_no_retraining(lineage: Lineage) -> None:
