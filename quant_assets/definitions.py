@@ -7,6 +7,7 @@ from quant_assets.common.settings import Settings
 from quant_assets.defs import (
     artifacts,
     automation,
+    calibration,
     datasets,
     features,
     market,
@@ -39,6 +40,7 @@ def build_definitions(settings: Settings, home: Home | None = None) -> dg.Defini
         objects += artifacts.build(strategy, settings.gates)
         objects += registry.build(strategy, universe, settings.gates, settings.monitoring)
         objects += monitoring.build(strategy, universe, settings.monitoring)
+    objects += calibration.build(settings.gates)
     sensors, jobs = automation.build(settings)
     home = home or Home()
     return dg.Definitions(

@@ -10,6 +10,7 @@ import dagster as dg
 
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.settings import Settings
+from quant_assets.defs.calibration import KEY as CALIBRATION
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import DATA_VERSION_TAG, artifact_of, latest_event
 from quant_assets.validation.verdicts import GateReport
@@ -162,6 +163,13 @@ def build(settings: Settings) -> tuple[list[dg.SensorDefinition], list[Any]]:
         )
         for universe in sorted({config.universe for config in settings.strategies.values()})
     ]
+    jobs.append(
+        dg.define_asset_job(
+            "gate_calibration",
+            selection=dg.AssetSelection.assets(CALIBRATION),
+            description="How often the gates pass noise, and how often they pass skill.",
+        )
+    )
     return [drift_retraining, reconcile, automation], jobs
 
 
