@@ -101,29 +101,35 @@ def backtest(
     if json_output is not None and not json_output.absolute().parent.is_dir():
         raise typer.BadParameter(f"no folder {json_output.absolute().parent}", param_hint="--json-output")
     columns = dict(_pair(text) for text in column or [])
+    import pydantic
     from rich.console import Console
 
     from quant_assets.validation.backtest import BacktestSettings, read_panel, run_backtest
     from quant_assets.validation.backtest.report import notes, performance_table
 
-    settings = BacktestSettings.model_validate(
-        {
-            "top_k": top_k,
-            "horizon_sessions": horizon,
-            "returns_from": returns_from,
-            "compare_baselines": compare_baselines,
-            "extended_metrics": extended_metrics,
-            "seed": seed,
-            "costs": {
-                "commission_bps": commission_bps,
-                "half_spread_bps": half_spread_bps,
-                "impact_coefficient": impact_coefficient,
-                "capital": capital,
-            },
-            "periods_per_year": periods_per_year,
-            "extreme_return": extreme_return,
-        }
-    )
+    try:
+        settings = BacktestSettings.model_validate(
+            {
+                "top_k": top_k,
+                "horizon_sessions": horizon,
+                "returns_from": returns_from,
+                "compare_baselines": compare_baselines,
+                "extended_metrics": extended_metrics,
+                "seed": seed,
+                "costs": {
+                    "commission_bps": commission_bps,
+                    "half_spread_bps": half_spread_bps,
+                    "impact_coefficient": impact_coefficient,
+                    "capital": capital,
+                },
+                "periods_per_year": periods_per_year,
+                "extreme_return": extreme_return,
+            }
+        )
+    except pydantic.ValidationError as error:  # what typer's bounds let through: nan and inf
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise typer.BadParameter(f"{place}: {first['msg']}, not {first['input']}") from error
     try:
         result = run_backtest(read_panel(data, columns), settings)
     except ConfigurationError:

@@ -1,5 +1,6 @@
 """Every number of the report on tables small enough to compute with a pencil."""
 
+import re
 from datetime import date
 
 import numpy as np
@@ -309,3 +310,56 @@ def test_labels_longer_than_the_horizon_says_are_reported() -> None:
     )
     assert "if it spans more sessions than --horizon says" in run(frame, horizon_sessions=1).warnings[0]
     assert run(frame, horizon_sessions=5).warnings == ()
+
+
+def test_what_is_not_bought_costs_nothing() -> None:
+    result = run(holes(), top_k=2, costs={**FREE.model_dump(), "commission_bps": 100.0})
+    # session 1 buys B with half of the account: A's return is not known
+    assert net_returns(result)[0] == pytest.approx(0.5 * 0.1 - 0.01 * 0.5)
+    record = result.model.account
+    assert record is not None
+    # halves in session 1, all in C, all in A and C, nothing
+    assert record.mean_invested_fraction == pytest.approx((0.5 + 1 + 1 + 0) / 4)
+    assert (record.periods_in_cash, record.mean_symbols_held) == (1, 1.0)
+
+
+def test_cap_weights_belong_to_their_own_session_and_to_scored_symbols() -> None:
+    frame = long_table(
+        ["A", "B", "C"],
+        score=[[None, None, None], [2, 1, None], [2, 1, None]],
+        forward_return=[[0.0, 0.0, 0.0], [0.4, 0.0, 0.3], [0.0, 0.4, 0.3]],
+        market_cap=[[1, 9, 9], [3, 1, 9], [1, 3, 9]],
+    )
+    assert baseline(run(frame), "cap_weighted").average_return_at_k == pytest.approx(0.3)
+
+
+def test_a_choice_without_known_liquidity_stays_in_cash_and_is_flagged() -> None:
+    # B has a stated return in every session, but no volume in the first twelve, and so no liquidity in time
+    gap = long_table(
+        ["A", "B"],
+        score=[[2, 1], [1, 2], [2, 1], [2, 1]],
+        forward_return=[[0.1, 0.2], [0.1, 0.2], [0.1, 0.2], [0.1, 0.2]],
+        close=[[10, 10], [11, 10], [10, 11], [11, 10]],
+    )
+    with_volume = pl.concat(
+        [
+            gap.with_columns(
+                session=pl.col("session") + pl.duration(days=4 * block),
+                volume=pl.when((pl.col("symbol") == "B") & (block < 3)).then(None).otherwise(1e6),
+            )
+            for block in range(8)
+        ]
+    )
+    result = run(with_volume, costs=CostConfig().model_dump())
+    flag = next(f for f in result.flagged if f.reason == "not tradable")
+    # A is known from the 21st session; B has volume from the 13th on, so from the 33rd: never in these 32
+    assert (flag.symbol, flag.selected_sessions, flag.first_session) == ("B", 3, date(2024, 1, 22))
+    assert [f.symbol for f in result.flagged if f.reason == "not tradable"] == ["B"]
+    record = result.model.account
+    assert record is not None
+    assert (record.n_periods, record.periods_in_cash) == (12, 3)
+
+
+def test_a_negative_zero_is_written_as_zero() -> None:
+    frame = long_table(["A"], score=[[1]] * 3, forward_return=[[-0.0], [-0.0], [0.1]])
+    assert re.search(rb"-0\.0[^0-9]", run(frame).to_json()) is None

@@ -1,5 +1,7 @@
 """The harness against independent implementations: scipy, statsmodels, and the platform's other simulator."""
 
+from datetime import timedelta
+
 import numpy as np
 import polars as pl
 import pytest
@@ -200,3 +202,28 @@ def test_a_ruined_account_stays_ruined() -> None:
     assert result.by_session is not None
     assert result.by_session.net_return[1:] == (-1.0, 0.0)
     assert result.model.annual_return_fraction == -1.0
+
+
+def test_adjustment_leaves_returns_and_traded_value_as_they_were() -> None:
+    frame = market(60)
+    # The same market before a 4:1 split that its vendor has applied to adj_close alone.
+    unsplit = frame.with_columns(
+        pl.col("open") * 4, pl.col("close") * 4, pl.col("volume") / 4, adj_close=pl.col("close")
+    )
+    settings = BacktestSettings(top_k=2)
+    one, two = (outcomes_of(panel_of(f, name="t"), settings) for f in (frame, unsplit))
+    for name in ("label", "returns", "sigma_daily", "adv_notional"):
+        assert np.allclose(getattr(one, name), getattr(two, name), rtol=1e-12, equal_nan=True), name
+
+
+def test_leaving_a_symbol_that_stopped_trading_is_charged_with_its_last_liquidity() -> None:
+    frame = market(60, 3)
+    last = START + timedelta(days=39)
+    stopped = frame.with_columns(
+        score=pl.when(pl.col("symbol") == "S0").then(9.0).otherwise(pl.col("score"))
+    ).filter((pl.col("symbol") != "S0") | (pl.col("session") <= last))
+    result = run_backtest(panel_of(stopped, name="t"), BacktestSettings(top_k=1, extended_metrics=True))
+    assert result.by_session is not None
+    assert np.isfinite(result.by_session.net_return[20:58]).all()
+    assert result.model.account is not None
+    assert result.model.account.periods_in_cash == 1  # decided on its last day, with no open to be filled at
