@@ -26,11 +26,7 @@ def _print_schema(wanted: bool) -> None:
 def backtest(
     data: Annotated[
         Path,
-        typer.Argument(
-            metavar="DATA.(csv|parquet)",
-            help="One row per symbol and session: symbol, session, score, and forward_return or close (with open: "
-            "filled at the next open). Optional: volume, market_cap, adj_close.",
-        ),
+        typer.Argument(metavar="DATA.(csv|parquet)"),
     ],
     top_k: Annotated[int, typer.Option(min=1, help="Symbols to hold in each session.")] = 10,
     compare_baselines: Annotated[
@@ -87,8 +83,13 @@ def backtest(
 ) -> None:
     """Judge a table of scores: hold the k best of each session, net of costs, and compare with baselines.
 
-    Exit code 0 done, 1 when the data is missing or wrong, 2 for wrong usage, 130 when interrupted. The JSON report
-    is the same, byte for byte, for the same data and options.
+    DATA has one row per symbol and session: symbol, session, score, and forward_return or close.
+
+    Optional: open (to fill at), volume (market impact), market_cap, adj_close.
+
+    The JSON report is the same, byte for byte, for the same data and options.
+
+    Exit code 0 done, 1 when the data is missing or wrong, 2 for wrong usage, 130 when interrupted.
 
     Example: quant-assets backtest scores.parquet --top-k 10 --compare-baselines --extended-metrics
     """

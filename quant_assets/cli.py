@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from quant_assets.backtest_command import backtest
@@ -17,6 +18,7 @@ from quant_assets.calibration_command import calibrate
 from quant_assets.common.configuration import config_dir, home_dir, load_settings
 from quant_assets.common.errors import ConfigurationError, QuantAssetsError
 from quant_assets.common.logging import configure_logging
+from quant_assets.common.settings import Settings
 from quant_assets.validate_command import validate
 
 if TYPE_CHECKING:
@@ -108,20 +110,14 @@ def run(
     _show_progress()
     settings = load_settings()
     chosen = list(strategy or [])
+    _require_known(chosen, settings, "--strategy")
     if universe_file is not None:
         from quant_assets.market.adoption import adopt_file
 
+        _require_known([like], settings, "--like")
         chosen.append(adopt_file(universe_file, home_dir() / "configs", like=settings.strategies[like]))
         settings = load_settings()
     names = chosen or sorted(settings.strategies)
-    unknown = [n for n in names if n not in settings.strategies]
-    if unknown:
-        raise ConfigurationError(
-            "option --strategy",
-            expected=f"one of {', '.join(sorted(settings.strategies))}",
-            found=", ".join(unknown),
-            action="correct the name, or add its file to configs/strategies/",
-        )
     from quant_assets.definitions import build_definitions
     from quant_assets.defs.resources import Home
     from quant_assets.defs.running import open_instance, run_strategies
@@ -144,6 +140,17 @@ def run(
     raise typer.Exit(1 if any(o.decision == "error" for o in outcomes) else 0)
 
 
+def _require_known(names: Sequence[str], settings: Settings, option: str) -> None:
+    unknown = [name for name in names if name not in settings.strategies]
+    if unknown:
+        raise ConfigurationError(
+            f"option {option}",
+            expected=f"one of {', '.join(sorted(settings.strategies))}",
+            found=", ".join(unknown),
+            action="correct the name, or add its file to configs/strategies/",
+        )
+
+
 def show_outcomes(outcomes: "Sequence[StrategyOutcome]") -> None:
     """The verdict table, the reasons of each refusal, the tear sheets and the way to the UI."""
     table = RichTable(title="Verdicts", title_justify="left", title_style="bold")
@@ -158,17 +165,19 @@ def show_outcomes(outcomes: "Sequence[StrategyOutcome]") -> None:
             status = f"[{STATUS_STYLE[v.status]}]{v.status}[/]"
             table.add_row(outcome.strategy if i == 0 else "", v.gate, status, observed, required)
         table.add_section()
-    out.print()
-    out.print(table)
+    if table.rows:
+        out.print()
+        out.print(table)
     for outcome in outcomes:
         style = {"promoted": "green", "refused": "yellow"}.get(outcome.decision, "red")
         out.print(f"\n[bold]{outcome.strategy}[/]: [{style}]{outcome.decision}[/]")
         for reason in outcome.reasons:
-            out.print(f"  - {reason}")
-    out.print("\n[bold]Tear sheets[/]")
-    for outcome in outcomes:
-        if outcome.tear_sheet:
-            out.print(f"  {outcome.strategy:<24} {outcome.tear_sheet}")
+            out.print(f"  - {escape(reason)}")
+    sheets = [outcome for outcome in outcomes if outcome.tear_sheet]
+    if sheets:
+        out.print("\n[bold]Tear sheets[/]")
+    for outcome in sheets:
+        out.print(f"  {outcome.strategy:<24} {outcome.tear_sheet}")
     out.print("\nOpen the UI on everything made here:  [bold]make dev[/]  (http://127.0.0.1:3000)")
 
 
@@ -232,7 +241,7 @@ def main() -> None:
     try:
         app()
     except QuantAssetsError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error[/] {error}", markup=True)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error[/] {escape(str(error))}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

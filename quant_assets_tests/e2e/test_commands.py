@@ -62,6 +62,9 @@ def test_run_of_an_unknown_strategy_lists_the_known_ones(desk: Desk) -> None:
     unknown = desk("run", "--strategy", "nois")
     assert unknown.returncode == 2
     assert "edge, noise" in unknown.stderr
+    unlike = desk("run", "--universe-file", "anything.csv", "--like", "nois")
+    assert unlike.returncode == 2
+    assert "option --like" in unlike.stderr
 
 
 def test_run_reuses_everything_and_ends_with_the_verdicts_and_exit_code_0(desk: Desk, tmp_path: Path) -> None:

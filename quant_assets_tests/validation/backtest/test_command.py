@@ -172,6 +172,12 @@ def test_a_costs_option_that_is_not_a_number_is_wrong_usage(data: Path) -> None:
         assert result.exit_code == 2, value
 
 
+def test_the_help_says_what_the_data_must_hold() -> None:
+    text = " ".join(invoke("--help").stdout.split())
+    for name in ("symbol, session, score, and forward_return or close", "Example:", "130 when interrupted"):
+        assert name in text
+
+
 def test_the_schema_is_printed_without_data() -> None:
     result = invoke("--schema")
     assert result.exit_code == 0

@@ -216,7 +216,19 @@ def test_adjustment_leaves_returns_and_traded_value_as_they_were() -> None:
         assert np.allclose(getattr(one, name), getattr(two, name), rtol=1e-12, equal_nan=True), name
 
 
-def test_leaving_a_symbol_that_stopped_trading_is_charged_with_its_last_liquidity() -> None:
+def test_a_day_without_volume_is_charged_with_the_liquidity_last_known() -> None:
+    frame = market(60, 3)
+    gap = (pl.col("symbol") == "S0") & (pl.col("session") == START + timedelta(days=39))
+    quiet = frame.with_columns(volume=pl.when(~gap).then(pl.col("volume")))
+    settings = BacktestSettings(top_k=1)
+    whole, holed = (outcomes_of(panel_of(f, name="t"), settings) for f in (frame, quiet))
+    at = int(np.flatnonzero(holed.decisions == 39)[0])
+    assert holed.tradable.all()
+    assert holed.adv_notional[at, 0] == whole.adv_notional[at - 1, 0]
+    assert holed.sigma_daily[at, 0] == whole.sigma_daily[at - 1, 0]
+
+
+def test_a_symbol_that_stops_trading_is_sold_and_never_costs_an_unknown_amount() -> None:
     frame = market(60, 3)
     last = START + timedelta(days=39)
     stopped = frame.with_columns(
