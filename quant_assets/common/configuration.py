@@ -233,6 +233,14 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
                 found=repr(strategy.name),
                 action="rename one of the two",
             )
+        window = monitoring.drift.window_sessions
+        if strategy.holdout_sessions < window:
+            raise ConfigurationError(
+                f"{file}, key 'holdout_sessions'",
+                expected=f"at least drift.window_sessions of monitoring.yaml, {window}: drift is judged on the holdout",
+                found=str(strategy.holdout_sessions),
+                action="hold out more sessions, or shorten the drift window",
+            )
         try:
             gates.for_strategy(strategy.gates)
         except ConfigurationError as error:

@@ -84,6 +84,11 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
             ["gates.max_drawdown_min", "at least as strict", "-0.5"],
         ),
         ("strategies/pure_noise.yaml", "universe: us_tech\ngates: {pbo_max: 0.4}", ["pbo_max", "0.4"]),
+        (
+            "strategies/pure_noise.yaml",
+            "universe: us_tech\nholdout_sessions: 30",
+            ["holdout_sessions", "63", "30"],
+        ),
     ],
 )
 def test_a_mistake_gives_one_message_with_file_key_value_and_remedy(
