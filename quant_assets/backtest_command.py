@@ -1,8 +1,6 @@
 """The command ``quant-assets backtest``. Exit codes: 0 done, 1 data error, 2 wrong usage, 130 interrupted."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -145,7 +143,9 @@ def backtest(
     for line in notes(result):
         console.print(line, markup=False)
     if json_output is not None:
-        _write(json_output, result.to_json())
+        from quant_assets.common.files import write_whole
+
+        write_whole(json_output, result.to_json())
         console.print(f"report: {json_output}", markup=False)
 
 
@@ -154,16 +154,3 @@ def _pair(text: str) -> tuple[str, str]:
     if not (ours and equals and theirs):
         raise typer.BadParameter(f"{text!r} is not of the form score=my_prediction", param_hint="--column")
     return ours, theirs
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Write beside the target and rename, so that an interrupt leaves the old report or the new one."""
-    handle, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        temporary.chmod(0o644)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,9 +2,7 @@
 
 import json
 import logging
-import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +36,7 @@ def validate(
     """
     from quant_assets.common.configuration import load_settings
     from quant_assets.common.errors import ConfigurationError, EvidenceError
+    from quant_assets.common.files import write_whole
     from quant_assets.common.logging import configure_logging
     from quant_assets.validation.baseline_comparison import Validation, compare_with_baseline, read_baseline
 
@@ -72,9 +71,8 @@ def validate(
     outcome = Validation(candidate, comparison)
     show_validation(outcome)
     if json_output is not None:
-        _write_whole(
-            json_output, json.dumps(outcome.to_json(), indent=2, sort_keys=True, allow_nan=False) + "\n"
-        )
+        text = json.dumps(outcome.to_json(), indent=2, sort_keys=True, allow_nan=False) + "\n"
+        write_whole(json_output, text.encode())
     raise typer.Exit(outcome.exit_code)
 
 
@@ -106,16 +104,3 @@ def show_validation(outcome: "Validation") -> None:
     out.print(f"{candidate.strategy}: {decision[outcome.exit_code]}; exit code {outcome.exit_code}")
     for reason in outcome.reasons:
         out.print(f"  - {reason}", markup=False)
-
-
-def _write_whole(file: Path, text: str) -> None:
-    """Replace the file at once: a reader never finds half a baseline."""
-    handle, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        temporary.chmod(0o644)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

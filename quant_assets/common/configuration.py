@@ -237,7 +237,7 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
         if strategy.holdout_sessions < window:
             raise ConfigurationError(
                 f"{file}, key 'holdout_sessions'",
-                expected=f"at least drift.window_sessions of monitoring.yaml, {window}: drift is judged on the holdout",
+                expected=f"at least the {window} of drift.window_sessions: drift is judged on the holdout",
                 found=str(strategy.holdout_sessions),
                 action="hold out more sessions, or shorten the drift window",
             )

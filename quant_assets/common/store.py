@@ -4,11 +4,8 @@ An object is written once, whole (temporary file, fsync, rename; one PUT on obje
 again whenever it is read. Nothing is ever overwritten, so nothing that exists can be lost by a failed write.
 """
 
-import contextlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +15,7 @@ import polars as pl
 from upath import UPath
 
 from quant_assets.common.errors import StoreError
+from quant_assets.common.files import write_whole
 from quant_assets.common.hashing import bytes_digest, canonical_json, frame_digest
 
 MediaType = Literal["table", "json", "text", "bytes"]
@@ -97,26 +95,13 @@ class ArtifactStore:
         if target.exists() and bytes_digest(target.read_bytes()) == sha256:
             return sha256
         if target.protocol in ("", "file", "local"):
-            self._write_local(Path(str(target)), data)
+            local = Path(str(target))
+            local.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(local, data)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         return sha256
-
-    @staticmethod
-    def _write_local(target: Path, data: bytes) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".incoming-")
-        try:
-            with os.fdopen(descriptor, "wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
-            Path(temporary).replace(target)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(temporary).unlink()
-            raise
 
     def get(self, sha256: str) -> bytes:
         """Read an object and hash it again.

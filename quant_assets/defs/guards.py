@@ -1,6 +1,7 @@
 """What every asset body goes through: reuse, versions, event metadata, logs; and the guards of the gates."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import polars as pl
 import structlog
 
 from quant_assets.common.hashing import code_fingerprint, combined_fingerprint, json_digest
-from quant_assets.common.logging import get_logger
+from quant_assets.common.logging import configure_logging, get_logger
 from quant_assets.common.settings import Config
 from quant_assets.common.store import Encoded, Table, Value, encode
 from quant_assets.defs.resources import Home
@@ -154,6 +155,8 @@ def produce(
         still reported as reused when it is the same version.
     """
     started = time.perf_counter()
+    if not structlog.is_configured():  # a step of a deployment: no command has chosen a style
+        configure_logging("json" if os.environ.get("QUANT_ASSETS_LOG") == "json" else "console")
     key = context.asset_key
     partition = context.partition_key if context.has_partition_key else None
     name = key.to_user_string() + (f"[{partition}]" if partition else "")

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import structlog
 from pydantic import Field
 
 from quant_assets.common.configuration import home_dir
-from quant_assets.common.logging import configure_logging
 from quant_assets.common.store import ArtifactStore
 
 
@@ -22,11 +20,6 @@ class Home(dg.ConfigurableResource[Any]):
     tracking_uri: str = Field(
         default="", description="MLflow tracking URI; empty means a sqlite file below root"
     )
-
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Steps of a deployment log as ``$QUANT_ASSETS_LOG`` says (json or console), unless a command chose."""
-        if not structlog.is_configured():
-            configure_logging("json" if os.environ.get("QUANT_ASSETS_LOG") == "json" else "console")
 
     @property
     def path(self) -> Path:

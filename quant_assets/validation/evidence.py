@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from quant_assets.common.errors import EvidenceError
+from quant_assets.common.files import write_whole
 from quant_assets.common.hashing import bytes_digest, frame_digest
 from quant_assets.common.settings import GatesConfig, StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
@@ -166,7 +167,5 @@ def publish_html(home: Path, strategy: str, subject: str, html: str) -> Path:
     """Put a tear sheet where a browser opens it: one immutable file per content below ``reports/``."""
     target = home / "reports" / f"{strategy}-{subject[:12]}-{bytes_digest(html.encode())[:8]}.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".incoming")
-    temporary.write_text(html, encoding="utf-8")
-    temporary.replace(target)
+    write_whole(target, html.encode())
     return target
