@@ -237,6 +237,8 @@ def test_an_interrupt_is_exit_code_130_and_leaves_the_old_report(tmp_path: Path)
         [sys.executable, "-c", PROGRAM, "backtest", str(pipe), "--json-output", str(out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # A test run started in the background ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         writer = _open_when_read(pipe, process)
