@@ -1,7 +1,5 @@
 """Artifacts: one fused ONNX graph, its INT8 counterpart where that means anything, parity, and the bundle."""
 
-import json
-
 import dagster as dg
 import numpy as np
 import polars as pl
@@ -172,7 +170,7 @@ def build(
                 int8=onnx_int8.json(),
                 upstream=upstream,
             )
-            return Product(archive, {"bytes": len(archive), "upstream": json.loads(json.dumps(upstream))})
+            return Product(archive, {"bytes": len(archive), "upstream": upstream})
 
         return produce(context, home, compute, inputs=inputs)
 

@@ -11,7 +11,7 @@ import dagster as dg
 import polars as pl
 import structlog
 
-from quant_assets.common.hashing import code_fingerprint, combined_fingerprint, json_digest
+from quant_assets.common.hashing import bytes_digest, code_fingerprint, combined_fingerprint, json_digest
 from quant_assets.common.logging import configure_logging, get_logger
 from quant_assets.common.settings import Config
 from quant_assets.common.store import Encoded, Table, Value, encode
@@ -183,7 +183,7 @@ def produce(
             and same_inputs
             and (previous.tags or {}).get(DATA_VERSION_TAG) == encoded.version
         )
-        sha256 = home.store.put(encoded.data)
+        sha256 = bytes_digest(encoded.data)  # the IO manager writes it, before the event that points to it
         metadata = to_metadata({**_table_facts(product.value), **product.metadata})
         seconds = time.perf_counter() - started
         _log.info(

@@ -79,7 +79,7 @@ def require_recipe(what: str, found: str | None, candidate: Mapping[str, Any]) -
     Raises
     ------
     EvidenceError
-        A ensemble refitted after its cross-validation (or before it) has no evidence until both agree.
+        An ensemble refitted after its cross-validation (or before it) has no evidence until both agree.
     """
     if found != candidate["recipe"]:
         raise EvidenceError(
