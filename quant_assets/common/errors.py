@@ -113,3 +113,9 @@ class DriftError(QuantAssetsError):
     """Drift was asked for on windows for which it is not defined."""
 
     code = "QA901"
+
+
+class ComputeError(QuantAssetsError):
+    """The workers that tasks were to run on cannot be used."""
+
+    code = "QA902"
