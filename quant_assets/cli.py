@@ -19,6 +19,8 @@ from quant_assets.common.configuration import config_dir, home_dir, load_setting
 from quant_assets.common.errors import ConfigurationError, QuantAssetsError
 from quant_assets.common.logging import configure_logging
 from quant_assets.common.settings import Settings
+from quant_assets.model_command import model_app
+from quant_assets.replay_command import replay
 from quant_assets.validate_command import validate
 
 if TYPE_CHECKING:
@@ -32,8 +34,10 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Read and check the configuration.")
 app.add_typer(config_app, name="config")
+app.add_typer(model_app, name="model")
 app.command()(backtest)
 app.command()(calibrate)
+app.command()(replay)
 app.command()(validate)
 
 # Into a file or a pipe a table has as much room as it needs; a terminal has its own width.

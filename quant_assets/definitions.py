@@ -10,10 +10,13 @@ from quant_assets.defs import (
     calibration,
     datasets,
     features,
+    importance,
+    inference,
     market,
     models,
     monitoring,
     registry,
+    tuning,
     validation,
 )
 from quant_assets.defs.resources import Home
@@ -31,13 +34,17 @@ def build_definitions(settings: Settings, home: Home | None = None) -> dg.Defini
     universes = {s.universe: settings.universes[s.universe] for s in settings.strategies.values()}
     objects: list[dg.AssetsDefinition | dg.AssetChecksDefinition] = []
     for universe in universes.values():
-        objects += market.build(universe) + features.build(universe)
+        objects += market.build(universe)
+        objects += features.build(universe, features.packs_used(settings, universe.name))
     for strategy in settings.strategies.values():
         universe = universes[strategy.universe]
         objects += datasets.build(strategy, universe)
+        objects += tuning.build(strategy, universe)
         objects += models.build(strategy)
         objects += validation.build(strategy, universe, settings.gates)
+        objects += importance.build(strategy)
         objects += artifacts.build(strategy, settings.gates)
+        objects += inference.build(strategy, settings.gates)
         objects += registry.build(strategy, universe, settings.gates, settings.monitoring)
         objects += monitoring.build(strategy, universe, settings.monitoring)
     objects += calibration.build(settings.gates)

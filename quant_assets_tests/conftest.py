@@ -18,7 +18,8 @@ def isolated_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     """No test reads or writes the user's own home, configuration or environment policy."""
     monkeypatch.setenv("QUANT_ASSETS_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.delenv("QUANT_ASSETS_CONFIGS", raising=False)
-    monkeypatch.delenv("QUANT_ASSETS_ENV", raising=False)
+    for name in ("QUANT_ASSETS_ENV", "QUANT_ASSETS_SIGNING_KEY", "QUANT_ASSETS_VERIFY_KEYS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
 
 

@@ -12,7 +12,8 @@ STAGES = (
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Cross-prediction and stacking split with the purged splitters; the splitters themselves import only `common`.
-ALLOWED = {("models", "quant_assets.validation.cpcv")}
+# The configuration names feature packs; their declarations import only `common`, and no kernel.
+ALLOWED = {("models", "quant_assets.validation.cpcv"), ("common", "quant_assets.features.selection")}
 
 
 def imports_of(file: Path) -> set[str]:
@@ -63,6 +64,19 @@ def test_the_purged_splitters_import_only_common() -> None:
         ours = {n for n in imports_of(PACKAGE / "validation" / f"{name}.py") if n.startswith("quant_assets")}
         allowed = {"cpcv", "purging", "spans", "splitting", "walk_forward"}
         assert all(n.startswith("quant_assets.common") or n.rsplit(".", 1)[1] in allowed for n in ours), name
+
+
+def test_the_selection_of_packs_reaches_only_common_and_declarations() -> None:
+    reached, ahead = set[str](), {"quant_assets.features.selection"}
+    while ahead:
+        name = ahead.pop()
+        reached.add(name)
+        file = PACKAGE.parent / (name.replace(".", "/") + ".py")
+        imported = imports_of(file) if file.exists() else set[str]()
+        assert not {n.split(".")[0] for n in imported} & {"numba", "scipy", "matplotlib"}, name
+        ahead |= {n for n in imported if n.startswith("quant_assets")} - reached
+    assert {n.rpartition(".")[0] for n in reached} == {"quant_assets.common", "quant_assets.features"}
+    assert not reached & {f"quant_assets.features.{m}" for m in ("causality", "computation", "panel")}
 
 
 def test_no_module_loads_pickles() -> None:

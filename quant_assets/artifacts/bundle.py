@@ -1,54 +1,106 @@
 """The bundle: everything that serving needs in one archive, verified before anything in it is loaded.
 
-Same contents, same bytes: entries are stored uncompressed (deflate differs between zlib versions), in name
-order, with a fixed time. An archive is therefore intact iff it equals the archive of its own contents.
+Digests inside an archive show damage, not intent: who can write the archive can write its digests. The detached
+signature shows intent. It is held against the archive's bytes first; only then are graphs and models parsed.
 """
 
-import io
-import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
+from quant_assets.artifacts.archive import pack, refused, require_canonical, unpack
+from quant_assets.artifacts.manifest import (
+    CARD,
+    GRAPH,
+    INT8_GRAPH,
+    MANIFEST,
+    SBOM,
+    BundleManifest,
+    checked_manifest,
+    sealed,
+)
 from quant_assets.artifacts.model_card import model_card
+from quant_assets.artifacts.native_models import joined_ensemble, split_ensemble
+from quant_assets.artifacts.payload_scan import ScanReport, payload_scan
 from quant_assets.artifacts.runtime import checked_model
+from quant_assets.artifacts.signing import read_envelope, require_valid, trusted_pem
+from quant_assets.artifacts.signing_keys import TrustedKeys
 from quant_assets.artifacts.student import Student
 from quant_assets.common.errors import ArtifactError
-from quant_assets.common.hashing import bytes_digest, canonical_json, json_digest
+from quant_assets.common.hashing import bytes_digest
 from quant_assets.models.ensemble import Ensemble
 
-MANIFEST, CARD, ENSEMBLE, GRAPH, INT8_GRAPH = (
-    "manifest.json", "model_card.md", "ensemble.json", "model.onnx", "int8.onnx",
-)  # fmt: skip
-_REQUIRED = frozenset({CARD, ENSEMBLE, GRAPH})
-_OPTIONAL = frozenset({INT8_GRAPH})
-_FIRST_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class BundleManifest:
-    """What a verified bundle holds.
+class Bundle:
+    """A bundle whose contents were verified.
 
     Attributes
     ----------
-    strategy : str
-    subject : str
-        Data version of the ensemble.
-    recipe : str
-        Digest of what the ensemble was made from.
-    upstream : mapping of str to str
-        Versions of everything that it was made from.
-    files : mapping of str to str
-        SHA-256 of every file but the manifest.
+    manifest : BundleManifest
+    files : mapping of str to bytes
+        Contents by name, the manifest included.
+    fingerprint : str or None
+        The trusted key that signed it; None where no signature was asked for (before signing).
     """
 
-    strategy: str
-    subject: str
-    recipe: str
-    upstream: Mapping[str, str]
-    files: Mapping[str, str]
+    manifest: BundleManifest
+    files: Mapping[str, bytes]
+    fingerprint: str | None = None
+
+    def ensemble(self) -> Ensemble:
+        """The native ensemble, from the native models."""
+        return joined_ensemble(self.files)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a verification: what it is, how it ended, and what it found."""
+
+    name: str
+    status: Literal["passed", "failed", "not run"]
+    detail: str
+
+
+@dataclass
+class Examination:
+    """Every step of a verification, the first error, and the bundle when there is none."""
+
+    steps: list[Step] = field(default_factory=list)
+    errors: list[ArtifactError] = field(default_factory=list)
+    bundle: Bundle | None = None
+
+    def attempt(self, name: str, step: Callable[[], T], detail: Callable[[T], str]) -> T | None:
+        """Run a step and note how it ended; None when it failed."""
+        try:
+            result = step()
+        except ArtifactError as error:
+            self.errors.append(error)
+            self.steps.append(Step(name, "failed", f"expected {error.expected}; found {error.found}"))
+            return None
+        self.steps.append(Step(name, "passed", detail(result)))
+        return result
+
+    def skip(self, *names: str, why: str) -> None:
+        """Note steps that were not run."""
+        self.steps += [Step(name, "not run", why) for name in names]
+
+    def verified(self) -> Bundle:
+        """The bundle, or the first error with what the archive itself showed after it."""
+        if self.bundle is not None and not self.errors:
+            return self.bundle
+        first, *others = self.errors
+        later = [e.found for e in others if e.what == "bundle" and first.what != e.what]
+        if not later:
+            raise first
+        raise ArtifactError(
+            first.what,
+            expected=first.expected,
+            found=f"{first.found}; and {later[0]}",
+            action=first.action,
+        )
 
 
 def build_bundle(
@@ -59,6 +111,7 @@ def build_bundle(
     onnx: bytes,
     int8: Mapping[str, Any] | None,
     upstream: Mapping[str, str],
+    sbom: bytes,
 ) -> bytes:
     """Pack a candidate.
 
@@ -75,153 +128,158 @@ def build_bundle(
         The record of `quant_assets.artifacts.student.student_record`.
     upstream : mapping of str to str
         Versions of everything upstream.
+    sbom : bytes
+        As `quant_assets.artifacts.sbom.environment_sbom` gives it.
 
     Returns
     -------
     bytes
-        A zip archive. Same input, same bytes.
+        A zip archive, not signed yet. Same input, same bytes.
 
     Raises
     ------
     ArtifactError
-        When a graph is not safe to load or names another subject.
+        When `inspect_bundle` would refuse it: a graph is not safe to load or names another subject, or a file
+        holds something that can be executed.
     """
     model = Ensemble.from_json(ensemble)
     student = None if int8 is None else Student.from_record(int8)
-    graphs = {GRAPH: onnx} | ({} if student is None else {INT8_GRAPH: student.int8})
-    for name, graph in graphs.items():
-        _check_subject(name, graph, subject)
-    card = model_card(
-        model, strategy=strategy, subject=subject, upstream=upstream, has_int8=student is not None
+    files = {GRAPH: onnx, **split_ensemble(ensemble), SBOM: sbom}
+    if student is not None:
+        files[INT8_GRAPH] = student.int8
+    files[CARD] = model_card(
+        model, strategy=strategy, subject=subject, upstream=upstream, files=files
+    ).encode()
+    digests = {name: bytes_digest(data) for name, data in files.items()}
+    manifest = BundleManifest(strategy, subject, model.recipe, model.feature_names, dict(upstream), digests)
+    archive = pack({**files, MANIFEST: sealed(manifest)})
+    inspect_bundle(archive)
+    return archive
+
+
+def inspect_bundle(data: bytes) -> Bundle:
+    """Verify everything about an archive but who made it: for those who are about to sign.
+
+    Raises
+    ------
+    ArtifactError
+        As `verify_bundle`, without the signature's.
+    """
+    examination = Examination()
+    _examine_contents(examination, data, fingerprint=None)
+    return examination.verified()
+
+
+def verify_bundle(data: bytes, signature: bytes | None, trusted_keys: TrustedKeys) -> Bundle:
+    """Verify an archive and its signature; nothing in it is loaded before.
+
+    Parameters
+    ----------
+    data : bytes
+        The archive.
+    signature : bytes or None
+        The detached signature, as `quant_assets.artifacts.signing.sign_bundle` gives it.
+    trusted_keys : TrustedKeys
+        Who may sign. Empty means nobody.
+
+    Raises
+    ------
+    ArtifactError
+        Each with its own message: unsigned, unreadable signature, no trusted key, foreign key, forged signature,
+        altered after signing; not an archive, truncated, unsafe names or sizes; missing, extra or changed file;
+        pickle, program or archive inside; graph with foreign operators or tensors outside the file, or of another
+        subject; native models that are not those of the ensemble.
+    """
+    return examine_bundle(data, signature, trusted_keys).verified()
+
+
+def examine_bundle(data: bytes, signature: bytes | None, trusted_keys: TrustedKeys) -> Examination:
+    """Every step of `verify_bundle` with its outcome, for people.
+
+    An archive whose signature does not hold is still unpacked and scanned, in memory and within bounds, to say what
+    is wrong with it. Its graphs and models are not parsed.
+    """
+    examination = Examination()
+    envelope = examination.attempt(
+        "signed", lambda: read_envelope(signature), lambda e: f"names key {e.fingerprint}"
     )
-    files = {**graphs, ENSEMBLE: canonical_json(ensemble), CARD: card.encode()}
-    content = {
-        "format": "quant_assets.bundle/1",
-        "strategy": strategy,
-        "subject": subject,
-        "recipe": model.recipe,
-        "upstream": dict(upstream),
-        "files": {name: bytes_digest(data) for name, data in files.items()},
-    }
-    manifest = canonical_json({**content, "manifest_sha256": json_digest(content)})
-    return _archive({**files, MANIFEST: manifest})
-
-
-def verify_bundle(data: bytes) -> BundleManifest:
-    """Verify an archive and return its manifest.
-
-    Digests inside an archive show damage, not intent: who can write the archive can write its digests. A
-    signature, or the digest in the promotion ledger, is what shows intent.
-
-    Raises
-    ------
-    ArtifactError
-        Each with its own message: empty file, not a zip archive, truncated, damaged or missing manifest, missing
-        file, extra file, changed byte, graph that is unsafe or of another subject.
-    """
-    return read_bundle(data)[0]
-
-
-def read_bundle(data: bytes) -> tuple[BundleManifest, dict[str, bytes]]:
-    """Verify an archive and return its manifest and its files.
-
-    Raises
-    ------
-    ArtifactError
-        As `verify_bundle`.
-    """
-    files = _extracted(data)
-    if MANIFEST not in files:
-        raise _refused(f"a file {MANIFEST}", f"only {', '.join(sorted(files)) or 'no files'}")
-    record = _manifest(files[MANIFEST])
-    listed, present = set(record.files), set(files) - {MANIFEST}
-    if missing := sorted((listed | _REQUIRED) - present):
-        raise _refused("every file of the manifest", f"no {', '.join(missing)}")
-    if extra := sorted(present - (listed & (_REQUIRED | _OPTIONAL))):
-        raise _refused("the files of the manifest and no others", f"also {', '.join(extra)}")
-    for name, digest in sorted(record.files.items()):
-        if (found := bytes_digest(files[name])) != digest:
-            raise _refused(f"{name} with SHA-256 {digest}", f"{len(files[name])} bytes with SHA-256 {found}")
-    if _archive(files) != data:
-        raise _refused(
-            "the archive that its own files give", "other bytes between the files (an altered header)"
+    pem = fingerprint = None
+    if envelope is not None:
+        pem = examination.attempt(
+            "trusted key", lambda: trusted_pem(envelope, trusted_keys), lambda _: envelope.fingerprint
         )
-    for name in sorted(listed & {GRAPH, INT8_GRAPH}):
-        _check_subject(name, files[name], record.subject)
-    manifest = BundleManifest(record.strategy, record.subject, record.recipe, record.upstream, record.files)
-    return manifest, files
+    else:
+        examination.skip("trusted key", why="there is no readable signature")
+    if envelope is not None and pem is not None:
+        held = examination.attempt(
+            "signature holds",
+            lambda: require_valid(data, signature or b"", pem),
+            lambda digest: f"for {len(data)} bytes with SHA-256 {digest}",
+        )
+        fingerprint = envelope.fingerprint if held else None
+    else:
+        examination.skip("signature holds", why="there is no trusted key to hold it against")
+    _examine_contents(examination, data, fingerprint)
+    return examination
 
 
-def _archive(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(files):
-            entry = zipfile.ZipInfo(name, _FIRST_ZIP_TIME)
-            entry.create_system = 3  # Unix on every host
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, files[name])
-    return buffer.getvalue()
-
-
-def _extracted(data: bytes) -> dict[str, bytes]:
-    if not data:
-        raise _refused("an archive", "0 bytes")
-    if data[:4] != b"PK\x03\x04":
-        raise _refused("a zip archive", f"{len(data)} bytes that begin with {data[:8]!r}")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            names = [entry.filename for entry in entries]
-            if len(set(names)) != len(names) or any(e.compress_type != zipfile.ZIP_STORED for e in entries):
-                raise _refused("each file once, uncompressed", f"entries {', '.join(names)}")
-            return {name: archive.read(name) for name in names}
-    except zipfile.BadZipFile as error:
-        # A wrong checksum names its file; a lost directory does not.
-        if "CRC" in str(error):
-            raise _refused("files that match their checksums", f"a changed byte ({error})") from error
-        raise _refused(
-            "a whole archive", f"a truncated or damaged one of {len(data)} bytes ({error})"
-        ) from error
-    except (EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise _refused("a readable archive", f"a damaged one ({type(error).__name__}: {error})") from error
-
-
-def _manifest(data: bytes) -> "_ManifestRecord":
-    try:
-        record = _ManifestRecord.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise _refused(
-            "a readable manifest", f"{'.'.join(map(str, first['loc'])) or MANIFEST}: {first['msg']}"
-        ) from error
-    digest = json_digest(record.model_dump(exclude={"manifest_sha256"}))
-    if digest != record.manifest_sha256:
-        raise _refused(f"a manifest with digest {record.manifest_sha256}", f"one with digest {digest}")
-    return record
-
-
-def _check_subject(name: str, graph: bytes, subject: str) -> None:
-    facts = {p.key: p.value for p in checked_model(graph).metadata_props}
-    if facts.get("subject") != subject:
-        raise _refused(f"{name} of subject {subject}", f"subject {facts.get('subject', 'none')}")
-
-
-def _refused(expected: str, found: str) -> ArtifactError:
-    return ArtifactError(
-        "bundle",
-        expected=expected,
-        found=found,
-        action="do not load it; materialise the bundle again from its candidate",
+def _examine_contents(examination: Examination, data: bytes, fingerprint: str | None) -> None:
+    files = examination.attempt("archive whole", lambda: unpack(data), lambda f: f"{len(f)} files")
+    if files is None:
+        examination.skip(
+            "files as listed", "payload scan", "graphs", "native models", why="there is no archive"
+        )
+        return
+    manifest = examination.attempt(
+        "files as listed",
+        lambda: _listed(data, files),
+        lambda m: f"{len(m.files)} digests of {m.subject[:12]}",
     )
+    trusted = not examination.errors
+    examination.attempt("payload scan", lambda: _scanned(files, graphs=trusted), _scan_detail)
+    if manifest is None or examination.errors:
+        examination.skip("graphs", "native models", why="nothing is parsed after a failed step")
+        return
+    examination.attempt("graphs", lambda: _check_graphs(files, manifest), ", ".join)
+    ensemble = examination.attempt(
+        "native models",
+        lambda: _check_native(files, manifest),
+        lambda e: ", ".join(learner.name for learner in e.learners),
+    )
+    if ensemble is not None and not examination.errors:
+        examination.bundle = Bundle(manifest, files, fingerprint)
 
 
-class _ManifestRecord(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+def _listed(data: bytes, files: Mapping[str, bytes]) -> BundleManifest:
+    manifest = checked_manifest(files)
+    require_canonical(data, files)
+    return manifest
 
-    format: Literal["quant_assets.bundle/1"]
-    strategy: str
-    subject: str
-    recipe: str
-    upstream: dict[str, str]
-    files: dict[str, str]
-    manifest_sha256: str
+
+def _scanned(files: Mapping[str, bytes], *, graphs: bool) -> ScanReport:
+    report = payload_scan(files, graphs=graphs)
+    report.require_clean()
+    return report
+
+
+def _scan_detail(report: ScanReport) -> str:
+    return f"nothing in {report.files} files, {report.scanned_bytes} bytes"
+
+
+def _check_graphs(files: Mapping[str, bytes], manifest: BundleManifest) -> list[str]:
+    names = sorted({GRAPH, INT8_GRAPH} & set(files))
+    for name in names:
+        facts = {p.key: p.value for p in checked_model(files[name]).metadata_props}
+        if facts.get("subject") != manifest.subject:
+            raise refused(f"{name} of subject {manifest.subject}", f"subject {facts.get('subject', 'none')}")
+    return names
+
+
+def _check_native(files: Mapping[str, bytes], manifest: BundleManifest) -> Ensemble:
+    ensemble = joined_ensemble(files)
+    if (ensemble.recipe, ensemble.feature_names) != (manifest.recipe, manifest.feature_names):
+        raise refused(
+            f"native models of recipe {manifest.recipe} with {len(manifest.feature_names)} features",
+            f"recipe {ensemble.recipe} with {len(ensemble.feature_names)} features",
+        )
+    return ensemble

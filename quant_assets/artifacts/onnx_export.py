@@ -11,7 +11,7 @@ from quant_assets.common.errors import ArtifactError
 from quant_assets.models.ensemble import Ensemble
 from quant_assets.models.learners import FittedLearner
 
-RESERVED_METADATA = ("feature_names", "producer", "recipe", "subject")
+RESERVED_METADATA = ("feature_names", "producer", "recipe", "score_unit", "subject")
 
 
 def export_onnx(ensemble: Ensemble, *, subject: str, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -29,8 +29,9 @@ def export_onnx(ensemble: Ensemble, *, subject: str, metadata: Mapping[str, str]
     -------
     bytes
         ONNX, opset 17 with ai.onnx.ml 3. Input ``features`` (N, f) float32; outputs ``score`` (N, 1) float32 in
-        target units, NaN for rows that are not finite, and ``base`` (N, learners) float32. Same ensemble and
-        metadata, same bytes.
+        the ensemble's unit (metadata ``score_unit``), NaN for rows that are not finite, and ``base``
+        (N, learners) float32: the learners' sums of trees, log-odds and never labels for classifications. Same
+        ensemble and metadata, same bytes.
 
     Raises
     ------
@@ -58,7 +59,11 @@ def export_onnx(ensemble: Ensemble, *, subject: str, metadata: Mapping[str, str]
         graph,
         n_features=n_features,
         name="ensemble",
-        metadata={**(metadata or {}), **identity(ensemble, subject)},
+        metadata={
+            **(metadata or {}),
+            **identity(ensemble, subject),
+            "score_unit": ensemble.score_unit,
+        },
         extra_outputs={"base": len(ensemble.learners)},
     )
 
@@ -74,7 +79,11 @@ def identity(ensemble: Ensemble, subject: str) -> dict[str, str]:
 
 
 def converted(learner: FittedLearner) -> Any:
-    """One base learner as an ONNX model, by the converter of its library."""
+    """One base learner as an ONNX model, by the converter of its library.
+
+    What is converted is the sum of trees: converters of classifiers give labels and probabilities, in which a
+    decision is one rounding away from its neighbour.
+    """
     import onnx
     from onnxmltools.convert.common.data_types import FloatTensorType
 
@@ -87,17 +96,17 @@ def converted(learner: FittedLearner) -> Any:
 
             # No target opset: the converter stops at 15 and refuses a newer one. The operators it emits are
             # the same in ours, which the checker confirms.
-            return convert_lightgbm(load_lightgbm(learner.to_text()), initial_types=inputs)
+            return convert_lightgbm(load_lightgbm(learner.margin_text), initial_types=inputs)
         case "xgboost":
             from onnxmltools.convert import convert_xgboost
 
             from quant_assets.models.xgboost_learner import load as load_xgboost
 
-            return convert_xgboost(load_xgboost(learner.to_text()), initial_types=inputs)
+            return convert_xgboost(load_xgboost(learner.margin_text), initial_types=inputs)
         case "catboost":
             from quant_assets.models.catboost_learner import onnx_bytes
 
-            return onnx.load_from_string(onnx_bytes(learner.to_text()))
+            return onnx.load_from_string(onnx_bytes(learner.margin_text))
         case other:
             raise ArtifactError(
                 f"learner {other!r}",

@@ -23,8 +23,8 @@ def checked_model(data: bytes) -> Any:
     Raises
     ------
     ArtifactError
-        Each with its own message: empty file, pickle, zip archive, not ONNX, tensors outside the file,
-        operators that need foreign code, graph that the checker refuses.
+        Each with its own message: empty file, pickle, zip archive, not ONNX, tensors outside the file (by location),
+        operators that need foreign code, graphs for training, graph that the checker refuses.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -43,8 +43,12 @@ def checked_model(data: bytes) -> Any:
         raise _refused(
             "an ONNX graph", f"{len(data)} bytes that are not ONNX, or not all of it ({error})"
         ) from error
+    if model.training_info:
+        raise _refused("a graph for inference", f"{len(model.training_info)} graphs for training beside it")
     external = sorted(
-        t.name for t in _tensors(model) if t.data_location == onnx.TensorProto.EXTERNAL or t.external_data
+        f"{t.name} in {_location(t)}"
+        for t in _tensors(model)
+        if t.data_location == onnx.TensorProto.EXTERNAL or t.external_data
     )
     if external:
         raise _refused("all tensors inside the file", f"external data for {', '.join(external[:3])}")
@@ -60,6 +64,11 @@ def checked_model(data: bytes) -> Any:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise _refused("a graph that the ONNX checker accepts", str(error).splitlines()[0]) from error
     return model
+
+
+def _location(tensor: Any) -> str:
+    """The file that a tensor asks for; it may name any file of the host."""
+    return next((repr(e.value) for e in tensor.external_data if e.key == "location"), "a file without a name")
 
 
 def open_session(data: bytes) -> Any:
@@ -140,14 +149,16 @@ def _tensors(model: Any) -> Iterator[Any]:
     while graphs:
         graph = graphs.pop()
         yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
+        sparse = list(graph.sparse_initializer)
         for node in graph.node:
             for attribute in node.attribute:
                 yield from (attribute.t, *attribute.tensors)
+                sparse += (attribute.sparse_tensor, *attribute.sparse_tensors)
                 graphs.extend(attribute.graphs)
                 if attribute.HasField("g"):
                     graphs.append(attribute.g)
+        for tensor in sparse:
+            yield from (tensor.values, tensor.indices)
 
 
 def _refused(expected: str, found: str) -> ArtifactError:

@@ -1,6 +1,7 @@
 """One exception hierarchy. Every message says what was expected, what was found and what to do."""
 
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 
 class QuantAssetsError(Exception):
@@ -23,6 +24,11 @@ class QuantAssetsError(Exception):
     def __init__(self, what: str, *, expected: str, found: str, action: str) -> None:
         self.what, self.expected, self.found, self.action = what, expected, found, action
         super().__init__(f"[{self.code}] {what}: expected {expected}; found {found}. To do: {action}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross a process border whole: an exception is rebuilt from positional arguments, and these have names."""
+        parts = {"expected": self.expected, "found": self.found, "action": self.action}
+        return partial(type(self), self.what, **parts), ()
 
 
 class ConfigurationError(QuantAssetsError):

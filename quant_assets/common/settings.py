@@ -6,92 +6,35 @@ violation into one message that names file, key, value and the closest valid key
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from quant_assets.common.errors import ConfigurationError
-from quant_assets.common.universe_settings import (
+from quant_assets.common.errors import ConfigurationError, FeatureError
+from quant_assets.common.model_settings import (
+    CatBoostConfig,
+    EarlyStoppingConfig,
+    LabelConfig,
+    LightGBMConfig,
+    ModelsConfig,
+    StackerConfig,
+    WeightsConfig,
+    XGBoostConfig,
+)
+from quant_assets.common.source_settings import (
     BokehSource,
-    Config,
     CsvSource,
     DefectKind,
     Edge,
     ParquetSource,
     PlantedDefect,
     PlantedDrift,
-    QualityConfig,
+    PostgresSource,
+    ReconciliationConfig,
     Source,
     SyntheticSource,
-    UniverseConfig,
 )
-
-
-class LabelConfig(Config):
-    """Forward return from the next open: enter at open t+1, leave at open t+1+horizon."""
-
-    horizon_sessions: int = Field(default=5, ge=1, le=252)
-
-
-class LightGBMConfig(Config):
-    """Parameters of one LightGBM regressor. The objective list holds only those that convert exactly."""
-
-    objective: Literal["regression", "huber"] = "regression"
-    n_estimators: int = Field(default=80, ge=1, le=5000)
-    learning_rate: float = Field(default=0.05, gt=0, le=1)
-    num_leaves: int = Field(default=15, ge=2, le=1024)
-    min_data_in_leaf: int = Field(default=200, ge=1)
-    feature_fraction: float = Field(default=0.6, gt=0, le=1)
-    bagging_fraction: float = Field(default=0.8, gt=0, le=1)
-    lambda_l2: float = Field(default=1.0, ge=0)
-
-
-class XGBoostConfig(Config):
-    """Parameters of one XGBoost regressor."""
-
-    objective: Literal["reg:squarederror"] = "reg:squarederror"
-    n_estimators: int = Field(default=80, ge=1, le=5000)
-    learning_rate: float = Field(default=0.05, gt=0, le=1)
-    max_depth: int = Field(default=4, ge=1, le=12)
-    min_child_weight: float = Field(default=200.0, ge=0)
-    colsample_bytree: float = Field(default=0.6, gt=0, le=1)
-    subsample: float = Field(default=0.8, gt=0, le=1)
-    reg_lambda: float = Field(default=1.0, ge=0)
-
-
-class CatBoostConfig(Config):
-    """Parameters of one CatBoost regressor (needs the extra ``catboost``)."""
-
-    objective: Literal["RMSE"] = "RMSE"
-    n_estimators: int = Field(default=80, ge=1, le=5000)
-    learning_rate: float = Field(default=0.05, gt=0, le=1)
-    depth: int = Field(default=4, ge=1, le=10)
-    l2_leaf_reg: float = Field(default=3.0, ge=0)
-
-
-class StackerConfig(Config):
-    """Ridge over standardised out-of-fold predictions from an inner purged split."""
-
-    ridge_alpha: float = Field(default=1.0, ge=0)
-    inner_folds: int = Field(default=3, ge=2, le=20)
-
-
-class ModelsConfig(Config):
-    """The base learners of the ensemble (at least one) and how they are stacked."""
-
-    lightgbm: LightGBMConfig | None = LightGBMConfig()
-    xgboost: XGBoostConfig | None = XGBoostConfig()
-    catboost: CatBoostConfig | None = None
-    stacker: StackerConfig = StackerConfig()
-
-    @model_validator(mode="after")
-    def _one_learner_at_least(self) -> Self:
-        if not self.learners:
-            raise ValueError("at least one of lightgbm, xgboost, catboost must be configured")
-        return self
-
-    @property
-    def learners(self) -> tuple[str, ...]:
-        """Names of the configured base learners, in stacking order."""
-        return tuple(n for n in ("lightgbm", "xgboost", "catboost") if getattr(self, n) is not None)
+from quant_assets.common.tuning_settings import TuningConfig
+from quant_assets.common.universe_settings import Config, QualityConfig, UniverseConfig
 
 
 class ValidationConfig(Config):
@@ -136,6 +79,13 @@ class ArtifactsConfig(Config):
     int8_student: bool = False
 
 
+class ReportsConfig(Config):
+    """Reports that take half a minute and decide nothing; a strategy may do without them."""
+
+    importance: bool = Field(default=True, description="importance and diversity")
+    inference_benchmark: bool = Field(default=True, description="which runtime is the fastest, by batch size")
+
+
 class GateOverrides(Config):
     """Limits that one strategy sets for itself. They may only be stricter than ``gates.yaml``."""
 
@@ -153,16 +103,45 @@ class StrategyConfig(Config):
     description: str = ""
     owner: str = "team:research"
     universe: str
-    feature_pack: str = "technical_v1"
+    feature_packs: tuple[str, ...] = ("technical_v1",)
     seed: int = Field(default=7, ge=0)
     holdout_sessions: int = Field(default=63, ge=21, le=1000, description="newest, for monitoring")
     label: LabelConfig = LabelConfig()
     models: ModelsConfig = ModelsConfig()
+    tuning: TuningConfig | None = None
     validation: ValidationConfig = ValidationConfig()
     portfolio: PortfolioConfig = PortfolioConfig()
     costs: CostConfig = CostConfig()
     artifacts: ArtifactsConfig = ArtifactsConfig()
+    reports: ReportsConfig = ReportsConfig()
     gates: GateOverrides = GateOverrides()
+
+    @model_validator(mode="after")
+    def _objectives_fit_the_label(self) -> Self:
+        self.models.check_label(self.label)
+        return self
+
+    @field_validator("tuning")
+    @classmethod
+    def _searches_what_is_fitted(
+        cls, value: TuningConfig | None, info: ValidationInfo
+    ) -> TuningConfig | None:
+        if value is not None and "models" in info.data:  # else: models has an error of its own
+            value.check_models(info.data["models"])
+        return value
+
+    @field_validator("feature_packs")
+    @classmethod
+    def _packs_go_together(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        # Only the declarations are read: the kernels, and numba with them, wait until a pack is computed.
+        from quant_assets.features.selection import selected_packs
+
+        try:
+            selected_packs(names)
+        except FeatureError as error:
+            words = f"{error.expected} ({error.what}: {error.found}; {error.action})"
+            raise PydanticCustomError("feature_packs", "{words}", {"words": words}) from error
+        return names
 
 
 # ----------------------------------------------------------------------------------------- gates, monitoring
@@ -250,6 +229,7 @@ __all__ = [
     "CsvSource",
     "DefectKind",
     "DriftConfig",
+    "EarlyStoppingConfig",
     "Edge",
     "GateOverrides",
     "GatesConfig",
@@ -261,14 +241,19 @@ __all__ = [
     "PlantedDefect",
     "PlantedDrift",
     "PortfolioConfig",
+    "PostgresSource",
     "QualityConfig",
+    "ReconciliationConfig",
+    "ReportsConfig",
     "RetrainingConfig",
     "Settings",
     "Source",
     "StackerConfig",
     "StrategyConfig",
     "SyntheticSource",
+    "TuningConfig",
     "UniverseConfig",
     "ValidationConfig",
+    "WeightsConfig",
     "XGBoostConfig",
 ]

@@ -65,3 +65,19 @@ def forward_return_labels(
         .select(LABEL_COLUMNS)
         .sort("session", "symbol")
     )
+
+
+def direction(forward_return: str, t0: str = "t0") -> pl.Expr:
+    """Whether a row beats the median of its cross-section: 1.0 or 0.0, null where there is no return.
+
+    Parameters
+    ----------
+    forward_return, t0 : str
+        Columns of the return and of the decision time; rows of one decision time are one cross-section.
+
+    Notes
+    -----
+    A return *at* the median is 0.0: a tie, the middle name of an odd number, the only name of its time.
+    """
+    value = pl.col(forward_return)
+    return (value > value.median().over(t0)).cast(pl.Float64)

@@ -54,7 +54,7 @@ def assemble_training_set(
     Parameters
     ----------
     features : polars.DataFrame
-        ``symbol, session`` and the pack's columns; null where masked.
+        ``symbol, session`` and the columns of the packs; null where masked.
     labels : polars.DataFrame
         As made by `quant_assets.datasets.labels.forward_return_labels`.
     feature_names : sequence of str
@@ -68,8 +68,9 @@ def assemble_training_set(
     -------
     Table
         ``symbol, session, t0, t1, known_at``, the features (float32, no nulls) and ``target`` (float64),
-        sorted
-        by (session, symbol). Its metadata is the manifest plus feature names, row and symbol counts, dates.
+        sorted by (session, symbol). Its metadata is the manifest plus feature names, row and symbol counts,
+        dates, and how many rows with a known label were dropped: ``rows_dropped_masked`` because a feature is
+        masked, ``rows_dropped_without_features`` because the features have no such row.
 
     Raises
     ------
@@ -80,29 +81,35 @@ def assemble_training_set(
     if absent:
         raise DatasetError(
             "training set",
-            expected=f"the {len(feature_names)} features of the pack",
+            expected=f"the {len(feature_names)} features of the strategy's packs",
             found=f"no column {', '.join(absent)}",
-            action="materialise the features again with the strategy's pack",
+            action="materialise the features of each pack again",
         )
-    complete = features.drop_nulls(list(feature_names)).select("symbol", "session", *feature_names)
     known = labels.filter(pl.col("known_at") <= known_by)
+    met = known.join(
+        features.select("symbol", "session", *feature_names), on=["symbol", "session"], how="inner"
+    )
+    # Dropped and counted, never filled.
     frame = (
-        known.join(complete, on=["symbol", "session"], how="inner")
+        met.drop_nulls(list(feature_names))
         .rename({"forward_return": TARGET})
         .select(*KEY_COLUMNS, *feature_names, TARGET)
         .sort("session", "symbol")
     )
     if frame.is_empty():
+        complete = features.drop_nulls(list(feature_names)).height
         raise DatasetError(
             "training set",
             expected="rows with every feature past its warm-up and a label known in time",
-            found=f"none of {complete.height} complete feature rows and {known.height} known labels meet",
+            found=f"none of {complete} complete feature rows and {known.height} known labels meet",
             action="widen the universe's dates: the longest warm-up must end before the holdout begins",
         )
     facts = {
         **manifest,
         "features": json.dumps(list(feature_names)),
         "rows": str(frame.height),
+        "rows_dropped_masked": str(met.height - frame.height),
+        "rows_dropped_without_features": str(known.height - met.height),
         "symbols": str(frame["symbol"].n_unique()),
         "first_session": str(frame["session"].min()),
         "last_session": str(frame["session"].max()),

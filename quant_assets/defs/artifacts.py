@@ -4,13 +4,15 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
+from quant_assets.common.errors import ArtifactError
+from quant_assets.common.hashing import bytes_digest
 from quant_assets.common.settings import GatesConfig, StrategyConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import feature_names_of
 from quant_assets.defs.gate_checks import gates_of
-from quant_assets.defs.guards import Product, StoredResult, code_version, produce, stage_options
+from quant_assets.defs.guards import Product, StoredResult, code_version, produce, stage_options, to_metadata
 from quant_assets.defs.resources import Home
-from quant_assets.defs.storage import Artifact
+from quant_assets.defs.storage import Artifact, current
 from quant_assets.validation.verdicts import PARITY_GATES
 
 LIBRARIES = ("onnx", "onnxmltools", "onnxruntime", "skl2onnx")
@@ -139,7 +141,7 @@ def build(
             "onnx_int8": dg.AssetIn(key=[name, "onnx_int8"]),
         },
         kinds={"onnx"},
-        code_version=code_version(["quant_assets.artifacts"]),
+        code_version=code_version(["quant_assets.artifacts"], ("cyclonedx-python-lib", "picklescan")),
         **common,
     )
     def bundle(
@@ -150,9 +152,11 @@ def build(
         onnx_fp32: Artifact,
         onnx_int8: Artifact,
     ) -> StoredResult:
-        """Everything that serving needs in one verified archive, with the versions of everything upstream."""
+        """Everything that serving needs in one archive, scanned, with the versions of everything upstream."""
         from quant_assets.artifacts.bundle import build_bundle
+        from quant_assets.artifacts.sbom import environment_sbom
 
+        sbom = environment_sbom()
         inputs = {
             "ensemble": ensemble,
             "training_set": training_set,
@@ -169,13 +173,78 @@ def build(
                 onnx=onnx_fp32.data(),
                 int8=onnx_int8.json(),
                 upstream=upstream,
+                sbom=sbom,
             )
             return Product(archive, {"bytes": len(archive), "upstream": upstream})
 
-        return produce(context, home, compute, inputs=inputs)
+        # Another environment is another bill of materials, hence another bundle.
+        return produce(context, home, compute, inputs=inputs, extra=[bytes_digest(sbom)])
+
+    @dg.asset(
+        key=[name, "bundle_signature"],
+        ins={"bundle": dg.AssetIn(key=[name, "bundle"])},
+        kinds={"json"},
+        code_version=code_version(["quant_assets.artifacts.signing"], ("model-signing",)),
+        **common,
+    )
+    def bundle_signature(context: dg.AssetExecutionContext, home: Home, bundle: Artifact) -> StoredResult:
+        """The detached signature of the bundle by this platform's key. Reused until bundle or key change."""
+        from quant_assets.artifacts.bundle import inspect_bundle
+        from quant_assets.artifacts.signing import sign_bundle
+        from quant_assets.artifacts.signing_keys import signing_key
+
+        key = signing_key(home.path)
+
+        def compute() -> Product:
+            archive = bundle.data()
+            inspect_bundle(archive)
+            facts = {"key": key.fingerprint, "bundle_sha256": bundle.sha256}
+            return Product(sign_bundle(archive, key), facts)
+
+        return produce(context, home, compute, inputs={"bundle": bundle}, extra=[key.fingerprint])
+
+    @dg.asset_check(
+        asset=bundle,
+        name="payload_scan",
+        blocking=True,
+        description="Nothing in the bundle can be executed: no pickle, program, archive or foreign operator.",
+    )
+    def payload_scan(context: dg.AssetCheckExecutionContext, home: Home) -> dg.AssetCheckResult:
+        from quant_assets.artifacts.archive import unpack
+        from quant_assets.artifacts.payload_scan import payload_scan as scan
+
+        try:
+            report = scan(unpack(current(context.instance, bundle.key, home).data()))
+        except ArtifactError as error:
+            return dg.AssetCheckResult(passed=False, description=str(error))
+        found = "; ".join(f"{f.file}: {f.what}" for f in report.findings[:3]) or "nothing found"
+        return dg.AssetCheckResult(
+            passed=report.clean, description=found, metadata=to_metadata(report.to_json())
+        )
+
+    @dg.asset_check(
+        asset=bundle_signature,
+        name="signature",
+        blocking=True,
+        description="The newest bundle was signed by a trusted key, and is whole.",
+    )
+    def signature(context: dg.AssetCheckExecutionContext, home: Home) -> dg.AssetCheckResult:
+        from quant_assets.artifacts.bundle import verify_bundle
+        from quant_assets.artifacts.signing_keys import trusted_keys
+
+        archive = current(context.instance, bundle.key, home).data()
+        detached = current(context.instance, bundle_signature.key, home).data()
+        try:
+            verified = verify_bundle(archive, detached, trusted_keys(home.path))
+        except ArtifactError as error:
+            return dg.AssetCheckResult(passed=False, description=str(error))
+        facts = {"key": verified.fingerprint, "subject": verified.manifest.subject}
+        return dg.AssetCheckResult(
+            passed=True, description=f"signed by key {verified.fingerprint}", metadata=to_metadata(facts)
+        )
 
     checks = gates_of(parity_report.key, PARITY_GATES, f"{name}__parity_gates")
-    return [onnx_fp32, onnx_int8, parity_report, bundle, checks]
+    return [onnx_fp32, onnx_int8, parity_report, bundle, bundle_signature, checks, payload_scan, signature]
 
 
 def real_rows(training_set: Table) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":

@@ -9,17 +9,21 @@ from typing import Any
 import dagster as dg
 
 from quant_assets.common.errors import ConfigurationError
+from quant_assets.common.hashing import combined_fingerprint
 from quant_assets.common.settings import Settings
+from quant_assets.defs import features, market, new_bars
 from quant_assets.defs.calibration import KEY as CALIBRATION
 from quant_assets.defs.resources import Home
+from quant_assets.defs.staleness import stale_assets, waiting_assets
 from quant_assets.defs.storage import DATA_VERSION_TAG, artifact_of, latest_event
+from quant_assets.defs.vintages import record_at
 from quant_assets.validation.verdicts import GateReport
 
 # Which sensors run by themselves, by QUANT_ASSETS_ENV. An environment that is not named runs none.
 RUNNING: Mapping[str, frozenset[str]] = {
     "development": frozenset(),
-    "staging": frozenset({"reconcile", "automation"}),
-    "production": frozenset({"reconcile", "automation", "drift_retraining"}),
+    "staging": frozenset({"new_bars", "reconcile", "automation"}),
+    "production": frozenset({"new_bars", "reconcile", "automation", "drift_retraining"}),
 }
 
 SENSOR_INTERVAL_SECONDS = 60
@@ -48,8 +52,9 @@ def sensor_status(name: str) -> dg.DefaultSensorStatus:
 def build(settings: Settings) -> tuple[list[dg.SensorDefinition], list[Any]]:
     """Sensors and jobs of the whole platform."""
     strategies = sorted(settings.strategies)
+    universes = sorted({config.universe for config in settings.strategies.values()})  # others have no assets
     unpartitioned = dg.AssetSelection.all() - dg.AssetSelection.assets(
-        *[dg.AssetKey([universe, "raw_bars"]) for universe in settings.universes]
+        *[dg.AssetKey([universe, "raw_bars"]) for universe in universes]
     )
 
     @dg.sensor(
@@ -125,15 +130,26 @@ def build(settings: Settings) -> tuple[list[dg.SensorDefinition], list[Any]]:
         if in_flight:
             return dg.SkipReason("a reconciling run is in flight")
         requests = []
+        taken: set[dg.AssetKey] = set()
         for strategy in strategies:
-            versions = source_versions(context.instance, settings, strategy)
-            if versions is None:
+            keys = strategy_keys(settings, strategy)
+            state = lineage_state(context, settings, strategy)
+            if state is None:
                 continue  # nothing to reconcile against: the universe was never materialised
-            # One attempt per state of the sources: an asset that always fails is not tried for ever.
+            # Strategies of one universe share its assets, and the first of them makes them for all.
+            mine = [key for key in keys if key not in taken]
+            taken.update(keys)
+            graph = context.repository_def.asset_graph if context.repository_def else None
+            if graph is not None:
+                stale = stale_assets(context.instance, graph, keys)
+                waiting = waiting_assets(graph, stale, mine)
+                mine = [key for key in mine if key not in waiting]
+            # A change takes several runs to reach the end, each of which makes what is stale and has settled
+            # inputs. One attempt per state of the lineage: each step is a new state, a failure is none.
             requests.append(
                 dg.RunRequest(
-                    run_key=f"reconcile:{strategy}:{versions}",
-                    asset_selection=strategy_keys(settings, strategy),
+                    run_key=f"reconcile:{strategy}:{state}",
+                    asset_selection=mine,
                     stale_assets_only=True,
                     tags={"quant/trigger": "reconcile", "quant/strategy": strategy},
                 )
@@ -155,13 +171,13 @@ def build(settings: Settings) -> tuple[list[dg.SensorDefinition], list[Any]]:
         )
         for strategy in strategies
     ]
-    jobs += [
+    raw_jobs = [
         dg.define_asset_job(
-            f"{universe}_raw_bars",
+            new_bars.raw_bars_job(universe),
             selection=dg.AssetSelection.assets(dg.AssetKey([universe, "raw_bars"])),
             description="One calendar year of bars from the source.",
         )
-        for universe in sorted({config.universe for config in settings.strategies.values()})
+        for universe in universes
     ]
     jobs.append(
         dg.define_asset_job(
@@ -170,36 +186,52 @@ def build(settings: Settings) -> tuple[list[dg.SensorDefinition], list[Any]]:
             description="How often the gates pass noise, and how often they pass skill.",
         )
     )
-    return [drift_retraining, reconcile, automation], jobs
+    arrivals = new_bars.build(settings, raw_jobs, sensor_status("new_bars"), SENSOR_INTERVAL_SECONDS)
+    return [drift_retraining, reconcile, automation, arrivals], [*jobs, *raw_jobs]
 
 
 def strategy_keys(settings: Settings, strategy: str) -> list[dg.AssetKey]:
-    """Everything between the raw bars and the champion of one strategy, without the raw bars."""
+    """Everything between the raw bars and the champion of one strategy, without the raw bars.
+
+    The universe's features come whole, every pack of its strategies, because one report covers them all.
+    """
     config = settings.strategies[strategy]
-    shared = [[config.universe, name] for name in ("corporate_actions", "bars", "technical_features")]
-    own = [[strategy, name] for name in (*STRATEGY_ASSETS, *config.models.learners)]
-    return [dg.AssetKey(path) for path in [*shared, *own]]
+    shared = market.keys(settings.universes[config.universe])
+    own = [dg.AssetKey([strategy, name]) for name in (*STRATEGY_ASSETS, *config.models.learners)]
+    optional = {
+        "tuning": config.tuning is not None,
+        "importance_report": config.reports.importance,
+        "inference_benchmark": config.reports.inference_benchmark,
+    }
+    own += [dg.AssetKey([strategy, name]) for name, wanted in optional.items() if wanted]
+    return [*shared, *features.keys(settings, config.universe), *own]
 
 
 STRATEGY_ASSETS = (
     "labels", "training_set", "ensemble", "champion", "cpcv_predictions", "cpcv_paths", "trial_ledger",
-    "validation_report", "leakage_report", "tear_sheet", "onnx_fp32", "onnx_int8", "parity_report", "bundle",
-    "training_record", "promotion", "drift_baseline", "drift_report",
+    "validation_report", "leakage_report", "tear_sheet", "onnx_fp32", "onnx_int8",
+    "parity_report", "bundle", "bundle_signature", "training_record", "promotion", "drift_baseline", "drift_report",
 )  # fmt: skip
 
 
-def source_versions(instance: dg.DagsterInstance, settings: Settings, strategy: str) -> str | None:
-    """Digest of the newest versions of all raw partitions, or None while one is missing."""
-    from quant_assets.common.hashing import combined_fingerprint
+def lineage_state(context: dg.SensorEvaluationContext, settings: Settings, strategy: str) -> str | None:
+    """Digest of the versions of all raw years, and of the code and the newest run of every asset behind them.
 
+    None while a raw year is missing. As long as it is the same, a run would do the same again.
+    """
     universe = settings.universe_of(settings.strategies[strategy])
-    versions = []
+    parts = []
     for year in universe.years:
-        event = latest_event(instance, dg.AssetKey([universe.name, "raw_bars"]), year)
+        event = latest_event(context.instance, dg.AssetKey([universe.name, "raw_bars"]), year)
         if event is None:
             return None
-        versions.append((event.tags or {})[DATA_VERSION_TAG])
-    return combined_fingerprint(versions)
+        parts.append((event.tags or {})[DATA_VERSION_TAG])
+    graph = context.repository_def.asset_graph if context.repository_def else None
+    for key in strategy_keys(settings, strategy):
+        record = record_at(context.instance, key, None)
+        parts.append(record.run_id if record else "")
+        parts.append((graph.get(key).code_version or "") if graph else "")
+    return combined_fingerprint(parts)
 
 
 def retraining_runs(instance: dg.DagsterInstance, strategy: str, version: str) -> tuple[datetime | None, int]:

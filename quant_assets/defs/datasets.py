@@ -1,11 +1,14 @@
 """Datasets: labels with their times, and the training set with the manifest of everything upstream."""
 
+import json
+
 import dagster as dg
 
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.labels import forward_return_labels
 from quant_assets.datasets.training_set import assemble_training_set, training_end
+from quant_assets.defs import features
 from quant_assets.defs.guards import (
     Product,
     StoredResult,
@@ -55,44 +58,51 @@ def build(
         key=[strategy.name, "training_set"],
         ins={
             "bars": dg.AssetIn(key=bars_key),
-            "features": dg.AssetIn(key=[universe.name, "technical_features"]),
             "labels": dg.AssetIn(key=[strategy.name, "labels"]),
+            **features.inputs_of(universe, strategy.feature_packs),
         },
         kinds={"polars"},
-        code_version=code_version(modules, ("polars",), strategy.holdout_sessions, strategy.feature_pack),
+        code_version=code_version(
+            [*modules, "quant_assets.features.selection"],
+            ("polars",),
+            strategy.holdout_sessions,
+            *strategy.feature_packs,
+        ),
         **stage_options("datasets", strategy.owner),
     )
     def training_set(
-        context: dg.AssetExecutionContext, home: Home, bars: Artifact, features: Artifact, labels: Artifact
+        context: dg.AssetExecutionContext, home: Home, bars: Artifact, labels: Artifact, **packs: Artifact
     ) -> StoredResult:
-        """Complete feature rows with labels known before the holdout, and the manifest of what made them."""
-        from quant_assets.features import packs
+        """Complete rows of every pack's features, labels known before the holdout, and what made them."""
+        from quant_assets.features.selection import join_packs, joined_names
 
         def compute() -> Product:
             panel = bars.table().frame
             end = training_end(panel["session"].unique().sort().to_list(), strategy.holdout_sessions)
-            pack = packs()[strategy.feature_pack]
+            tables = {p: packs[features.asset_name(p)].table() for p in strategy.feature_packs}
             table = assemble_training_set(
-                features.table().frame,
+                join_packs({pack: made.frame for pack, made in tables.items()}),
                 labels.table().frame,
-                pack.names,
+                joined_names(strategy.feature_packs),
                 known_by=panel.filter(panel["session"] == end)["known_at"][0],
                 manifest={
                     "bars": bars.version,
-                    "technical_features": features.version,
                     "labels": labels.version,
-                    "pack": strategy.feature_pack,
                     "horizon_sessions": str(strategy.label.horizon_sessions),
+                    "packs": json.dumps(strategy.feature_packs),
+                    **{name: artifact.version for name, artifact in packs.items()},
+                    **{f"{p}.fingerprint": made.metadata["pack_fingerprint"] for p, made in tables.items()},
                 },
             )
             facts = {
                 "manifest": dict(table.metadata),
+                "rows_dropped_masked": int(table.metadata["rows_dropped_masked"]),
+                "rows_dropped_without_features": int(table.metadata["rows_dropped_without_features"]),
                 "rows_per_session": plot_metadata(rows_plot(table), "rows"),
             }
             return Product(table, facts)
 
-        inputs = {"bars": bars, "features": features, "labels": labels}
-        return produce(context, home, compute, inputs=inputs)
+        return produce(context, home, compute, inputs={"bars": bars, "labels": labels, **packs})
 
     return [labels, training_set]
 

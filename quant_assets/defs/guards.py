@@ -13,6 +13,7 @@ import structlog
 
 from quant_assets.common.hashing import bytes_digest, code_fingerprint, combined_fingerprint, json_digest
 from quant_assets.common.logging import configure_logging, get_logger
+from quant_assets.common.resource_use import resources_measured
 from quant_assets.common.settings import Config
 from quant_assets.common.store import Encoded, Table, Value, encode
 from quant_assets.defs.resources import Home
@@ -30,6 +31,9 @@ from quant_assets.defs.storage import (
 
 Inputs = Mapping[str, Artifact | Partitions]
 StoredResult = dg.MaterializeResult[Stored]
+
+# What computing an asset took, on its event: facts about one execution, and in no version.
+RESOURCES_PREFIX = "resources/"
 
 _log = get_logger("quant_assets.progress")
 
@@ -176,7 +180,8 @@ def produce(
                     key, artifact.version, artifact.sha256, None, fingerprint, previous.metadata, True
                 )
             _log.warning("damaged object, computing again", object=artifact.sha256)
-        product = compute()
+        with resources_measured() as used:
+            product = compute()
         encoded = encode(product.value)
         reused = (
             previous is not None
@@ -184,7 +189,8 @@ def produce(
             and (previous.tags or {}).get(DATA_VERSION_TAG) == encoded.version
         )
         sha256 = bytes_digest(encoded.data)  # the IO manager writes it, before the event that points to it
-        metadata = to_metadata({**_table_facts(product.value), **product.metadata})
+        resources = {f"{RESOURCES_PREFIX}{k}": v for k, v in used.to_json().items()}
+        metadata = to_metadata({**_table_facts(product.value), **product.metadata, **resources})
         seconds = time.perf_counter() - started
         _log.info(
             "asset", status="reused" if reused else "computed", seconds=seconds, bytes=len(encoded.data)

@@ -5,11 +5,13 @@ import polars as pl
 
 from quant_assets.common.settings import MonitoringConfig, StrategyConfig, UniverseConfig
 from quant_assets.datasets.training_set import feature_names_of
+from quant_assets.defs import features
 from quant_assets.defs.gate_checks import gates_of
 from quant_assets.defs.guards import Product, StoredResult, code_version, produce, stage_options
 from quant_assets.defs.models import recipe_of
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
+from quant_assets.defs.tuning import tuned, tuning_in
 from quant_assets.validation.verdicts import DRIFT_GATES
 
 
@@ -52,15 +54,17 @@ def build(
         key=[name, "drift_report"],
         ins={
             "baseline": dg.AssetIn(key=[name, "drift_baseline"]),
-            "features": dg.AssetIn(key=[universe.name, "technical_features"]),
             "ensemble": dg.AssetIn(key=[name, "ensemble"]),
             "training_set": dg.AssetIn(key=[name, "training_set"]),
+            **features.inputs_of(universe, strategy.feature_packs),
+            **tuning_in(strategy),
         },
         kinds={"numpy"},
         code_version=code_version(
             ["quant_assets.monitoring", "quant_assets.validation.verdicts"],
             ("numpy", "scipy"),
             monitoring.drift,
+            *strategy.feature_packs,
         ),
         **common,
     )
@@ -68,34 +72,38 @@ def build(
         context: dg.AssetExecutionContext,
         home: Home,
         baseline: Artifact,
-        features: Artifact,
         ensemble: Artifact,
         training_set: Artifact,
+        **packs: Artifact,
     ) -> StoredResult:
         """Which features of the newest window drifted, against a null of the baseline's own windows."""
+        from quant_assets.features.selection import join_packs
         from quant_assets.monitoring.baseline import DriftBaseline
         from quant_assets.monitoring.drift_report import judge_drift
         from quant_assets.validation.evidence import require_recipe, verdict_table
 
         inputs = {
             "baseline": baseline,
-            "features": features,
             "ensemble": ensemble,
             "training_set": training_set,
+            **packs,
         }
 
         def compute() -> Product:
-            require_recipe(
-                "training set of the drift report", recipe_of(strategy, training_set), ensemble.json()
-            )
+            recipe = recipe_of(tuned(strategy, packs.get("tuning")), training_set)
+            require_recipe("training set of the drift report", recipe, ensemble.json())
             frozen = DriftBaseline.from_json(baseline.json())
+            matrix = join_packs(
+                {p: packs[features.asset_name(p)].table().frame for p in strategy.feature_packs}
+            )
+            later = matrix.filter(pl.col("session") > training_set.table().frame["session"].max())
             # Rows that still warm up are not scored, so they cannot drift away from what is scored.
-            scored = features.table().frame.drop_nulls(list(frozen.feature_names))
-            newest = scored.filter(pl.col("session") > training_set.table().frame["session"].max())
+            newest = later.drop_nulls(list(frozen.feature_names))
             report = judge_drift(frozen, newest, subject=ensemble.version)
             facts = {
                 "verdicts": verdict_table(report),
                 "features": pl.DataFrame(report.details["features"]),
+                "rows_dropped_masked": later.height - newest.height,
                 "alarms_per_year_without_drift": report.details["alarms_per_year_without_drift"],
             }
             return Product(report.to_json(), facts)

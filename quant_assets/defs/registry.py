@@ -8,6 +8,9 @@ import dagster as dg
 
 from quant_assets.common.errors import GateClosedError
 from quant_assets.common.settings import GatesConfig, MonitoringConfig, StrategyConfig, UniverseConfig
+from quant_assets.defs import features
+from quant_assets.defs.bar_checks import required_market_checks
+from quant_assets.defs.bundle_guards import signed_bundle, unrecorded_bundle
 from quant_assets.defs.guards import (
     GateClosed,
     Product,
@@ -17,10 +20,11 @@ from quant_assets.defs.guards import (
     produce,
     stage_options,
 )
+from quant_assets.defs.recording import RECORD_CODE, candidate_evidence, training_resources
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
+from quant_assets.defs.tuning import tuned, tuning_in
 from quant_assets.defs.validation import judged
-from quant_assets.market.quality import RULES
 from quant_assets.validation.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES, GateReport, closed_reasons
 
 GATE_CHECKS = {
@@ -41,21 +45,7 @@ def build(
         "parity": limits.model_dump(mode="json"),
         "drift": monitoring.drift.model_dump(mode="json"),
     }
-    required_checks = [
-        dg.AssetCheckKey(dg.AssetKey([name, report]), gate)
-        for report, report_gates in GATE_CHECKS.items()
-        for gate in report_gates
-    ]
-    # What was never fit to be trained on is not promoted either, whichever run looked away.
-    required_checks += [
-        *[
-            dg.AssetCheckKey(dg.AssetKey([universe.name, "bars"]), r.name)
-            for r in RULES
-            if r.severity == "ERROR"
-        ],
-        dg.AssetCheckKey(dg.AssetKey([universe.name, "technical_features"]), "causality"),
-        dg.AssetCheckKey(dg.AssetKey([name, "leakage_report"]), "no_leakage"),
-    ]
+    needed = required_checks(strategy, universe)
     common = stage_options("registry", strategy.owner)
 
     @dg.asset(
@@ -65,15 +55,19 @@ def build(
             for k in (
                 "training_set",
                 "ensemble",
+                *strategy.models.learners,
+                *tuning_in(strategy),
+                "cpcv_predictions",
                 "cpcv_paths",
                 "trial_ledger",
                 "tear_sheet",
                 "onnx_fp32",
                 "bundle",
+                "bundle_signature",
             )
         },
         kinds={"mlflow"},
-        code_version=code_version(["quant_assets.registry.tracking"], ("mlflow",), strategy, limits),
+        code_version=code_version(RECORD_CODE, ("mlflow", "matplotlib"), strategy, limits),
         **common,
     )
     def training_record(
@@ -81,48 +75,60 @@ def build(
         home: Home,
         training_set: Artifact,
         ensemble: Artifact,
+        cpcv_predictions: Artifact,
         cpcv_paths: Artifact,
         trial_ledger: Artifact,
         tear_sheet: Artifact,
         onnx_fp32: Artifact,
         bundle: Artifact,
+        bundle_signature: Artifact,
+        **bases: Artifact,
     ) -> StoredResult:
         """The record of truth in MLflow: parameters, metrics of every path, dataset, verdicts, model version."""
+        from quant_assets.artifacts.bundle import verify_bundle
+        from quant_assets.artifacts.signing_keys import trusted_keys
+        from quant_assets.common.resource_use import machine
         from quant_assets.registry.record import candidate_record
         from quant_assets.registry.tracking import record_training
+        from quant_assets.registry.tuning_runs import record_trials
 
         inputs = {
             "training_set": training_set,
             "ensemble": ensemble,
+            **bases,
+            "cpcv_predictions": cpcv_predictions,
             "cpcv_paths": cpcv_paths,
             "trial_ledger": trial_ledger,
             "tear_sheet": tear_sheet,
             "onnx_fp32": onnx_fp32,
             "bundle": bundle,
+            "bundle_signature": bundle_signature,
         }
+        tuning = bases.pop("tuning", None)
 
         def compute() -> Product:
+            # Whoever serves reads the bundle from here: what does not verify is not recorded.
+            verify_bundle(bundle.data(), bundle_signature.data(), trusted_keys(home.path))
             report = judged(cpcv_paths, trial_ledger, ensemble, home, universe, limits)
             record = candidate_record(
-                strategy,
+                tuned(strategy, tuning),
                 report,
-                training_set=training_set.table(),
-                training_set_version=training_set.version,
-                files={
-                    "ensemble.json": ensemble.store.get(ensemble.sha256),
-                    "tear_sheet.html": tear_sheet.text().encode(),
-                    "bundle.zip": bundle.data(),
-                },
-                onnx=onnx_fp32.data(),
+                candidate_evidence(inputs, tuple(bases)),
                 run_id=context.run.run_id,
+                run_url=home.dagster_ui(context.run.run_id),
+                system=training_resources(context, name, (*bases, "ensemble", "cpcv_predictions")),
+                machine=machine(),
             )
             recorded = record_training(home.mlflow_uri, record, artifact_root=home.mlflow_artifacts)
+            if tuning is not None:
+                record_trials(home.mlflow_uri, recorded, tuning.json())
             value = {
                 "subject": ensemble.version,
                 "mlflow_run_id": recorded.run_id,
                 "experiment_id": recorded.experiment_id,
                 "model_name": recorded.model_name,
                 "model_version": recorded.model_version,
+                "bundle_sha256": bundle.sha256,
             }
             link = dg.MetadataValue.url(home.mlflow_ui(recorded.experiment_id, recorded.run_id))
             return Product(value, {**value, "mlflow": link})
@@ -134,7 +140,14 @@ def build(
         key=[name, "promotion"],
         ins={
             k: dg.AssetIn(key=[name, k])
-            for k in ("ensemble", "training_record", "bundle", "leakage_report", *GATE_CHECKS)
+            for k in (
+                "ensemble",
+                "training_record",
+                "bundle",
+                "bundle_signature",
+                "leakage_report",
+                *GATE_CHECKS,
+            )
         },
         kinds={"mlflow"},
         code_version=code_version(
@@ -154,21 +167,23 @@ def build(
         ensemble: Artifact,
         training_record: Artifact,
         bundle: Artifact,
+        bundle_signature: Artifact,
         validation_report: Artifact,
         parity_report: Artifact,
         drift_report: Artifact,
         leakage_report: Artifact,
     ) -> StoredResult:
         """The decision: moves the champion alias, or records the refusal with every reason and fails."""
-        from quant_assets.artifacts.bundle import verify_bundle
         from quant_assets.registry.champion import current_champion
         from quant_assets.registry.ledger import PromotionLedger
-        from quant_assets.registry.promotion import promote, promotion_reasons
+        from quant_assets.registry.promotion import promote
+        from quant_assets.registry.reasons import promotion_reasons
 
         inputs = {
             "ensemble": ensemble,
             "training_record": training_record,
             "bundle": bundle,
+            "bundle_signature": bundle_signature,
             "validation_report": validation_report,
             "parity_report": parity_report,
             "drift_report": drift_report,
@@ -176,7 +191,7 @@ def build(
         }
 
         def compute() -> Product:
-            manifest = verify_bundle(bundle.data())
+            signing_key, made_from, unsigned = signed_bundle(bundle, bundle_signature, home)
             reports = [
                 GateReport.from_json(artifact.json())
                 for artifact in (validation_report, parity_report, drift_report)
@@ -186,7 +201,7 @@ def build(
                 ensemble.version,
                 {
                     "training record": record["subject"],
-                    "bundle": manifest.subject,
+                    **made_from,
                     "leakage report": leakage_report.json()["subject"],
                 },
             )
@@ -206,12 +221,13 @@ def build(
                     reports=reports,
                     limits_in_force=in_force,
                     further_reasons=(
-                        *check_reasons(
-                            context.instance, [c for c in required_checks if c.name not in closed]
-                        ),
+                        *check_reasons(context.instance, [c for c in needed if c.name not in closed]),
                         *uncounted_trials(home.path, name, reports),
+                        *unsigned,
+                        *unrecorded_bundle(bundle, record),
                     ),
                     bundle_sha256=bundle.sha256,
+                    signing_key=signing_key,
                     model_version=record["model_version"],
                     expected_champion=champion.subject if champion else None,
                     ledger=PromotionLedger(home.promotion_ledger),
@@ -226,6 +242,7 @@ def build(
                 "subject": decision.subject,
                 "model_version": decision.model_version,
                 "bundle_sha256": bundle.sha256,
+                "signing_key": signing_key,
             }
             return Product(
                 value, {**value, "decision": decision.decision, "ledger_entry": decision.ledger_entry}
@@ -235,6 +252,24 @@ def build(
         return produce(context, home, compute, inputs=inputs, always=True)
 
     return [training_record, promotion]
+
+
+def required_checks(strategy: StrategyConfig, universe: UniverseConfig) -> list[dg.AssetCheckKey]:
+    """Every check without which a strategy's candidate is not promoted: its gates, and what it was trained on."""
+    gates = [
+        dg.AssetCheckKey(dg.AssetKey([strategy.name, report]), gate)
+        for report, report_gates in GATE_CHECKS.items()
+        for gate in report_gates
+    ]
+    # What was never fit to be trained on is not promoted either, whichever run looked away.
+    return [
+        *gates,
+        *required_market_checks(universe),
+        *features.causality_checks(universe, strategy.feature_packs),
+        dg.AssetCheckKey(dg.AssetKey([strategy.name, "leakage_report"]), "no_leakage"),
+        dg.AssetCheckKey(dg.AssetKey([strategy.name, "bundle"]), "payload_scan"),
+        dg.AssetCheckKey(dg.AssetKey([strategy.name, "bundle_signature"]), "signature"),
+    ]
 
 
 def strangers(subject: str, made_from: Mapping[str, str]) -> tuple[str, ...]:

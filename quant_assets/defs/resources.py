@@ -46,6 +46,11 @@ class Home(dg.ConfigurableResource[Any]):
         base = os.environ.get("MLFLOW_UI_URL", "http://127.0.0.1:5000").rstrip("/")
         return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
 
+    def dagster_ui(self, run_id: str) -> str:
+        """Address of a Dagster run: below $DAGSTER_UI_URL, where ``dagster dev`` or a webserver shows it."""
+        base = os.environ.get("DAGSTER_UI_URL", "http://127.0.0.1:3000").rstrip("/")
+        return f"{base}/runs/{run_id}"
+
     @property
     def promotion_ledger(self) -> Path:
         """The hash-chained ledger of promotions and refusals."""

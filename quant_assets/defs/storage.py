@@ -144,14 +144,17 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
         return Partitions({p: self._resolve(context, p) for p in context.asset_partition_keys})
 
 
-def current(instance: dg.DagsterInstance, key: dg.AssetKey, home: Home) -> Artifact:
+def current(
+    instance: dg.DagsterInstance, key: dg.AssetKey, home: Home, partition: str | None = None
+) -> Artifact:
     """Handle on the newest version of an asset, for checks, which must not load what they judge by argument."""
-    event = latest_event(instance, key, None)
+    event = latest_event(instance, key, partition)
     if event is None:
+        name = key.to_user_string() + (f", partition {partition}" if partition else "")
         raise StoreError(
-            f"asset {key.to_user_string()}",
+            f"asset {name}",
             expected="a materialised version of it",
             found="none in this Dagster instance",
-            action=f"materialise {key.to_user_string()} first",
+            action=f"materialise {name} first",
         )
     return artifact_of(event, home.store)

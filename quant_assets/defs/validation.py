@@ -24,6 +24,7 @@ from quant_assets.defs.guards import (
 from quant_assets.defs.models import LEARNER_LIBRARIES, MODEL_CODE, recipe_of
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, current
+from quant_assets.defs.tuning import tuned, tuning_in
 from quant_assets.validation import evidence
 from quant_assets.validation.verdicts import CPCV_GATES, GateReport
 
@@ -43,7 +44,7 @@ def build(
 
     @dg.asset(
         key=[name, "cpcv_predictions"],
-        ins={"training_set": dg.AssetIn(key=[name, "training_set"])},
+        ins={"training_set": dg.AssetIn(key=[name, "training_set"]), **tuning_in(strategy)},
         kinds=set(strategy.models.learners),
         code_version=code_version(
             MODEL_CODE, LEARNER_LIBRARIES, strategy.models, strategy.seed, strategy.validation
@@ -52,25 +53,26 @@ def build(
         **common,
     )
     def cpcv_predictions(
-        context: dg.AssetExecutionContext, home: Home, training_set: Artifact
+        context: dg.AssetExecutionContext, home: Home, training_set: Artifact, **tuning: Artifact
     ) -> StoredResult:
         """Out-of-sample scores of every CPCV path: the whole ensemble refitted inside each purged split."""
         from quant_assets.models.cross_prediction import cross_predict
 
         def compute() -> Product:
             table = training_set.table()
+            chosen = tuned(strategy, tuning.get("tuning"))
             frame = cross_predict(
                 table.frame,
                 feature_names_of(table),
-                strategy.models,
+                chosen.models,
                 strategy.validation,
                 seed=strategy.seed,
                 progress=progress("splits"),
             )
-            recipe = recipe_of(strategy, training_set)
+            recipe = recipe_of(chosen, training_set)
             return Product(Table(frame, {"recipe": recipe}), {"paths": frame.width - 2, "recipe": recipe})
 
-        return produce(context, home, compute, inputs={"training_set": training_set})
+        return produce(context, home, compute, inputs={"training_set": training_set, **tuning})
 
     @dg.asset(
         key=[name, "cpcv_paths"],
@@ -154,7 +156,7 @@ def build(
         },
         kinds={"html"},
         code_version=code_version(
-            ["quant_assets.validation", "quant_assets.common.plotting"],
+            ["quant_assets.validation", "quant_assets.common.plotting", "quant_assets.common.pages"],
             ("numpy", "matplotlib"),
             limits,
             strategy,
@@ -218,6 +220,7 @@ def _leakage(
         ins={
             "bars": dg.AssetIn(key=[universe.name, "bars"]),
             "ensemble": dg.AssetIn(key=[strategy.name, "ensemble"]),
+            **tuning_in(strategy),
         },
         kinds={"json"},
         code_version=code_version(
@@ -229,17 +232,17 @@ def _leakage(
         **stage_options("validation", strategy.owner),
     )
     def leakage_report(
-        context: dg.AssetExecutionContext, home: Home, bars: Artifact, ensemble: Artifact
+        context: dg.AssetExecutionContext, home: Home, bars: Artifact, ensemble: Artifact, **tuning: Artifact
     ) -> StoredResult:
         """Every stage from bars to decisions, tried for what it may not know."""
         from quant_assets.validation.leakage.prover import prove_no_leak
 
         def compute() -> Product:
-            report = prove_no_leak(universe, strategy, bars.table().frame)
+            report = prove_no_leak(universe, tuned(strategy, tuning.get("tuning")), bars.table().frame)
             value = {**report.to_json(), "subject": ensemble.version, "summary": report.summary}
             return Product(value, {"summary": report.summary, "experiments": report.table()})
 
-        return produce(context, home, compute, inputs={"bars": bars, "ensemble": ensemble})
+        return produce(context, home, compute, inputs={"bars": bars, "ensemble": ensemble, **tuning})
 
     @dg.asset_check(
         asset=leakage_report,

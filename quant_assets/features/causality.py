@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from quant_assets.common.errors import FeatureError
 from quant_assets.features.computation import Precision, compute
 from quant_assets.features.pack import Pack, find_pack
-from quant_assets.features.panel import PRICES, frame_of
+from quant_assets.features.panel import FIELDS, PRICES, frame_of
 
 Experiment = Literal["altered_future", "removed_future", "rescaled", "shortened_past", "defined"]
 
-# Later bars are multiplied by these in turn: no common factor, so that a ratio of two of them moves too.
-PRICE_FACTORS = (0.5, 1.75, 0.8, 2.25, 1.3)
-VOLUME_FACTORS = (3.0, 0.25, 1.5)
+# Every later price and volume is multiplied by its own draw from this range. One factor for a bar, or for a
+# session, would leave ratios within the bar and ranks within the session as they were.
+FUTURE_FACTORS = (0.5, 2.0)
+FUTURE_SEED = 20
 # Powers of two are exact in floating point: a scale-free feature keeps every bit.
 SCALES = (2.0, 0.25, 4.0, 0.5)
 # Of the feature's standard deviation; the unit in which warm-ups are declared.
@@ -111,12 +112,15 @@ def prove_causal(
 ) -> CausalityReport:
     """Show on these bars that the pack does not look ahead, has no scale and forgets the distant past.
 
-    - ``altered_future``, ``removed_future``: bars after a cut are multiplied, then removed. Nothing at or
-      before the cut may change by one bit.
-    - ``rescaled``: prices and volumes of each symbol are multiplied by powers of two (a later split, another
-      currency). Nothing may change by one bit.
+    - ``altered_future``, ``removed_future``: bars after a cut are multiplied, each price by its own factor,
+      then removed. Nothing at or before the cut may change by one bit.
+    - ``rescaled``: the prices of each symbol are multiplied by its own power of two (another currency), then
+      its volumes, then its prices are multiplied and its volumes divided by it (a later split). Nothing may
+      change by one bit.
     - ``shortened_past``: the first year is dropped (less when the panel is short). After the warm-up nothing
-      may move by more than 1e-6 of the feature's standard deviation.
+      may move by more than 1e-6 of the feature's standard deviation. A feature across symbols is compared in
+      the sessions in which the same symbols take part with and without that year: a rank among others is
+      another rank.
     - ``defined``: after the warm-up there is no NaN and no infinity.
 
     Parameters
@@ -191,25 +195,23 @@ class _Trial:
     def future(self, cut: date) -> None:
         """Alter, then remove, what follows the cut."""
         later = pl.col("session") > cut
+        rng = np.random.default_rng(FUTURE_SEED)
+        factors = {name: pl.Series(rng.uniform(*FUTURE_FACTORS, self.bars.height)) for name in FIELDS}
         altered = self.bars.with_columns(
-            pl.when(later).then(pl.col(PRICES) * _in_turn(PRICE_FACTORS)).otherwise(pl.col(PRICES)),
-            volume=pl.when(later)
-            .then(pl.col("volume") * _in_turn(VOLUME_FACTORS) + 1.0)
-            .otherwise(pl.col("volume")),
-        )
+            pl.when(later).then(pl.col(name) * factor).otherwise(pl.col(name)).alias(name)
+            for name, factor in factors.items()
+        ).with_columns(volume=pl.col("volume") + later.cast(pl.Float64))  # a bar without volume gets some
         before = self.original.filter(~later)
         self._compare_bits("altered_future", before, self._features(altered).filter(~later))
         self._compare_bits("removed_future", before, self._features(self.bars.filter(~later)))
 
     def scale(self) -> None:
-        """Multiply each symbol's prices and volumes as a whole."""
+        """Multiply each symbol's prices, its volumes, and both against each other, as a whole."""
         rank = pl.col("symbol").rank("dense").cast(pl.Int64)
-        scales = pl.lit(pl.Series(SCALES))
-        rescaled = self.bars.with_columns(
-            pl.col(PRICES) * scales.gather(rank % len(SCALES)),
-            volume=pl.col("volume") * scales.gather((rank + 1) % len(SCALES)),
-        )
-        self._compare_bits("rescaled", self.original, self._features(rescaled))
+        scale = pl.lit(pl.Series(SCALES)).gather(rank % len(SCALES))
+        prices, volume = pl.col(PRICES) * scale, pl.col("volume")
+        for changed in ([prices], [volume * scale], [prices, volume / scale]):
+            self._compare_bits("rescaled", self.original, self._features(self.bars.with_columns(changed)))
 
     def past(self, sessions: pl.Series) -> int:
         """Drop the beginning, a year if the panel outlives its warm-up by two; return how many sessions."""
@@ -225,13 +227,26 @@ class _Trial:
                 full[name].drop_nulls().to_numpy().std() if full[name].null_count() < full.height else 0.0
             )
             moved = (whole[name] - shortened[name]).abs() / (spread if spread > 0.0 else 1.0)
-            both = shortened[name].is_not_null()
+            both = self._comparable(whole, shortened, name)
             error = moved.filter(both).max()
             if isinstance(error, float):
                 self.largest_history_error = max(self.largest_history_error, error)
             steady = (~both | (moved <= HISTORY_TOLERANCE).fill_null(False)).to_numpy()
-            self._record("shortened_past", name, whole, shortened, steady)
+            self._record("shortened_past", name, whole, shortened, steady, int(both.sum()))
         return dropped
+
+    def _comparable(self, whole: pl.DataFrame, shortened: pl.DataFrame, name: str) -> pl.Series:
+        """Rows past the warm-up, across symbols only in sessions in which the same ones take part."""
+        both = shortened[name].is_not_null()
+        if self.pack.cross_section is None:
+            return both
+        alike = pl.Series(both == whole[name].is_not_null())
+        return (
+            both
+            & whole.select(alike.alias("alike"), "session")
+            .select(pl.col("alike").all().over("session"))
+            .to_series()
+        )
 
     def _compare_bits(self, experiment: Experiment, one: pl.DataFrame, other: pl.DataFrame) -> None:
         for name in self.pack.names:
@@ -239,17 +254,20 @@ class _Trial:
             self._record(experiment, name, one, other, same)
 
     def _record(
-        self, experiment: Experiment, name: str, one: pl.DataFrame, other: pl.DataFrame, same: NDArray[bool_]
+        self,
+        experiment: Experiment,
+        name: str,
+        one: pl.DataFrame,
+        other: pl.DataFrame,
+        same: NDArray[bool_],
+        compared: int | None = None,
     ) -> None:
         key = (experiment, name)
-        self.compared[key] = self.compared.get(key, 0) + other.height - other[name].null_count()
+        count = other.height - other[name].null_count() if compared is None else compared
+        self.compared[key] = self.compared.get(key, 0) + count
         if same.all() or key in self.violations:
             return
         keys = one.select("symbol", "session", original=name, moved=other[name])
         rows = keys.filter(pl.Series(~same)).sort("session", "symbol")
         symbol, session, original, moved = rows.row(0)
         self.violations[key] = Violation(experiment, name, symbol, session, original, moved, rows.height)
-
-
-def _in_turn(factors: Sequence[float]) -> pl.Expr:
-    return pl.lit(pl.Series(factors)).gather(pl.int_range(pl.len()) % len(factors))

@@ -35,6 +35,7 @@ def compute(
 
     A symbol's features depend on its own consecutive bars only (sessions without a bar are not filled), and
     their bits on nothing else: not on the other symbols, the row order, the block or the number of threads.
+    In a pack with a cross-section they also depend on the other symbols of the same session.
 
     Parameters
     ----------
@@ -55,7 +56,8 @@ def compute(
     -------
     polars.DataFrame
         ``symbol``, ``session`` and the features in the order of the pack, sorted by (symbol, session).
-        Masked values are null; no other value is null, NaN or infinite.
+        Masked values are null; no other value is null, NaN or infinite. In a pack with a cross-section a
+        session with fewer symbols than it declares is null too.
 
     Raises
     ------
@@ -70,6 +72,10 @@ def compute(
             found=repr(precision),
             action="choose one of the two",
         )
+    if chosen.cross_section is not None:
+        from quant_assets.features.cross_section import compute_across
+
+        return compute_across(bars, chosen, precision=precision, mask=mask, threads=threads)
     panel = panel_of(bars)
     out = np.empty((len(chosen.features), panel.height), dtype=precision)
     kernel = chosen.block_kernel()
@@ -77,11 +83,11 @@ def compute(
     def run(first: int, last: int) -> None:
         kernel(*panel.fields, panel.starts, first, last, out)
 
-    _in_blocks(run, panel.starts, threads)
+    in_blocks(run, panel.starts, threads)
     return _frame(panel, chosen, out, mask=mask)
 
 
-def _in_blocks(run: Callable[[int, int], None], starts: NDArray[int64], threads: int | None) -> None:
+def in_blocks(run: Callable[[int, int], None], starts: NDArray[int64], threads: int | None) -> None:
     """Run symbols in contiguous blocks of about equal rows.
 
     Threads of our own around kernels that release the interpreter lock, not numba's `prange`: its OpenMP

@@ -9,57 +9,21 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import cast
 
 from quant_assets.common.errors import FeatureError
 from quant_assets.common.hashing import code_fingerprint, combined_fingerprint, json_digest
-
-Unit = Literal["fraction", "percent", "index_0_100", "standard_deviations", "share_-1_1", "band_position"]
+from quant_assets.features.declaration import CrossSection, Feature
+from quant_assets.features.provenance import modules_behind
 
 BlockKernel = Callable[..., None]
 
 
 @dataclass(frozen=True)
-class Feature:
-    """One column of a pack.
-
-    Parameters
-    ----------
-    name : str
-        Column name.
-    warm_up : int
-        Leading bars of each symbol that are masked. At least ``lookback``; more where the feature is
-        recursive and what lies before the history still shows.
-    unit : str
-        What one unit of the value is.
-    formula : str
-        Definition, with the values of the degenerate cases. Part of the pack's fingerprint.
-    source : str
-        Publication or reference implementation that fixes the convention.
-    lookback : int
-        Leading bars for which the formula has no value at all.
-    """
-
-    name: str
-    warm_up: int
-    unit: Unit
-    formula: str
-    source: str
-    lookback: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.lookback <= self.warm_up:
-            raise FeatureError(
-                f"feature {self.name!r}",
-                expected="0 <= lookback <= warm_up (bars)",
-                found=f"lookback {self.lookback}, warm_up {self.warm_up}",
-                action="declare at least the bars without which the formula has no value",
-            )
-
-
-@dataclass(frozen=True)
 class Pack:
     """An ordered set of features that one block kernel computes.
+
+    With a `cross_section` the kernel computes its inputs and the step makes the features of them.
 
     Parameters
     ----------
@@ -74,17 +38,21 @@ class Pack:
         ``kernel(open, high, low, close, volume, starts, first, last, out)``, see
         `quant_assets.features.kernels.technical.technical_v1`.
     code : tuple of str
-        Modules or packages whose source shapes the values.
+        Modules or packages whose source shapes the values. Default: the module of the kernel (and of the
+        step) and what it imports from `quant_assets.features`.
     libraries : tuple of str
         Distributions whose version shapes the values.
+    cross_section : CrossSection, optional
+        Second stage, across the symbols of a session.
     """
 
     name: str
     description: str
     features: tuple[Feature, ...]
     kernel: str
-    code: tuple[str, ...] = ("quant_assets.features.kernels",)
+    code: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ("numba",)
+    cross_section: CrossSection | None = None
 
     def __post_init__(self) -> None:
         twice = sorted(name for name, count in Counter(self.names).items() if count > 1)
@@ -102,6 +70,51 @@ class Pack:
                 found=repr(self.name),
                 action="rename the pack",
             )
+        if self.cross_section is not None:
+            self._check_cross_section(self.cross_section)
+
+    def _check_cross_section(self, across: CrossSection) -> None:
+        inputs = {feature.name: feature for feature in across.inputs}
+        unknown = sorted({name for read in across.reads for name in read} - set(inputs))
+        if len(across.reads) != len(self.features) or unknown or not all(across.reads):
+            raise FeatureError(
+                f"cross-section of feature pack {self.name!r}",
+                expected=f"for each of the {len(self.features)} features one or more of its inputs",
+                found=f"{len(across.reads)} entries" + (f", unknown {unknown}" if unknown else ""),
+                action="correct the declaration of the pack",
+            )
+        if across.min_symbols < 2:
+            raise FeatureError(
+                f"cross-section of feature pack {self.name!r}",
+                expected="min_symbols of 2 or more",
+                found=str(across.min_symbols),
+                action="a symbol alone has no rank: declare how many it takes",
+            )
+        for feature, read in zip(self.features, across.reads, strict=True):
+            lookback = max(inputs[name].lookback for name in read)
+            warm_up = max(inputs[name].warm_up for name in read)
+            if (feature.lookback, feature.warm_up) != (lookback, warm_up):
+                raise FeatureError(
+                    f"feature {feature.name!r}",
+                    expected=f"lookback {lookback} and warm_up {warm_up}, the longest of its inputs",
+                    found=f"lookback {feature.lookback}, warm_up {feature.warm_up}",
+                    action="correct the declaration of the pack",
+                )
+
+    @property
+    def input_pack(self) -> "Pack":
+        """The first stage as a pack of its own: per symbol, without the cross-section."""
+        if self.cross_section is None:
+            return self
+        stem, _, version = self.name.rpartition("_v")
+        return Pack(
+            f"{stem}_inputs_v{version}",
+            f"Inputs of {self.name}.",
+            self.cross_section.inputs,
+            self.kernel,
+            self.code,
+            self.libraries,
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,14 +134,15 @@ class Pack:
     @cached_property
     def declaration(self) -> str:
         """Digest of names, warm-ups, units and formulas: what a reader is promised, without the code."""
-        return json_digest(
-            [self.name, *([f.name, f.warm_up, f.lookback, f.unit, f.formula] for f in self.features)]
-        )
+        across = [] if self.cross_section is None else self.cross_section.as_list()
+        return json_digest([self.name, *(f.as_list() for f in self.features), *across])
 
     @cached_property
     def fingerprint(self) -> str:
         """Identity of the values: the declaration and the code that computes it (40 hexadecimal characters)."""
-        return combined_fingerprint([self.declaration, code_fingerprint(self.code, self.libraries)])
+        functions = [self.kernel] if self.cross_section is None else [self.kernel, self.cross_section.step]
+        code = self.code or modules_behind(*(name.partition(":")[0] for name in functions))
+        return combined_fingerprint([self.declaration, *functions, code_fingerprint(code, self.libraries)])
 
     def block_kernel(self) -> BlockKernel:
         """Import the kernel (and with it numba).
@@ -138,14 +152,44 @@ class Pack:
         FeatureError
             When ``kernel`` does not name a function.
         """
-        module, _, function = self.kernel.partition(":")
+        return self._function(self.kernel, "block kernel")
+
+    def stage_across(self) -> CrossSection:
+        """The second stage.
+
+        Raises
+        ------
+        FeatureError
+            When the pack has none.
+        """
+        if self.cross_section is None:
+            raise FeatureError(
+                f"feature pack {self.name!r}",
+                expected="a pack with a cross-section",
+                found="one whose features are computed per symbol",
+                action="call compute, or choose a pack that declares a cross_section",
+            )
+        return self.cross_section
+
+    def cross_section_step(self) -> BlockKernel:
+        """Import the step across symbols (and with it numba).
+
+        Raises
+        ------
+        FeatureError
+            When the pack has no cross-section, or ``step`` does not name a function.
+        """
+        return self._function(self.stage_across().step, "cross-section step")
+
+    def _function(self, name: str, role: str) -> BlockKernel:
+        module, _, function = name.partition(":")
         try:
             return cast(BlockKernel, getattr(importlib.import_module(module), function))
         except (ImportError, AttributeError) as error:
             raise FeatureError(
                 f"kernel of feature pack {self.name!r}",
-                expected="'module:function' of an importable block kernel",
-                found=f"{self.kernel!r} ({error})",
+                expected=f"'module:function' of an importable {role}",
+                found=f"{name!r} ({error})",
                 action="correct the declaration of the pack",
             ) from error
 

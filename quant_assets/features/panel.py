@@ -106,10 +106,12 @@ def _refuse_bad_values(frame: pl.DataFrame) -> None:
     for name in COLUMNS[:2]:
         if frame[name].null_count() > 0:
             _refuse_rows(frame, name, pl.col(name).is_null(), "a value in every row")
+    from quant_assets.features.kernels.checks import all_between
+
     for name in FIELDS:
         low, high = VOLUME_BOUNDS if name == "volume" else PRICE_BOUNDS
         # NaN does not lie between two numbers: it is refused with the rest
-        if frame[name].null_count() > 0 or not frame[name].is_between(low, high).all():
+        if frame[name].null_count() > 0 or not all_between(frame[name].to_numpy(), low, high):
             good = pl.col(name).is_between(low, high).fill_null(False)
             _refuse_rows(frame, name, ~good, f"finite numbers between {low:g} and {high:g}")
 
@@ -128,9 +130,10 @@ def _refuse_rows(frame: pl.DataFrame, name: str, bad: pl.Expr, expected: str) ->
 
 def _runs(frame: pl.DataFrame) -> tuple[NDArray[int64], bool]:
     """First row of each run of one symbol, and whether runs and the sessions within them strictly ascend."""
-    runs = frame["symbol"].rle().struct.unnest()
-    starts = np.concatenate(([0], np.cumsum(runs["len"].to_numpy(), dtype=int64)))
-    symbols = runs["value"]
+    symbol = frame["symbol"]
+    changed = (symbol[1:] != symbol[:-1]).arg_true().to_numpy()
+    starts = np.concatenate(([0], changed.astype(int64) + 1, [frame.height]))
+    symbols = symbol.gather(starts[:-1])
     if not (symbols[1:] > symbols[:-1]).all():
         return starts, False
     session = frame["session"].to_physical().to_numpy()

@@ -37,6 +37,7 @@ EXACT_QUOTE_WANDER = 0.1
 LARGEST_SPLIT = 100
 SMALLEST_SPLIT = 1.2
 DIVIDEND_BESIDE_SPLIT = 1.02
+UNDONE_WITHIN_DAYS = 14
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def derive_corporate_actions(raw: pl.DataFrame) -> pl.DataFrame:
     ------
     BarContractError
         When the ratio moves as no action can move it: it falls without a reverse split, or jumps by 20 % or
-        more while the raw close stays. That is a file pasted together from downloads of different dates.
+        more while the raw close stays. That is a file pasted together from downloads of different dates. Or
+        when a split is undone within days: prices that slipped while the adjusted close did not.
 
     Notes
     -----
@@ -113,9 +115,11 @@ def derive_corporate_actions(raw: pl.DataFrame) -> pl.DataFrame:
             action="download the whole history again at once; it was pasted together from downloads of different "
             "dates, or was not re-based after a split",
         )
-    return pl.DataFrame(rows, schema=ACTIONS_SCHEMA, orient="row").sort(
+    actions = pl.DataFrame(rows, schema=ACTIONS_SCHEMA, orient="row").sort(
         "symbol", "session", maintain_order=True
     )
+    _refuse_undone_splits(actions)
+    return actions
 
 
 def adjust_bars(raw: pl.DataFrame, actions: pl.DataFrame, calendar: str) -> pl.DataFrame:
@@ -143,11 +147,53 @@ def adjust_bars(raw: pl.DataFrame, actions: pl.DataFrame, calendar: str) -> pl.D
     CalendarError
         When a bar lies on a day that is no session.
     """
-    bars = raw.drop("adj_close", strict=False).sort("symbol", "session")
+    factored = with_factors(raw.drop("adj_close", strict=False), actions).sort("symbol", "session")
+    adjusted = factored.select(
+        "symbol",
+        "session",
+        *(pl.col(name) * pl.col("price_factor") for name in ("open", "high", "low", "close")),
+        pl.col("volume") * pl.col("volume_factor"),
+        "price_factor",
+        "volume_factor",
+    )
+    return with_close_times(adjusted, calendar, name="known_at")
+
+
+def _refuse_undone_splits(actions: pl.DataFrame) -> None:
+    """Refuse a split that its inverse takes back within days: prices that slipped while adj_close did not."""
+    splits = actions.filter(pl.col("kind") == "split").with_columns(
+        back=pl.col("session").shift(-1).over("symbol"),
+        product=(pl.col("ratio") * pl.col("ratio").shift(-1)).over("symbol"),
+    )
+    undone = splits.filter(
+        ((pl.col("product") - 1).abs() < 1e-9)
+        & (pl.col("back") - pl.col("session") <= pl.duration(days=UNDONE_WITHIN_DAYS))
+    )
+    if undone.height:
+        shown = "; ".join(
+            f"{symbol} {session}: prices x {factor:g}, back on {back}"
+            for symbol, session, factor, back in undone.select(
+                "symbol", "session", 1 / pl.col("ratio"), "back"
+            )
+            .head(5)
+            .iter_rows()
+        )
+        raise BarContractError(
+            f"adj_close contradicts close at {undone.height} sessions",
+            expected="no split that its inverse undoes within days",
+            found=shown,
+            action="correct the prices of these sessions in the source (a decimal point or unit slipped), or "
+            "download the history again",
+        )
+
+
+def with_factors(bars: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
+    """Append ``price_factor`` and ``volume_factor`` to bars (any order, kept), as `adjust_bars` defines them."""
+    ordered = bars.with_row_index("with_factors.row").sort("symbol", "session")
     effective = (
         actions.sort("symbol", "session")
         .join_asof(
-            bars.select("symbol", "session", bar=pl.col("session")),
+            ordered.select("symbol", "session", bar=pl.col("session")),
             on="session",
             by="symbol",
             strategy="forward",
@@ -160,7 +206,7 @@ def adjust_bars(raw: pl.DataFrame, actions: pl.DataFrame, calendar: str) -> pl.D
             pl.col("ratio").fill_null(1.0).product().alias("volume_step"),
         )
     )
-    stepped = bars.join(
+    stepped = ordered.join(
         effective,
         left_on=["symbol", "session"],
         right_on=["symbol", "bar"],
@@ -177,15 +223,7 @@ def adjust_bars(raw: pl.DataFrame, actions: pl.DataFrame, calendar: str) -> pl.D
         .alias(factor)
         for step, factor in (("price_step", "price_factor"), ("volume_step", "volume_factor"))
     )
-    adjusted = factored.select(
-        "symbol",
-        "session",
-        *(pl.col(name) * pl.col("price_factor") for name in ("open", "high", "low", "close")),
-        pl.col("volume") * pl.col("volume_factor"),
-        "price_factor",
-        "volume_factor",
-    )
-    return with_close_times(adjusted, calendar, name="known_at")
+    return factored.sort("with_factors.row").drop("with_factors.row", "price_step", "volume_step")
 
 
 def _steps(raw: pl.DataFrame) -> pl.DataFrame:

@@ -13,42 +13,15 @@ from dataclasses import dataclass
 import polars as pl
 
 from quant_assets.common.errors import BarContractError
+from quant_assets.market.bar_schema import ALIASES as ALIASES
+from quant_assets.market.bar_schema import PRICES as PRICES
+from quant_assets.market.bar_schema import RAW_SCHEMA as RAW_SCHEMA
+from quant_assets.market.bar_schema import REQUIRED as REQUIRED
+from quant_assets.market.diagnosis import delimiter_in, repetition_cause, swapped_columns
 from quant_assets.market.parsing import dtype_problem, number_of, session_of, text_of
-
-PRICES = ("open", "high", "low", "close")
-REQUIRED = ("symbol", "session", *PRICES, "volume")
-RAW_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "symbol": pl.String,
-    "session": pl.Date,
-    **dict.fromkeys((*PRICES, "volume", "adj_close"), pl.Float64),
-}
-
-# Compared without case, spaces and punctuation: "Adj Close", "adj_close" and "adjClose" are one name.
-ALIASES: dict[str, frozenset[str]] = {
-    "symbol": frozenset({"symbol", "ticker", "sym", "instrument"}),
-    "session": frozenset({"session", "date", "timestamp", "datetime", "tradedate", "tradingday", "day"}),
-    "open": frozenset({"open", "openprice", "o"}),
-    "high": frozenset({"high", "highprice", "h"}),
-    "low": frozenset({"low", "lowprice", "l"}),
-    "close": frozenset({"close", "closeprice", "c"}),
-    "volume": frozenset({"volume", "vol", "v"}),
-    "adj_close": frozenset({"adjclose", "adjustedclose", "closeadj", "closeadjusted", "adjcloseprice"}),
-}
+from quant_assets.market.row_problems import EXPECTED, offenders_of
 
 MAX_OFFENDERS_SHOWN = 5
-
-_EXPECTED = {
-    "missing value": "a value in every cell",
-    "unparsable date": "dates written year first, as 2024-07-03",
-    "unparsable number": "numbers written with a decimal point and no thousands separator",
-    "not finite": "finite numbers",
-    "not positive": "prices above zero",
-    "negative": "volume of zero or more",
-    "high below low": "high on or above low",
-    "partly missing": "adj_close in every row of a symbol, or in none",
-    "repeats": "one row for each symbol and session",
-    "contradicts": "one row for each symbol and session",
-}
 
 
 @dataclass(frozen=True)
@@ -102,11 +75,14 @@ def conform(
             found[field] = candidates[0]
     missing = [f for f in REQUIRED if f not in found and not (f == "symbol" and symbol is not None)]
     if missing:
+        other = delimiter_in(frame.columns)
         raise BarContractError(
             f"{origin}: column {', '.join(repr(f) for f in missing)}",
             expected=f"columns {', '.join(REQUIRED)} (or usual names for them) and optionally adj_close",
             found=f"columns {frame.columns}",
-            action=f"set `columns:` in the universe YAML, as `columns: {{{missing[0]}: <name in the file>}}`",
+            action=f"set `columns:` in the universe YAML, as `columns: {{{missing[0]}: <name in the file>}}`"
+            if other is None
+            else f"the file is delimited by {other!r}: set `delimiter: {other!r}` in the universe YAML",
         )
     bars = frame.select(pl.col(source).alias(ours) for ours, source in found.items())
     if "symbol" not in found:
@@ -183,63 +159,28 @@ def validate_bars(frame: pl.DataFrame, *, origin: str) -> pl.DataFrame:
         session_of("session", frame.schema["session"]).alias("session"),
         *(number_of(name, frame.schema[name]).alias(name) for name in (*PRICES, "volume", "adj_close")),
     )
-    offenders = _offenders(typed)
+    _refuse_swapped(typed, origin=origin)
+    offenders = offenders_of(typed)
     if offenders.height:
-        raise _refusal(offenders, origin=origin, n_rows=frame.height)
+        raise _refusal(offenders, origin=origin, n_rows=frame.height, cause=repetition_cause(typed))
     return typed.select(*RAW_SCHEMA).sort("symbol", "session")
 
 
-def _offenders(typed: pl.DataFrame) -> pl.DataFrame:
-    """Every broken cell: row, column, value as the source wrote it, problem."""
-    checks: list[tuple[str, str, pl.Expr]] = []
-    for name in RAW_SCHEMA:
-        written, value = text_of(f"raw.{name}"), pl.col(name)
-        if name != "adj_close":
-            checks.append((name, "missing value", written.is_null()))
-        if name == "symbol":
-            continue
-        parsed = "unparsable date" if name == "session" else "unparsable number"
-        checks.append((name, parsed, value.is_null() & written.is_not_null()))
-        if name != "session":
-            checks.append((name, "not finite", ~value.is_finite()))
-            limit, below = ("negative", value < 0) if name == "volume" else ("not positive", value <= 0)
-            checks.append((name, limit, value.is_finite() & below))
-    checks.append(("high", "high below low", pl.col("high").is_finite() & (pl.col("high") < pl.col("low"))))
-    some, every = pl.col("adj_close").is_null().any(), pl.col("adj_close").is_null().all()
-    gaps = pl.col("adj_close").is_null() & text_of("raw.adj_close").is_null() & (some & ~every).over("symbol")
-    checks.append(("adj_close", "partly missing", gaps))
-    parts = [
-        typed.filter(broken).select(
-            "row",
-            column=pl.lit(column),
-            value=text_of(f"raw.{column}"),
-            problem=pl.lit(problem),
-            earlier=pl.lit(None, dtype=pl.Int64),
-        )
-        for column, problem, broken in checks
-    ]
-    return pl.concat([*parts, _repeated(typed)]).sort("row", maintain_order=True)
-
-
-def _repeated(typed: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose symbol and session an earlier row has: its exact repetition, or another account of it."""
-    key, values = ["symbol", "session"], [*PRICES, "volume"]
-    keyed = typed.filter(pl.all_horizontal(pl.col(key).is_not_null()))
-    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).first().over(key)) for name in values)
-    return (
-        keyed.with_columns(earlier=pl.col("row").first().over(key), same=same)
-        .filter(pl.col("row") > pl.col("earlier"))
-        .select(
-            "row",
-            column=pl.lit("symbol, session"),
-            value=pl.format("{} {}", "symbol", "session"),
-            problem=pl.when("same").then(pl.lit("repeats")).otherwise(pl.lit("contradicts")),
-            earlier=pl.col("earlier"),
-        )
+def _refuse_swapped(typed: pl.DataFrame, *, origin: str) -> None:
+    pair = swapped_columns(typed)
+    if pair is None:
+        return
+    first, second = pair
+    raise BarContractError(
+        f"{origin}: columns {first!r} and {second!r}",
+        expected="open and close between low and high",
+        found=f"rows that are bars only with {first!r} and {second!r} exchanged, as row 1: {first} "
+        f"{typed[f'raw.{first}'][0]}, {second} {typed[f'raw.{second}'][0]}",
+        action="the two are swapped in the file: name them right under `columns:` in the universe YAML",
     )
 
 
-def _refusal(offenders: pl.DataFrame, *, origin: str, n_rows: int) -> BarContractError:
+def _refusal(offenders: pl.DataFrame, *, origin: str, n_rows: int, cause: str | None) -> BarContractError:
     counts = offenders.group_by("problem", maintain_order=True).len()
     # The first offender of every problem, then the second, ...: one frequent problem hides no other.
     turn = pl.int_range(pl.len()).over("problem")
@@ -253,7 +194,9 @@ def _refusal(offenders: pl.DataFrame, *, origin: str, n_rows: int) -> BarContrac
     tally = ", ".join(f"{problem}: {count}" for problem, count in counts.iter_rows())
     return BarContractError(
         f"{origin}: {offenders['row'].n_unique()} of {n_rows} rows are no bars ({tally})",
-        expected=", ".join(dict.fromkeys(_EXPECTED[problem] for problem in counts["problem"])),
-        found="; ".join(texts) + (f"; and {rest} more" if rest else ""),
-        action="correct these rows in the source; nothing of it was taken",
+        expected=", ".join(dict.fromkeys(EXPECTED[problem] for problem in counts["problem"])),
+        found="; ".join(texts if cause is None else [cause, *texts]) + (f"; and {rest} more" if rest else ""),
+        action="correct these rows in the source; nothing of it was taken"
+        if cause is None
+        else "download the whole history of this one instrument again; nothing of this file was taken",
     )

@@ -8,7 +8,10 @@ from quant_assets.common.errors import SourceError
 from quant_assets.common.settings import PlantedDefect
 
 STALE_SESSIONS_PLANTED = 10
-JUMP_PLANTED = 0.5  # what a 2:1 split looks like that nobody reported
+JUMP_PLANTED = 0.55  # news: no split has this ratio
+SPLIT_PLANTED = 2.0  # new shares per old
+SPIKE_PLANTED = 1.6
+SLIP_PLANTED = 10.0
 
 _OHLC = ("open", "high", "low", "close")
 _PRICES = (*_OHLC, "adj_close")
@@ -72,5 +75,12 @@ def _plant(feed: pl.DataFrame, defect: PlantedDefect, symbol: str) -> pl.DataFra
             return where(run, **{name: pl.lit(frozen[name].item()) for name in _PRICES})
         case "unexplained_jump":
             return where(later, **{name: pl.col(name) * JUMP_PLANTED for name in _PRICES})
+        case "split_never_rebased":
+            halved = {name: pl.col(name) / SPLIT_PLANTED for name in _PRICES}
+            return where(later, **halved, volume=pl.col("volume") * SPLIT_PLANTED)
+        case "price_spike":
+            return where(here, **{name: pl.col(name) * SPIKE_PLANTED for name in _PRICES})
+        case "decimal_slip":
+            return where(here, **{name: pl.col(name) * SLIP_PLANTED for name in _PRICES})
         case "zero_volume":
             return where(here, volume=pl.lit(0.0))

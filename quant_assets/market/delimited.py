@@ -13,6 +13,7 @@ import polars as pl
 
 from quant_assets.common.errors import BarContractError, SourceError
 from quant_assets.market.contract import MAX_OFFENDERS_SHOWN
+from quant_assets.market.diagnosis import bytes_cause, line_cause
 
 _SHOWN_CHARACTERS = 60
 
@@ -75,7 +76,8 @@ def _decode(path: Path) -> str:
         raise SourceError(
             f"{path}",
             expected="UTF-8 text",
-            found=f"byte 0x{plain[error.start]:02x} at offset {error.start}",
+            found=f"byte 0x{plain[error.start]:02x} at offset {error.start}"
+            + ("" if (kind := bytes_cause(plain[:4], len(plain))) is None else f": {kind}"),
             action="save the file as UTF-8 (it may be another format: set the right `kind:`)",
         ) from error
 
@@ -86,10 +88,12 @@ def _junk_error(path: Path, junk: pl.DataFrame, *, n_lines: int, n_cells: int) -
         for line, text, cells in junk.head(MAX_OFFENDERS_SHOWN).iter_rows()
     ]
     rest = junk.height - len(shown)
+    columns = (junk[name].to_list() for name in ("line", "text", "cells"))
+    cause = line_cause(*columns, n_lines=n_lines, n_cells=n_cells)
     return BarContractError(
         f"{path}: {junk.height} of {n_lines} lines",
         expected=f"{n_cells} cells in each line, as in the header",
-        found="; ".join(shown) + (f"; and {rest} more" if rest else ""),
+        found=f"{cause}: " + "; ".join(shown) + (f"; and {rest} more" if rest else ""),
         action="text that is no table was saved inside the file (often a vendor's error page): download it again "
         "or cut those lines out; where every line is affected, set `delimiter:` in the universe YAML",
     )

@@ -10,6 +10,7 @@ from quant_assets.common.errors import SourceError
 from quant_assets.common.settings import BokehSource, CsvSource, ParquetSource
 from quant_assets.market.contract import conform, validate_bars
 from quant_assets.market.delimited import read_delimited
+from quant_assets.market.diagnosis import bytes_cause
 from quant_assets.market.parsing import has_time_of_day
 
 FileSource = BokehSource | ParquetSource | CsvSource
@@ -79,9 +80,17 @@ def _read_parquet(file: Path) -> pl.DataFrame:
         raise SourceError(
             f"{file}",
             expected="a complete Parquet file",
-            found=f"bytes that are not ({error})",
+            found=f"{_what_it_is(file)} ({error})",
             action="write the file again (it may be truncated), or set the right `kind:`",
         ) from error
+
+
+def _what_it_is(file: Path) -> str:
+    with file.open("rb") as stream:
+        cause = bytes_cause(stream.read(200), file.stat().st_size)
+    if cause is None:
+        return "bytes that are not"
+    return f"{cause}, cut off or damaged" if "Parquet" in cause else cause
 
 
 def _bokeh_file() -> Path:

@@ -55,3 +55,16 @@ def has_time_of_day(name: str, dtype: pl.DataType) -> pl.Expr:
     if dtype == pl.String:
         return pl.col(name).str.contains(r"[T ]\d{1,2}:\d{2}").any()
     return pl.lit(value=False)
+
+
+def sentence(template: str, *parts: str | pl.Expr) -> pl.Expr:
+    """Text with every ``{}`` replaced by a column or expression; "nothing" where that is null.
+
+    What `polars.format` is for: polars 2.1.0 panics there on a text column that `when/then` made and a filter cut.
+    """
+    pieces = template.split("{}")
+    texts = [pl.lit(pieces[0])]
+    for part, piece in zip(parts, pieces[1:], strict=True):
+        value = pl.col(part) if isinstance(part, str) else part
+        texts += [value.cast(pl.String).fill_null("nothing"), pl.lit(piece)]
+    return pl.concat_str(texts)

@@ -1,98 +1,35 @@
-"""Quality rules of adjusted bars, as data: what is checked, how severe it is, and which rows offend.
+"""Quality rules of adjusted bars: which rows or symbols offend each rule of `quality_rules.RULES`.
 
-The row contract (`quant_assets.market.contract`) has refused rows that cannot be bars before any of this runs.
-These rules judge what is possible but suspicious. ERROR blocks what comes after; WARN is shown and let through.
-Nothing is repaired or deleted.
+The row contract (`quant_assets.market.contract`) has refused rows that cannot be bars, and
+`quant_assets.market.quarantine` has set suspicious rows aside, before any of this runs. These rules judge what is
+left as a whole. ERROR blocks what comes after; WARN is shown and let through. Nothing is repaired or deleted.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import polars as pl
 
 from quant_assets.common.settings import QualityConfig, UniverseConfig
 from quant_assets.market.calendar import sessions
-
-Severity = Literal["ERROR", "WARN"]
-
-PRICES = ("open", "high", "low", "close")
-KEY = ("symbol", "session")
-MAX_OFFENDERS = 50
-
-OFFENDERS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "symbol": pl.String,
-    "session": pl.Date,
-    "observed": pl.Float64,
-    "limit": pl.Float64,
-}
-
-
-@dataclass(frozen=True)
-class QualityRule:
-    """A rule by name: its severity, and in one sentence what an offender is."""
-
-    name: str
-    severity: Severity
-    description: str
-
-
-@dataclass(frozen=True)
-class QualityFinding:
-    """What one rule found.
-
-    ``n_checked`` counts the things judged (bars; sessions or symbols for the completeness rules);
-    ``offenders`` holds the first 50 by symbol and session, with what was observed and the limit it broke.
-    """
-
-    rule: str
-    severity: Severity
-    passed: bool
-    n_offenders: int
-    n_checked: int
-    offenders: pl.DataFrame
-
-
-RULES: tuple[QualityRule, ...] = (
-    QualityRule(
-        "nulls", "ERROR", "A bar has a price or volume that is null, NaN or infinite (observed: how many)."
-    ),
-    QualityRule("non_positive_prices", "ERROR", "A bar's lowest price is zero or less."),
-    QualityRule(
-        "ohlc_consistency",
-        "ERROR",
-        "Open or close lies outside low to high by more than a fraction of the close.",
-    ),
-    QualityRule(
-        "duplicate_keys", "ERROR", "A symbol has more than one bar in a session (observed: how many)."
-    ),
-    QualityRule(
-        "missing_fraction",
-        "ERROR",
-        "A symbol misses more than a fraction of the sessions between its first and last bar.",
-    ),
-    QualityRule(
-        "missing_sessions",
-        "WARN",
-        "A session between a symbol's first and last bar has no bar (observed: 0 bars).",
-    ),
-    QualityRule(
-        "stale_prices",
-        "WARN",
-        "Open, high, low, close stay the same for so many sessions (observed: the run).",
-    ),
-    QualityRule(
-        "unexplained_jumps",
-        "WARN",
-        "The close moves by such a fraction of the one before, adjusted for corporate actions.",
-    ),
-    QualityRule("zero_volume", "WARN", "A bar says that nothing was traded."),
-    QualityRule(
-        "actions_without_bar",
-        "WARN",
-        "A corporate action falls on a day without a bar (observed: price factor).",
-    ),
+from quant_assets.market.level_shifts import level_shifts
+from quant_assets.market.prepared_bars import PRICES
+from quant_assets.market.quality_rules import (
+    KEY,
+    MAX_OFFENDERS,
+    OFFENDERS_SCHEMA,
+    RULES,
+    QualityFinding,
+    QualityRule,
+    accepted_frame,
+    bar_rules,
+    finding_of,
 )
+from quant_assets.market.row_measures import range_excess
+
+__all__ = [
+    "MAX_OFFENDERS", "OFFENDERS_SCHEMA", "RULES", "QualityFinding", "QualityRule", "check_bars",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,6 +37,7 @@ class _Inputs:
     bars: pl.DataFrame
     actions: pl.DataFrame
     universe: UniverseConfig
+    aside: pl.DataFrame
 
     @property
     def limits(self) -> QualityConfig:
@@ -107,9 +45,13 @@ class _Inputs:
 
 
 def check_bars(
-    bars: pl.DataFrame, actions: pl.DataFrame, universe: UniverseConfig
+    bars: pl.DataFrame,
+    actions: pl.DataFrame,
+    universe: UniverseConfig,
+    *,
+    quarantined: pl.DataFrame | None = None,
 ) -> tuple[QualityFinding, ...]:
-    """Judge adjusted bars by every rule, in the order of `RULES`.
+    """Judge adjusted bars by every rule, in the order of `RULES`, with the universe's severities.
 
     Parameters
     ----------
@@ -119,31 +61,42 @@ def check_bars(
         The corporate actions that they were adjusted for.
     universe : UniverseConfig
         Calendar and limits.
+    quarantined : polars.DataFrame, optional
+        Rows that were set aside: their sessions are not missing, and `Quarantine.findings` tells of them.
 
     Returns
     -------
     tuple of QualityFinding
         One per rule. A rule passes iff it has no offender and, so that nothing passes unseen, there are bars.
+        Bars that the configuration accepts for a rule are no offenders of it.
 
     Raises
     ------
     CalendarError
         When the universe's calendar is unknown.
     """
-    inputs = _Inputs(bars.sort(KEY), actions, universe)
+    aside = bars.clear().select(KEY) if quarantined is None else quarantined.select(KEY)
+    inputs = _Inputs(bars.sort(KEY), actions, universe, aside)
+    rules = bar_rules(universe)
+    accepted = accepted_frame(universe.quality.accepted, rules)
+    matched = pl.DataFrame(schema=accepted.schema)
     findings = []
-    for rule in RULES:
-        offenders, n_checked = _MEASURES[rule.name](inputs)
-        shaped = offenders.select(pl.col(name).cast(dtype) for name, dtype in OFFENDERS_SCHEMA.items()).sort(
-            KEY
-        )
-        passed = bool(shaped.height == 0 and bars.height > 0)
-        findings.append(
-            QualityFinding(
-                rule.name, rule.severity, passed, shaped.height, n_checked, shaped.head(MAX_OFFENDERS)
-            )
-        )
+    for rule in rules:
+        if rule.name == "accepted_without_match":
+            offenders, n_checked = _without_match(accepted, matched), accepted.height
+        else:
+            found, n_checked = _MEASURES[rule.name](inputs)
+            released = accepted.filter(pl.col("rule") == rule.name)
+            matched = matched.vstack(released.join(found, on=KEY, how="semi"))
+            offenders = found.join(released, on=KEY, how="anti")
+        findings.append(finding_of(rule, offenders, n_checked, bars.height))
     return tuple(findings)
+
+
+def _without_match(accepted: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
+    # The rule about single raw bars answers for its own: here its rows are gone or were accepted there.
+    stale = accepted.filter(pl.col("rule") != "ohlc_consistency").join(matched, on=[*KEY, "rule"], how="anti")
+    return stale.with_columns(observed=0.0, limit=1.0)
 
 
 def _nulls(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
@@ -161,11 +114,9 @@ def _non_positive_prices(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
 
 
 def _ohlc_consistency(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    top, bottom = pl.max_horizontal("open", "close", "low"), pl.min_horizontal("open", "close", "high")
-    excess = pl.max_horizontal(top - pl.col("high"), pl.col("low") - bottom) / pl.col("close").abs()
     limit = inputs.limits.ohlc_tolerance_fraction
     return (
-        inputs.bars.with_columns(observed=excess, limit=limit).filter(pl.col("observed") > limit),
+        inputs.bars.with_columns(observed=range_excess(), limit=limit).filter(pl.col("observed") > limit),
         inputs.bars.height,
     )
 
@@ -193,7 +144,8 @@ def _absent(inputs: _Inputs) -> tuple[pl.DataFrame, pl.DataFrame]:
         .filter(pl.col("session").is_between("first", "last"))
         .select(KEY)
     )
-    return expected, expected.join(inputs.bars, on=KEY, how="anti")
+    absent = expected.join(inputs.bars, on=KEY, how="anti")
+    return expected, absent.join(inputs.aside, on=KEY, how="anti")
 
 
 def _missing_fraction(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
@@ -212,6 +164,21 @@ def _missing_sessions(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
     return absent.with_columns(observed=0, limit=1), expected.height
 
 
+def _long_gap(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
+    expected, absent = _absent(inputs)
+    position = expected.sort(KEY).with_columns(position=pl.int_range(pl.len()).over("symbol"))
+    limit = inputs.limits.long_gap_sessions
+    # Consecutive positions minus a running count are equal within a run.
+    runs = (
+        absent.join(position, on=KEY)
+        .sort(KEY)
+        .with_columns(run=(pl.col("position") - pl.int_range(pl.len())).over("symbol"))
+        .group_by("symbol", "run")
+        .agg(session=pl.col("session").min(), observed=pl.len(), limit=limit)
+    )
+    return runs.filter(pl.col("observed") >= limit), expected.height
+
+
 def _stale_prices(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
     changed = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in PRICES)
     limit = inputs.limits.stale_sessions
@@ -223,12 +190,39 @@ def _stale_prices(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
     return runs.filter(pl.col("observed") >= limit), inputs.bars.height
 
 
+def _flat_bars(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
+    flat = pl.col("high") == pl.col("low")
+    limit = inputs.limits.flat_sessions
+    runs = (
+        inputs.bars.with_columns(flat=flat, run=flat.rle_id().over("symbol"))
+        .filter("flat")
+        .group_by("symbol", "run")
+        .agg(
+            session=pl.col("session").first(),
+            observed=pl.len(),
+            n_prices=pl.col("close").n_unique(),
+            limit=limit,
+        )
+    )
+    # One price all along is stale, not flat.
+    return runs.filter((pl.col("observed") >= limit) & (pl.col("n_prices") > 1)), inputs.bars.height
+
+
+def _split_never_rebased(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
+    return level_shifts(inputs.bars, inputs.limits).filter(~pl.col("unit_change")), inputs.bars.height
+
+
+def _price_unit_change(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
+    return level_shifts(inputs.bars, inputs.limits).filter("unit_change"), inputs.bars.height
+
+
 def _unexplained_jumps(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    # Bars are adjusted, so a split that is known leaves no jump; what still jumps, nothing explains.
+    # Bars are adjusted, so a split that is known leaves no jump; what still jumps, nothing explains. A jump that
+    # looks like a split or a change of unit is named so instead.
     move = (pl.col("close") / pl.col("close").shift() - 1).over("symbol")
     limit = inputs.limits.jump_fraction
     jumps = inputs.bars.with_columns(observed=move, limit=limit).filter(pl.col("observed").abs() >= limit)
-    return jumps, inputs.bars.height
+    return jumps.join(level_shifts(inputs.bars, inputs.limits), on=KEY, how="anti"), inputs.bars.height
 
 
 def _zero_volume(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
@@ -237,7 +231,7 @@ def _zero_volume(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
 
 
 def _actions_without_bar(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    strays = inputs.actions.join(inputs.bars, on=KEY, how="anti")
+    strays = inputs.actions.join(inputs.bars, on=KEY, how="anti").join(inputs.aside, on=KEY, how="anti")
     return strays.with_columns(observed=pl.col("price_factor"), limit=1.0), inputs.actions.height
 
 
@@ -247,8 +241,12 @@ _MEASURES: dict[str, Callable[[_Inputs], tuple[pl.DataFrame, int]]] = {
     "ohlc_consistency": _ohlc_consistency,
     "duplicate_keys": _duplicate_keys,
     "missing_fraction": _missing_fraction,
+    "split_never_rebased": _split_never_rebased,
+    "price_unit_change": _price_unit_change,
     "missing_sessions": _missing_sessions,
+    "long_gap": _long_gap,
     "stale_prices": _stale_prices,
+    "flat_bars": _flat_bars,
     "unexplained_jumps": _unexplained_jumps,
     "zero_volume": _zero_volume,
     "actions_without_bar": _actions_without_bar,

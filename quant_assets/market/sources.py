@@ -1,15 +1,14 @@
 """Bar sources: what a universe says about its data, turned into validated raw bars.
 
 Every source ends in the same place: `quant_assets.market.contract` maps its columns and judges its rows. What
-was read, from where and with which column mapping travels along, so that the lineage can show it.
+was read, from where and with which column mapping travels along, so that the lineage can show it. A universe
+with alternatives is read from all of its sources; one that fails is left out, with its error kept as the reason.
 """
 
-import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
@@ -19,31 +18,24 @@ from quant_assets.common.settings import (
     BokehSource,
     CsvSource,
     ParquetSource,
+    PostgresSource,
+    Source,
     SyntheticSource,
     UniverseConfig,
 )
-from quant_assets.market.contract import validate_bars
-from quant_assets.market.files import BarFile, FileSource, files_of, read_bar_file
-from quant_assets.market.synthetic import generate
-
-_SYMBOLS_SHOWN = 20
-
-FileState = tuple[str, int, int, int, int]
-
-
-@dataclass(frozen=True)
-class SourceRead:
-    """Raw bars of one universe, and what is worth knowing about how they were read.
-
-    ``bars`` has `quant_assets.market.contract.RAW_SCHEMA`, sorted by symbol and session. ``column_mapping`` maps
-    our names to the source's; ``notes`` are sentences for people.
-    """
-
-    bars: pl.DataFrame
-    provider: str
-    column_mapping: dict[str, str]
-    notes: tuple[str, ...]
-    n_files: int
+from quant_assets.market.bar_source import (
+    BarSource,
+    SourceOutcome,
+    SourceRead,
+    State,
+    holdings_of,
+    read_restricted,
+)
+from quant_assets.market.calendar import sessions
+from quant_assets.market.contract import RAW_SCHEMA
+from quant_assets.market.file_source import FileBars
+from quant_assets.market.reconciliation import LABELLED_SCHEMA, reconcile
+from quant_assets.market.synthetic_source import SyntheticBars
 
 
 @dataclass(frozen=True)
@@ -57,13 +49,28 @@ class FileSummary:
     columns: dict[str, str]
 
 
+def open_source(config: Source) -> BarSource:
+    """The source that a configuration describes. Nothing is read yet."""
+    match config:
+        case SyntheticSource():
+            return SyntheticBars(config)
+        case PostgresSource():
+            # Imported here: the driver loads pyarrow, and a universe of files needs neither.
+            from quant_assets.market.postgres import PostgresBars
+
+            return PostgresBars(config)
+        case BokehSource() | ParquetSource() | CsvSource():
+            return FileBars(config)
+
+
 def read_bars(universe: UniverseConfig) -> SourceRead:
-    """Read, map, validate and filter the bars of a universe.
+    """Read, map, validate and filter the bars of a universe; with alternatives, also reconcile them.
 
     Returns
     -------
     SourceRead
-        Only the universe's symbols and dates. Relative paths count from the current directory.
+        Only the universe's symbols and dates, always in `RAW_SCHEMA`. Relative paths count from the current
+        directory.
 
     Raises
     ------
@@ -72,23 +79,22 @@ def read_bars(universe: UniverseConfig) -> SourceRead:
     BarContractError
         When a column is missing or ambiguous, or any row of any file (also outside the dates) is no bar.
     """
-    match universe.source:
-        case SyntheticSource():
-            whole = _read_synthetic(universe, universe.source)
-        case BokehSource() | ParquetSource() | CsvSource():
-            whole = _read_files(universe.source)
-    return _restrict(whole, universe)
+    if not universe.alternatives:
+        return read_restricted(open_source(universe.source), universe)
+    read = read_all(universe)
+    return replace(read, bars=reconcile(read.bars, universe).bars)
 
 
 def read_year(universe: UniverseConfig, year: str) -> SourceRead:
     """Bars of one calendar year of a universe: one partition. A year without bars gives an empty frame.
 
-    The universe is read once per process for as long as its configuration and its files stay the same.
+    A source is read once per process for as long as its configuration and its data stay the same. With
+    alternatives, the bars are those of every usable source, in `LABELLED_SCHEMA`.
 
     Raises
     ------
     SourceError
-        When the universe does not touch that year, or as `read_bars`.
+        When the universe does not touch that year, or as `read_bars` and `read_all`.
     BarContractError
         As `read_bars`.
     """
@@ -99,10 +105,118 @@ def read_year(universe: UniverseConfig, year: str) -> SourceRead:
             found="another year",
             action="choose one of them, or widen `start:` and `end:` in the universe YAML",
         )
-    whole = _read_remembered(universe.model_dump_json(), _state_of_files(universe))
+    if universe.alternatives:
+        whole = read_all(universe, read=_remembered)
+    else:
+        whole = _remembered(open_source(universe.source), universe)
     bars = whole.bars.filter(pl.col("session").dt.year() == int(year))
     note = f"{year}: {bars.height} of {whole.bars.height} rows"
     return replace(whole, bars=bars, notes=(*whole.notes, note))
+
+
+Reader = Callable[[BarSource, UniverseConfig], SourceRead]
+
+
+def _read_what_is_there(source: BarSource, universe: UniverseConfig) -> SourceRead:
+    return read_restricted(source, universe, allow_missing=True)
+
+
+def read_all(universe: UniverseConfig, *, read: Reader = _read_what_is_there) -> SourceRead:
+    """Read every source of a universe; one that fails or is stale is left out, and the rest stand in for it.
+
+    A source is stale when its newest session lies more than ``reconciliation.max_stale_sessions`` exchange
+    sessions before that of the freshest source. A source may lack symbols as long as each symbol has one.
+
+    Parameters
+    ----------
+    read : callable
+        How one source is read and restricted.
+
+    Returns
+    -------
+    SourceRead
+        ``bars`` in `LABELLED_SCHEMA`, sorted by symbol, session and source; ``outcomes`` says for each source, in
+        order of preference, whether it was used and why not.
+
+    Raises
+    ------
+    SourceError
+        When no source can be used (with the reason of each), or a configured symbol is in none of those used.
+    CalendarError
+        When the universe's calendar does not know its dates.
+    """
+    reads: dict[str, SourceRead] = {}
+    outcomes: dict[str, SourceOutcome] = {}
+    for label, config in universe.sources.items():
+        source = open_source(config)
+        try:
+            reads[label] = read(source, universe)
+        except (SourceError, BarContractError) as error:
+            outcomes[label] = SourceOutcome(label, source.provider, False, str(error), 0, None)
+    if not reads:
+        raise SourceError(
+            f"universe {universe.name}",
+            expected="one usable source at least",
+            found="; ".join(f"{label}: {outcomes[label].reason}" for label in universe.sources),
+            action="repair the first of them, or add another under `alternatives:` in the universe YAML",
+        )
+    newest = {label: one.bars["session"].max() for label, one in reads.items()}
+    last = {label: day for label, day in newest.items() if isinstance(day, date)}
+    freshest = max(last, key=lambda label: last[label])
+    for label, one in list(reads.items()):
+        behind = sessions(universe.calendar, last[label], last[freshest]).len() - 1
+        stale = behind > universe.reconciliation.max_stale_sessions
+        lacks = "; ".join(note for note in one.notes if note.startswith("without "))
+        reason = (
+            f"stale: ends {last[label]}, {behind} sessions before {freshest} ({last[freshest]}); "
+            f"max_stale_sessions is {universe.reconciliation.max_stale_sessions}"
+            if stale
+            else lacks
+        )
+        outcomes[label] = SourceOutcome(label, one.provider, not stale, reason, one.bars.height, last[label])
+        if stale:
+            del reads[label]
+    _refuse_uncovered(universe, reads, outcomes)
+    return _together(universe, reads, outcomes)
+
+
+def _refuse_uncovered(
+    universe: UniverseConfig, reads: dict[str, SourceRead], outcomes: dict[str, SourceOutcome]
+) -> None:
+    held = {symbol for one in reads.values() for symbol in one.bars["symbol"].unique()}
+    absent = [symbol for symbol in universe.symbols or () if symbol not in held]
+    if absent:
+        left_out = "; ".join(f"{o.source}: {o.reason}" for o in outcomes.values() if not o.used)
+        raise SourceError(
+            f"universe {universe.name}, symbols {', '.join(absent)}",
+            expected=f"each symbol in one of the sources {', '.join(reads)}",
+            found="none has them" + (f" (not used: {left_out})" if left_out else ""),
+            action="correct `symbols:`, or add a source that has them under `alternatives:` in the universe YAML",
+        )
+
+
+def _together(
+    universe: UniverseConfig, reads: dict[str, SourceRead], outcomes: dict[str, SourceOutcome]
+) -> SourceRead:
+    labelled = [
+        one.bars.select(*RAW_SCHEMA, pl.lit(label, dtype=pl.String).alias("source"))
+        for label, one in reads.items()
+    ]
+    ordered = tuple(outcomes[label] for label in universe.sources)
+    notes = [f"{label}: {note}" for label, one in reads.items() for note in one.notes]
+    notes.extend(f"{o.source} was not used: {o.reason}" for o in ordered if not o.used)
+    return SourceRead(
+        bars=pl.concat(labelled).select(*LABELLED_SCHEMA).sort("symbol", "session", "source"),
+        provider="; ".join(f"{label}: {one.provider}" for label, one in reads.items()),
+        column_mapping={
+            f"{label}.{ours}": theirs
+            for label, one in reads.items()
+            for ours, theirs in one.column_mapping.items()
+        },
+        notes=tuple(notes),
+        n_files=sum(one.n_files for one in reads.values()),
+        outcomes=ordered,
+    )
 
 
 def describe_file(path: str | Path) -> FileSummary:
@@ -117,133 +231,31 @@ def describe_file(path: str | Path) -> FileSummary:
     source = (
         ParquetSource(kind="parquet", path=str(path)) if parquet else CsvSource(kind="csv", path=str(path))
     )
-    whole = _read_files(source)
-    if whole.bars.is_empty():
+    whole = FileBars(source).read_everything()
+    held = holdings_of(whole.bars)
+    if held.first is None or held.last is None:
         raise SourceError(
             f"{path}", expected="at least one row", found="a header only", action="download the file again"
         )
-    first, last = whole.bars.select(
-        pl.col("session").min().alias("a"), pl.col("session").max().alias("b")
-    ).row(0)
-    symbols = tuple(whole.bars["symbol"].unique().sort())
-    return FileSummary(symbols, first, last, whole.bars.height, whole.column_mapping)
+    return FileSummary(held.symbols, held.first, held.last, whole.bars.height, whole.column_mapping)
 
 
-def _state_of_files(universe: UniverseConfig) -> tuple[FileState, ...]:
-    """Identity of every file as it is now: inode, size and times say whether it must be read again."""
-    if isinstance(universe.source, SyntheticSource):
-        return ()
-    states = []
-    for file in files_of(universe.source):
-        stat = file.stat()
-        states.append((str(file.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
-    return tuple(states)
+@dataclass(frozen=True)
+class _Asked:
+    """One reading as a key: a configuration holds dictionaries and so cannot be one itself."""
+
+    key: str
+    source: BarSource = field(compare=False)
+    universe: UniverseConfig = field(compare=False)
 
 
-@lru_cache(maxsize=4)
-def _read_remembered(universe_json: str, _state: tuple[FileState, ...]) -> SourceRead:
-    # A configuration holds dictionaries and so cannot be a key itself; the state of the files is only a key.
-    return read_bars(UniverseConfig.model_validate_json(universe_json))
+def _remembered(source: BarSource, universe: UniverseConfig) -> SourceRead:
+    state = source.state(universe)
+    key = f"{source!r}\x00{universe.model_dump_json()}"
+    return _read_remembered(_Asked(key, source, universe), state)
 
 
-def _read_synthetic(universe: UniverseConfig, source: SyntheticSource) -> SourceRead:
-    feed = generate(source, universe.calendar, universe.start, universe.end)
-    provider = f"synthetic seed {source.seed}"
-    notes = []
-    if source.edge is not None:
-        notes.append(
-            f"planted edge: transient sd {source.edge.transient_sd}, "
-            f"half-life {source.edge.half_life_sessions} sessions"
-        )
-    if source.drift is not None:
-        notes.append(
-            f"planted drift from {source.drift.start}: volatility x {source.drift.volatility_factor}, "
-            f"volume x {source.drift.volume_factor}"
-        )
-    notes.extend(f"planted defect: {d.kind}, symbol {d.symbol}, session {d.session}" for d in source.defects)
-    bars = validate_bars(feed, origin=f"{provider} (universe {universe.name})")
-    return SourceRead(bars, provider, {name: name for name in feed.columns}, tuple(notes), n_files=0)
-
-
-def _read_files(source: FileSource) -> SourceRead:
-    paths = files_of(source)
-    files = [read_bar_file(path, source) for path in paths]
-    _refuse_overlap(files, [path.name for path in paths])
-    mapping: dict[str, str] = {}
-    notes: dict[str, None] = {}  # a set in order of appearance
-    for path, file in zip(paths, files, strict=True):
-        notes.update(dict.fromkeys(file.notes))
-        for ours, theirs in file.column_mapping.items():
-            if mapping.setdefault(ours, theirs) != theirs:
-                notes[f"{path.name}: {ours} is {theirs!r}, elsewhere {mapping[ours]!r}"] = None
-    bars = pl.concat(file.bars for file in files).sort("symbol", "session")
-    return SourceRead(bars, _provider(source), mapping, tuple(notes), len(files))
-
-
-def _refuse_overlap(files: Sequence[BarFile], names: Sequence[str]) -> None:
-    """Refuse a bar that two files have (within one file the contract has done so already)."""
-    if len(files) == 1:
-        return
-    key = ["symbol", "session"]
-    numbered = pl.concat(
-        file.bars.select(*key, file=pl.lit(number, dtype=pl.UInt32)) for number, file in enumerate(files)
-    )
-    repeated = (
-        numbered.group_by(key).agg(pl.col("file").sort()).filter(pl.col("file").list.len() > 1).sort(key)
-    )
-    if repeated.height:
-        shown = "; ".join(
-            f"{symbol} {session} in {' and '.join(names[number] for number in numbers)}"
-            for symbol, session, numbers in repeated.head(5).iter_rows()
-        )
-        raise BarContractError(
-            f"{repeated.height} bars in {len(files)} files",
-            expected="one row for each symbol and session over all files",
-            found=shown,
-            action="let `path:` match only one of the overlapping files",
-        )
-
-
-def _provider(source: FileSource) -> str:
-    if isinstance(source, BokehSource):
-        return f"bokeh_sampledata {version('bokeh_sampledata')}"
-    return f"{source.kind} {source.path}"
-
-
-def _restrict(whole: SourceRead, universe: UniverseConfig) -> SourceRead:
-    bars = whole.bars
-    if universe.symbols is not None:
-        available = sorted(bars["symbol"].unique())
-        absent = [symbol for symbol in universe.symbols if symbol not in set(available)]
-        if absent:
-            raise _absent_symbols(universe, absent, available, whole.provider)
-        bars = bars.filter(pl.col("symbol").is_in(universe.symbols))
-    bars = bars.filter(pl.col("session").is_between(universe.start, universe.end))
-    if bars.is_empty():
-        first, last = whole.bars.select(
-            pl.col("session").min().alias("first"), pl.col("session").max().alias("last")
-        ).row(0)
-        raise SourceError(
-            f"universe {universe.name}",
-            expected=f"bars from {universe.start} to {universe.end}",
-            found=f"none; {whole.provider} "
-            + ("has no rows at all" if whole.bars.is_empty() else f"spans {first} to {last}"),
-            action="correct `start:` and `end:` in the universe YAML",
-        )
-    note = f"kept {bars.height} of {whole.bars.height} rows (symbols and dates of the universe)"
-    return replace(whole, bars=bars, notes=(*whole.notes, note))
-
-
-def _absent_symbols(
-    universe: UniverseConfig, absent: Sequence[str], available: Sequence[str], provider: str
-) -> SourceError:
-    by_upper = {name.upper(): name for name in available}
-    close = difflib.get_close_matches(absent[0].upper(), by_upper, n=1, cutoff=0.0)
-    guess = f"did you mean {by_upper[close[0]]!r}? " if close else ""
-    more = len(available) - _SYMBOLS_SHOWN
-    return SourceError(
-        f"universe {universe.name}, symbols {', '.join(absent)}",
-        expected=f"symbols that {provider} has",
-        found=f"only {', '.join(available[:_SYMBOLS_SHOWN])}" + (f" and {more} more" if more > 0 else ""),
-        action=f"{guess}correct `symbols:` in the universe YAML",
-    )
+@lru_cache(maxsize=8)
+def _read_remembered(asked: _Asked, _state: State) -> SourceRead:
+    several = bool(asked.universe.alternatives)
+    return read_restricted(asked.source, asked.universe, allow_missing=several)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import CatBoostConfig
+from quant_assets.models.samples import Samples, cuda_refused
 from quant_assets.models.trees import Tree, checked_tree
 
 _KEPT = ("features_info", "oblivious_trees", "scale_and_bias")
@@ -33,29 +34,9 @@ def _library() -> Any:
     return catboost
 
 
-def fit(
-    config: CatBoostConfig,
-    features: NDArray[np.float32],
-    target: NDArray[np.float64],
-    weights: NDArray[np.float64] | None,
-    seed: int,
-    feature_names: Sequence[str],
-) -> str:
-    """Fit one regressor of symmetric trees on one thread and return its JSON."""
-    catboost = _library()
-    model = catboost.CatBoostRegressor(
-        loss_function=config.objective,
-        iterations=config.n_estimators,
-        learning_rate=config.learning_rate,
-        depth=config.depth,
-        l2_leaf_reg=config.l2_leaf_reg,
-        random_seed=seed,
-        thread_count=1,
-        allow_writing_files=False,
-        verbose=False,
-    )
-    pool = catboost.Pool(features, target, weight=weights, feature_names=list(feature_names), thread_count=1)
-    model.fit(pool)
+def fit(config: CatBoostConfig, rows: Samples, seed: int, feature_names: Sequence[str], device: str) -> str:
+    """Fit one model of symmetric trees on one thread and return its JSON."""
+    model, _ = _trained(config, rows, None, seed, feature_names, device)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.json"
         model.save_model(str(path), format="json")
@@ -67,8 +48,62 @@ def fit(
     return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
 
+def losses(
+    config: CatBoostConfig,
+    rows: Samples,
+    unseen: Samples,
+    seed: int,
+    feature_names: Sequence[str],
+    device: str,
+) -> list[float]:
+    """The objective's loss on unseen rows after each tree of a fit."""
+    _, found = _trained(config, rows, unseen, seed, feature_names, device)
+    return found
+
+
+def _trained(
+    config: CatBoostConfig,
+    rows: Samples,
+    unseen: Samples | None,
+    seed: int,
+    feature_names: Sequence[str],
+    device: str,
+) -> tuple[Any, list[float]]:
+    catboost = _library()
+    model = catboost.CatBoost(
+        {
+            "loss_function": config.objective,
+            "iterations": config.n_estimators,
+            "learning_rate": config.learning_rate,
+            "depth": config.depth,
+            "l2_leaf_reg": config.l2_leaf_reg,
+            "random_seed": seed,
+            "thread_count": 1,
+            "task_type": {"cpu": "CPU", "cuda": "GPU"}[device],
+            "use_best_model": False,  # the whole curve is wanted, and every tree
+            "allow_writing_files": False,
+            "verbose": False,
+        }
+    )
+    try:
+        model.fit(_pool(rows, feature_names), eval_set=unseen and _pool(unseen, feature_names))
+    except catboost.CatBoostError as error:
+        if device == "cuda":
+            raise cuda_refused("catboost", str(error)) from error
+        raise
+    if unseen is None:
+        return model, []
+    return model, [float(loss) for loss in model.get_evals_result()["validation"][config.objective]]
+
+
+def _pool(rows: Samples, feature_names: Sequence[str]) -> Any:
+    return _library().Pool(
+        rows.features, rows.target, weight=rows.weights, feature_names=list(feature_names), thread_count=1
+    )
+
+
 def load(text: str) -> Any:
-    """A model from its JSON."""
+    """A model from its JSON, as a plain sum of trees whatever its objective was."""
     catboost = _library()
     document = _document(text)
     document["model_info"] = {}
@@ -84,12 +119,12 @@ def load(text: str) -> Any:
 
 
 def predict(model: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Predictions of every tree, one thread, float64."""
+    """Sums of every tree (log-odds for a classification), one thread, float64."""
     return np.asarray(model.predict(features, thread_count=1), dtype=np.float64)
 
 
 def onnx_bytes(text: str) -> bytes:
-    """The model in CatBoost's own ONNX export."""
+    """The sum of trees in CatBoost's own ONNX export."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         load(text).save_model(str(path), format="onnx")
@@ -99,6 +134,16 @@ def onnx_bytes(text: str) -> bytes:
 def feature_names(text: str) -> tuple[str, ...]:
     """Names of the features, in model order."""
     return _names(_document(text))
+
+
+def objective(text: str) -> str:
+    """Name of the objective."""
+    return str(_document(text)["model_info"]["objective"])
+
+
+def margin_text(text: str) -> str:
+    """The text itself: `load` reads every one as a plain sum of trees."""
+    return text
 
 
 def gains(text: str) -> NDArray[np.float64]:
@@ -115,12 +160,11 @@ def check(text: str, objectives: Sequence[str]) -> None:
         As described; and when the package is not installed.
     """
     _library()
-    objective = _document(text)["model_info"]["objective"]
-    if objective not in objectives:
+    if objective(text) not in objectives:
         raise ModelError(
             "CatBoost model",
             expected=f"an objective that converts exactly: {', '.join(objectives)}",
-            found=repr(objective),
+            found=repr(objective(text)),
             action="fit it again with one of these objectives",
         )
     trees(text)

@@ -1,19 +1,22 @@
 """Cross-predictions: every row predicted, on every CPCV path, by an ensemble that never saw its surroundings.
 
-Lopez de Prado (2018), *Advances in Financial Machine Learning*, ch. 12. Everything fitted (bins, learners,
-stacker) is fitted inside the split, from the split's training rows alone.
+Lopez de Prado (2018), *Advances in Financial Machine Learning*, ch. 12. Everything fitted (bins, weights,
+number of trees, learners, stacker) is fitted inside the split, from the split's training rows alone. The one
+exception is asked for: `quant_assets.models.shared_bins`.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
+from quant_assets.common.parallel import run_tasks
 from quant_assets.common.settings import ModelsConfig, ValidationConfig
 from quant_assets.models.ensemble import assemble_ensemble
-from quant_assets.models.learners import fit_learner
+from quant_assets.models.fitting import fit_base
 from quant_assets.models.stacking import fit_stacker
 from quant_assets.models.training_arrays import TrainingArrays, training_arrays
 
@@ -28,6 +31,7 @@ def cross_predict(
     *,
     seed: int,
     n_jobs: int | None = None,
+    locally: Literal["threads", "processes"] = "threads",
     progress: Progress | None = None,
 ) -> pl.DataFrame:
     """Out-of-sample scores of every row on every path.
@@ -35,21 +39,25 @@ def cross_predict(
     Parameters
     ----------
     frame : polars.DataFrame
-        Training set: ``symbol, session, t0, t1``, the features (Float32, no nulls), ``target``.
+        Training set: ``symbol, session, t0, t1``, the features (Float32, no nulls), ``target`` (forward return).
     feature_names : sequence of str
     models : ModelsConfig
     validation : ValidationConfig
         Groups, test groups, embargo (also that of the stacker's inner split).
     seed : int
     n_jobs : int, optional
-        Splits fitted at the same time, one thread each; all cores by default. Scores do not depend on it.
+        Splits fitted at the same time, one thread each; all cores by default. Scores do not depend on it, nor on
+        where they are fitted: here, or on the cluster of `quant_assets.common.parallel.run_tasks`.
+    locally : {"threads", "processes"}
+        Threads share one training set and its bins; each process would bin for itself.
     progress : callable, optional
         Called in this thread with (splits done, splits in all).
 
     Returns
     -------
     polars.DataFrame
-        ``symbol, session, path_0 ... path_{P-1}`` (Float64, fraction), rows as in ``frame``. Each path is a
+        ``symbol, session, path_0 ... path_{P-1}`` (Float64; expected return as a fraction, or log-odds of the
+        direction), rows as in ``frame``. Each path is a
         full-length out-of-sample track: splits share test groups, so paths overlap and are never averaged.
 
     Raises
@@ -57,11 +65,11 @@ def cross_predict(
     ModelError
         When a split has nothing to train on.
     """
-    from joblib import Parallel, cpu_count, delayed
-
     from quant_assets.validation.cpcv import CombinatorialPurgedCV
 
-    data = training_arrays(frame, feature_names)
+    data = training_arrays(frame, feature_names, models.label_kind)
+    if models.binning == "shared":
+        data = data.with_shared_bins()
     cv = CombinatorialPurgedCV(
         validation.n_groups, validation.n_test_groups, embargo=validation.embargo_sessions
     )
@@ -71,26 +79,17 @@ def cross_predict(
         for group, split in steps:
             paths_of.setdefault(split, []).append((path, group))
 
-    def one_split(
-        split: int, train: NDArray[np.int64], test: NDArray[np.int64]
-    ) -> tuple[int, NDArray[np.int64], NDArray[np.float64]]:
-        if not len(train):
-            raise ModelError(
-                f"split {split + 1} of {cv.n_splits}",
-                expected="rows to train on after purge and embargo",
-                found=f"none of {len(data.target)}",
-                action="lower validation.n_test_groups or embargo_sessions, or train on more sessions",
-            )
-        scores = _split_scores(
-            data.take(train), data.features[test], models,
-            seed=seed, feature_names=feature_names, embargo_sessions=validation.embargo_sessions,
-        )  # fmt: skip
-        return split, test, scores
-
-    # A generator: one split's rows and scores are in memory per worker, not those of all splits.
-    running = Parallel(n_jobs=n_jobs or cpu_count(), backend="threading", return_as="generator")(
-        delayed(one_split)(split, train, test)
-        for split, (train, test) in enumerate(cv.split(data.t0, data.t1))
+    # Generators: one split's rows and scores are in memory per worker, not those of all splits. The training set is
+    # one object in all tasks: threads share it, a cluster sends it to each worker once.
+    constants = (data, models, validation.embargo_sessions, seed, tuple(feature_names))
+    running = run_tasks(
+        _one_split,
+        (
+            (split, cv.n_splits, train, test, *constants)
+            for split, (train, test) in enumerate(cv.split(data.t0, data.t1))
+        ),
+        workers=n_jobs,
+        locally=locally,
     )
     tracks = np.full((cv.n_paths, len(data.target)), np.nan)
     for done, (split, test, scores) in enumerate(running, start=1):
@@ -104,7 +103,32 @@ def cross_predict(
     )
 
 
-def _split_scores(
+def _one_split(
+    split: int,
+    n_splits: int,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    data: TrainingArrays,
+    models: ModelsConfig,
+    embargo_sessions: int,
+    seed: int,
+    feature_names: Sequence[str],
+) -> tuple[int, NDArray[np.int64], NDArray[np.float64]]:
+    if not len(train):
+        raise ModelError(
+            f"split {split + 1} of {n_splits}",
+            expected="rows to train on after purge and embargo",
+            found=f"none of {len(data.target)}",
+            action="lower validation.n_test_groups or embargo_sessions, or train on more sessions",
+        )
+    scores = split_scores(
+        data.take(train), data.features[test], models,
+        seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions,
+    )  # fmt: skip
+    return split, test, scores
+
+
+def split_scores(
     train: TrainingArrays,
     unseen: NDArray[np.float32],
     models: ModelsConfig,
@@ -113,14 +137,15 @@ def _split_scores(
     feature_names: Sequence[str],
     embargo_sessions: int,
 ) -> NDArray[np.float64]:
+    """Scores of unseen rows by the whole ensemble, fitted to the training rows of one split and nothing else."""
     learners = [
-        fit_learner(
-            name, getattr(models, name), train.features, train.target, seed=seed, feature_names=feature_names
+        fit_base(
+            name, train, models, seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions
         )
         for name in models.learners
     ]
     stacker = fit_stacker(
-        train.features, train.target, train.t0, train.t1, models,
+        train, models,
         seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions,
     )  # fmt: skip
     ensemble = assemble_ensemble(learners, stacker, feature_names=feature_names, recipe="inside a split")

@@ -12,11 +12,22 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import ModelsConfig
-from quant_assets.models.learners import FittedLearner, fit_learner, from_text
+from quant_assets.models.fitting import fit_base
+from quant_assets.models.learners import FittedLearner, from_text
 from quant_assets.models.stacking import Stacker, fit_stacker, weighted_importance
 from quant_assets.models.training_arrays import training_arrays
 
 FORMAT: Literal["quant_assets.ensemble/1"] = "quant_assets.ensemble/1"
+
+HOST_TOLERANCE = 1e-9
+"""Most by which scores differ between two x86-64 hosts with the locked libraries, in spreads of the scores.
+
+It holds for a stored ensemble and, on the CPU, for one fitted again to the same training rows. On one host both
+have equal bits. Measured: with numpy's and the C library's code paths for newer processors switched off and other
+BLAS kernels, learners had equal texts, and scores moved by at most 1.1e-15 spreads, by the sums of the stacker.
+Other architectures, other library versions and GPUs were not measured: a split with two nearly equal gains may
+turn out otherwise there, which no tolerance bounds.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,12 +50,17 @@ class Ensemble:
     feature_names: tuple[str, ...]
     recipe: str
 
+    @property
+    def score_unit(self) -> Literal["forward_return", "log_odds"]:
+        """What a score is. Above zero means long either way, and ranks are what portfolios are made of."""
+        return "log_odds" if self.learners[0].label_kind == "direction" else "forward_return"
+
     def base_predictions(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Predictions of the base learners, shape (n, learners), in target units."""
+        """Predictions of the base learners, shape (n, learners), in the unit of the scores."""
         return np.column_stack([learner.predict(features) for learner in self.learners])
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Scores: expected forward return, a fraction.
+        """Scores: expected forward return, a fraction, or log-odds of the direction (see `score_unit`).
 
         Parameters
         ----------
@@ -116,7 +132,8 @@ def assemble_ensemble(
     Raises
     ------
     ModelError
-        When the learners are not exactly those of the stacker, or read other features.
+        When the learners are not exactly those of the stacker, read other features, or mix returns and
+        directions.
     """
     given = tuple(learners)
     by_name = {learner.name: learner for learner in given}
@@ -143,6 +160,14 @@ def assemble_ensemble(
                 f"{[a for a, b in zip(member.feature_names, names, strict=False) if a != b][:3]} differ",
                 action="materialise the base learners again from the ensemble's training set",
             )
+    kinds = {member.name: member.label_kind for member in members}
+    if len(set(kinds.values())) > 1:
+        raise ModelError(
+            "ensemble",
+            expected="learners fitted to one kind of label",
+            found=", ".join(f"{name}: {kind}" for name, kind in kinds.items()),
+            action="materialise the base learners again from one configuration",
+        )
     return Ensemble(members, stacker, names, recipe)
 
 
@@ -158,13 +183,13 @@ def fit_ensemble(
 ) -> Ensemble:
     """Fit base learners and stacker on one training set.
 
-    Bit for bit the same as fitting each learner with `fit_learner` and the stacker with `fit_stacker` on the
+    Bit for bit the same as fitting each learner with `fit_base` and the stacker with `fit_stacker` on the
     arrays of the same frame, then `assemble_ensemble`.
 
     Parameters
     ----------
     frame : polars.DataFrame
-        Training set: ``t0, t1``, the features (Float32, no nulls), ``target``.
+        Training set: ``symbol, t0, t1``, the features (Float32, no nulls), ``target`` (forward return).
     feature_names : sequence of str
     models : ModelsConfig
     seed, embargo_sessions : int
@@ -173,15 +198,15 @@ def fit_ensemble(
     n_jobs : int, default 1
         Inner folds fitted at the same time; the result does not depend on it.
     """
-    data = training_arrays(frame, feature_names)
+    data = training_arrays(frame, feature_names, models.label_kind)
     learners = [
-        fit_learner(
-            name, getattr(models, name), data.features, data.target, seed=seed, feature_names=feature_names
+        fit_base(
+            name, data, models, seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions
         )
         for name in models.learners
     ]
     stacker = fit_stacker(
-        data.features, data.target, data.t0, data.t1, models,
+        data, models,
         seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions, n_jobs=n_jobs,
     )  # fmt: skip
     return assemble_ensemble(learners, stacker, feature_names=feature_names, recipe=recipe)

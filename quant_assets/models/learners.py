@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
+from quant_assets.common.model_settings import Device, LabelKind, label_kind_of
 from quant_assets.common.settings import CatBoostConfig, LightGBMConfig, XGBoostConfig
-from quant_assets.models.training_arrays import check_matrix, check_target
+from quant_assets.models.samples import Samples
+from quant_assets.models.shared_bins import BinnedRows
+from quant_assets.models.training_arrays import check_classes, check_matrix, check_target
 from quant_assets.models.trees import Tree
 
 LearnerConfig = LightGBMConfig | XGBoostConfig | CatBoostConfig
@@ -64,7 +67,7 @@ class FittedLearner:
         Returns
         -------
         ndarray of float64, shape (n,)
-            Expected forward return, a fraction.
+            Expected forward return, a fraction; log-odds of the direction for a classification.
 
         Raises
         ------
@@ -84,6 +87,17 @@ class FittedLearner:
             self._booster, np.ascontiguousarray(features)
         )
         return predicted
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """What it was fitted to, by its objective."""
+        return label_kind_of(_library_of(self.name).objective(self.text))
+
+    @property
+    def margin_text(self) -> str:
+        """The same trees as a regression, whose output is what `predict` returns: the text to convert."""
+        text: str = _library_of(self.name).margin_text(self.text)
+        return text
 
     def to_text(self) -> str:
         """The model as text (LightGBM's own format, or JSON)."""
@@ -115,8 +129,10 @@ def fit_learner(
     seed: int,
     feature_names: Sequence[str],
     weights: NDArray[np.float64] | None = None,
+    binned: BinnedRows | None = None,
+    device: Device = "cpu",
 ) -> FittedLearner:
-    """Fit one base learner. Same input, same text, bit for bit, whatever runs beside it.
+    """Fit one base learner. On the CPU: same input, same text, bit for bit, whatever runs beside it.
 
     Parameters
     ----------
@@ -126,20 +142,68 @@ def fit_learner(
     features : ndarray of float32, shape (n, f)
         Finite.
     target : ndarray of float64, shape (n,)
-        Forward return, a fraction.
+        Forward return, a fraction; 0 or 1 for a classification objective.
     seed : int
         Of bagging and feature sampling.
     feature_names : sequence of str
         f names, in column order.
     weights : ndarray of float64, shape (n,), optional
         Sample weights, finite and not negative.
+    binned : BinnedRows, optional
+        The same rows in a matrix with shared bins; bins come from ``features`` alone when not given.
+    device : {"cpu", "cuda"}
 
     Raises
     ------
     ModelError
-        For an unknown learner, a configuration of another one, an objective outside the whitelist, or input
-        that is not finite and of matching shape.
+        For an unknown learner, a configuration of another one, an objective outside the whitelist, input that
+        is not finite and of matching shape, classes other than 0 and 1, or a device that is not there.
     """
+    rows = Samples(features, target, weights, binned)
+    _check_fit(name, config, rows, feature_names)
+    text = _library_of(name).fit(config, rows, seed, tuple(feature_names), device)
+    return from_text(name, text)
+
+
+def learning_curve(
+    name: str,
+    config: LearnerConfig,
+    rows: Samples,
+    unseen: Samples,
+    *,
+    seed: int,
+    feature_names: Sequence[str],
+    device: Device = "cpu",
+) -> NDArray[np.float64]:
+    """Loss on unseen rows after each tree of the fit that `fit_learner` makes of ``rows``.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_estimators,)
+        The objective's own loss, weighted by ``unseen.weights``: root mean squared or squared error, Huber's loss,
+        or mean negative log-likelihood.
+
+    Raises
+    ------
+    ModelError
+        As `fit_learner`; also for a loss that is not finite.
+    """
+    _check_fit(name, config, rows, feature_names)
+    check_matrix(unseen.features, feature_names)
+    check_target(unseen.target, len(unseen.features))
+    losses = _library_of(name).losses(config, rows, unseen, seed, tuple(feature_names), device)
+    curve = np.asarray(losses, dtype=np.float64)
+    if curve.shape != (config.n_estimators,) or not np.isfinite(curve).all():
+        raise ModelError(
+            f"learning curve of {name!r}",
+            expected=f"{config.n_estimators} finite losses, one after each tree",
+            found=f"{len(curve)} losses, {int((~np.isfinite(curve)).sum())} of them not finite",
+            action="lower the learning rate, or fit without models.early_stopping",
+        )
+    return curve
+
+
+def _check_fit(name: str, config: LearnerConfig, rows: Samples, feature_names: Sequence[str]) -> None:
     expected = _config_type(name)
     if not isinstance(config, expected):
         raise ModelError(
@@ -155,8 +219,11 @@ def fit_learner(
             found=repr(config.objective),
             action=f"correct models.{name}.objective in the strategy",
         )
-    check_matrix(features, feature_names)
-    check_target(target, len(features))
+    target, weights = rows.target, rows.weights
+    check_matrix(rows.features, feature_names)
+    check_target(target, len(rows.features))
+    if label_kind_of(config.objective) == "direction":
+        check_classes(target)
     if weights is not None and (weights.shape != target.shape or not bool(np.all(weights >= 0))):
         raise ModelError(
             "sample weights",
@@ -164,8 +231,6 @@ def fit_learner(
             found=f"shape {weights.shape}, minimum {np.min(weights, initial=np.inf)}",
             action="pass the weights of the same training set",
         )
-    text = _library_of(name).fit(config, features, target, weights, seed, tuple(feature_names))
-    return from_text(name, text)
 
 
 def from_text(name: str, text: str) -> FittedLearner:

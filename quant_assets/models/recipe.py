@@ -9,6 +9,8 @@ from quant_assets.common.settings import ModelsConfig
 
 _CODE = (
     "quant_assets.models",
+    "quant_assets.datasets.labels",
+    "quant_assets.datasets.sample_weights",
     "quant_assets.validation.cpcv",
     "quant_assets.validation.purging",
     "quant_assets.validation.spans",

@@ -1,4 +1,4 @@
-"""The stacker: ridge over out-of-fold predictions of the base learners from an inner purged split.
+"""The stacker: ridge or logistic regression over out-of-fold predictions from an inner purged split.
 
 Out-of-fold, because a base learner's predictions of its own training rows are too good: a stacker fitted on
 them trusts the learner that overfits most (Wolpert 1992; Breiman 1996). Purged, because labels overlap.
@@ -6,21 +6,26 @@ them trusts the learner that overfits most (Wolpert 1992; Breiman 1996). Purged,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_assets.common.errors import ModelError
+from quant_assets.common.parallel import run_tasks
 from quant_assets.common.settings import ModelsConfig
-from quant_assets.models.learners import fit_learner
+from quant_assets.models.fitting import fit_base
+from quant_assets.models.inner_folds import inner_folds
+from quant_assets.models.logistic import logistic_weights
+from quant_assets.models.training_arrays import TrainingArrays, check_classes
 
 
 @dataclass(frozen=True)
 class Stacker:
     """Linear combination of raw base predictions.
 
-    ``score = intercept + sum_j coefficients[j] * prediction_j``, in target units (forward return, fraction).
+    ``score = intercept + sum_j coefficients[j] * prediction_j``: expected forward return, a fraction, or for a
+    classification the log-odds of class 1. Either way the decision is at zero and ranks are those of the score.
 
     Attributes
     ----------
@@ -60,10 +65,7 @@ class Stacker:
 
 
 def out_of_fold_predictions(
-    features: NDArray[np.float32],
-    target: NDArray[np.float64],
-    t0: NDArray[Any],
-    t1: NDArray[Any],
+    data: TrainingArrays,
     models: ModelsConfig,
     *,
     seed: int,
@@ -73,48 +75,47 @@ def out_of_fold_predictions(
 ) -> NDArray[np.float64]:
     """Predictions of every row by learners that were fitted without it, its overlaps and its embargo.
 
+    Weights and early stopping of these learners come from the rows that they are fitted to, too.
+
     Returns
     -------
     ndarray of float64, shape (n, learners)
-        Columns in the order of ``models.learners``.
+        Columns in the order of ``models.learners``; log-odds for classifications.
     """
-    from joblib import Parallel, delayed
+    folds = inner_folds(
+        data, models.stacker.inner_folds, embargo_sessions, setting="models.stacker.inner_folds"
+    )
 
-    from quant_assets.validation.cpcv import PurgedKFold
-
-    folds = list(PurgedKFold(models.stacker.inner_folds, embargo=embargo_sessions).split(t0, t1))
-    for number, (train, _) in enumerate(folds):
-        if not len(train):
-            raise ModelError(
-                f"inner fold {number + 1} of {len(folds)} of the stacker",
-                expected="rows to train on after purge and embargo",
-                found=f"none of {len(target)}",
-                action="lower models.stacker.inner_folds or validation.embargo_sessions, or train on more sessions",
-            )
-
-    def held_out(train: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.float64]:
-        rows, outcome, unseen = features[train], target[train], features[test]
-        columns = [
-            fit_learner(
-                name, getattr(models, name), rows, outcome, seed=seed, feature_names=feature_names
-            ).predict(unseen)
-            for name in models.learners
-        ]
-        return np.column_stack(columns)
-
-    # Threads: LightGBM and XGBoost release the interpreter while they fit. Results come in fold order.
-    parts = Parallel(n_jobs=n_jobs, backend="threading")(delayed(held_out)(*fold) for fold in folds)
-    predictions = np.full((len(target), len(models.learners)), np.nan)
+    tasks = [(*fold, data, models, seed, tuple(feature_names), embargo_sessions) for fold in folds]
+    # With one job this is a part of another task: not to be sent elsewhere once more.
+    parts = starmap(_held_out, tasks) if n_jobs == 1 else run_tasks(_held_out, tasks, workers=n_jobs)
+    predictions = np.full((len(data.target), len(models.learners)), np.nan)
     for (_, test), part in zip(folds, parts, strict=True):
         predictions[test] = part
     return predictions
 
 
+def _held_out(
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    data: TrainingArrays,
+    models: ModelsConfig,
+    seed: int,
+    feature_names: Sequence[str],
+    embargo_sessions: int,
+) -> NDArray[np.float64]:
+    rows, unseen = data.take(train), data.features[test]
+    columns = [
+        fit_base(
+            name, rows, models, seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions
+        ).predict(unseen)
+        for name in models.learners
+    ]
+    return np.column_stack(columns)
+
+
 def fit_stacker(
-    features: NDArray[np.float32],
-    target: NDArray[np.float64],
-    t0: NDArray[Any],
-    t1: NDArray[Any],
+    data: TrainingArrays,
     models: ModelsConfig,
     *,
     seed: int,
@@ -122,14 +123,12 @@ def fit_stacker(
     embargo_sessions: int,
     n_jobs: int = 1,
 ) -> Stacker:
-    """Fit the stacker of an ensemble.
+    """Fit the stacker of an ensemble: ridge on returns, logistic regression on directions.
 
     Parameters
     ----------
-    features : ndarray of float32, shape (n, f)
-    target : ndarray of float64, shape (n,)
-    t0, t1 : ndarray of datetime64, shape (n,)
-        Label intervals: the inner split purges by them.
+    data : TrainingArrays
+        Training rows; the inner split purges by their label intervals.
     models : ModelsConfig
     seed : int
         The same as that of the base learners.
@@ -137,7 +136,8 @@ def fit_stacker(
     embargo_sessions : int
         Of the inner split.
     n_jobs : int, default 1
-        Folds fitted at the same time; the result does not depend on it.
+        Folds fitted at the same time, on the cluster if one is configured; 1 stays in this thread. The result does
+        not depend on it.
 
     Raises
     ------
@@ -145,40 +145,101 @@ def fit_stacker(
         When an inner fold has nothing to train on.
     """
     predictions = out_of_fold_predictions(
-        features, target, t0, t1, models,
+        data, models,
         seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions, n_jobs=n_jobs,
     )  # fmt: skip
-    return ridge_stacker(predictions, target, models.learners, models.stacker.ridge_alpha)
+    stacker = {"return": ridge_stacker, "direction": logistic_stacker}[models.label_kind]
+    return stacker(
+        predictions,
+        data.target,
+        models.learners,
+        models.stacker.ridge_alpha,
+        sample_weights=data.weights(models.weights),
+    )
 
 
 def ridge_stacker(
-    predictions: NDArray[np.float64], target: NDArray[np.float64], learners: Sequence[str], alpha: float
+    predictions: NDArray[np.float64],
+    target: NDArray[np.float64],
+    learners: Sequence[str],
+    alpha: float,
+    *,
+    sample_weights: NDArray[np.float64] | None = None,
 ) -> Stacker:
-    """Ridge of the target on standardised predictions, in closed form: ``(Z'Z + alpha I) w = Z'(y - mean y)``.
+    """Ridge of the target on standardised predictions, in closed form: ``(Z'SZ + alpha I) w = Z'S(y - mean y)``.
 
-    A learner whose predictions do not vary gets coefficient 0. Sums are numpy's pairwise sums instead of BLAS
-    products, whose bits depend on the number of threads.
+    S holds the sample weights, and means and deviations are weighted by them. A learner whose predictions do not
+    vary gets coefficient 0. Sums are numpy's pairwise sums instead of BLAS products, whose bits depend on the
+    number of threads.
     """
-    centre = predictions.mean(axis=0)
-    spread = predictions.std(axis=0)
-    # A constant column's computed deviation is rounding noise, not zero.
-    varies = spread > 1e-12 * np.maximum(np.abs(centre), np.finfo(np.float64).tiny)
-    scale = np.where(varies, spread, 1.0)
-    standard = np.where(varies, (predictions - centre) / scale, 0.0)
-    outcome = target - target.mean()
+    scaled = _standardised(predictions, sample_weights)
+    standard = scaled.values
+    centre = float(_mean(target, sample_weights))
+    outcome = target - centre
+    if sample_weights is not None:
+        outcome = sample_weights * outcome
     n = predictions.shape[1]
-    gram = np.array([[float((standard[:, i] * standard[:, j]).sum()) for j in range(n)] for i in range(n)])
+    columns = standard if sample_weights is None else sample_weights[:, None] * standard
+    gram = np.array([[float((columns[:, i] * standard[:, j]).sum()) for j in range(n)] for i in range(n)])
     moment = np.array([float((standard[:, i] * outcome).sum()) for i in range(n)])
     # alpha may be 0 and two learners may agree everywhere: least squares has an answer then too.
     weight = np.linalg.lstsq(gram + alpha * np.eye(n), moment, rcond=None)[0]
-    coefficients = np.where(varies, weight / scale, 0.0)
-    intercept = float(target.mean() - (coefficients * centre).sum())
-    return Stacker(
-        tuple(learners),
-        tuple(float(c) for c in coefficients),
-        intercept,
-        tuple(float(s) for s in np.where(varies, spread, 0.0)),
-    )
+    return scaled.stacker(learners, weight, centre)
+
+
+def logistic_stacker(
+    predictions: NDArray[np.float64],
+    target: NDArray[np.float64],
+    learners: Sequence[str],
+    alpha: float,
+    *,
+    sample_weights: NDArray[np.float64] | None = None,
+) -> Stacker:
+    """Logistic regression of the class on standardised log-odds; see `quant_assets.models.logistic`.
+
+    The score is linear in the base log-odds and is itself the log-odds of class 1: its sign is the more likely
+    class, its order that of the probabilities. A learner whose predictions do not vary gets coefficient 0.
+    """
+    check_classes(target)
+    scaled = _standardised(predictions, sample_weights)
+    intercept, *weight = logistic_weights(scaled.values, target, alpha, sample_weights)
+    return scaled.stacker(learners, np.array(weight), float(intercept))
+
+
+@dataclass(frozen=True)
+class _Standardised:
+    values: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    varies: NDArray[np.bool_]
+
+    def stacker(self, learners: Sequence[str], weight: NDArray[np.float64], level: float) -> Stacker:
+        """The stacker on raw predictions of weights and level on standardised ones."""
+        coefficients = np.where(self.varies, weight / np.where(self.varies, self.spread, 1.0), 0.0)
+        return Stacker(
+            tuple(learners),
+            tuple(float(c) for c in coefficients),
+            float(level - (coefficients * self.centre).sum()),
+            tuple(float(s) for s in np.where(self.varies, self.spread, 0.0)),
+        )
+
+
+def _standardised(
+    predictions: NDArray[np.float64], sample_weights: NDArray[np.float64] | None
+) -> _Standardised:
+    centre = _mean(predictions, sample_weights)
+    spread = np.sqrt(_mean((predictions - centre) ** 2, sample_weights))
+    # A constant column's computed deviation is rounding noise, not zero.
+    varies = spread > 1e-12 * np.maximum(np.abs(centre), np.finfo(np.float64).tiny)
+    values = np.where(varies, (predictions - centre) / np.where(varies, spread, 1.0), 0.0)
+    return _Standardised(values, centre, spread, varies)
+
+
+def _mean(values: NDArray[np.float64], weights: NDArray[np.float64] | None) -> Any:
+    """Mean over rows, weighted when there are weights."""
+    if weights is None:
+        return values.mean(axis=0)
+    return (weights.reshape(-1, *[1] * (values.ndim - 1)) * values).sum(axis=0) / weights.sum()
 
 
 def weighted_importance(stacker: Stacker, shares: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

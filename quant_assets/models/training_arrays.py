@@ -1,7 +1,7 @@
 """A training set as the arrays that learners read, with everything refused that a fit would hide."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
+from quant_assets.common.model_settings import LabelKind, WeightsConfig
+from quant_assets.datasets.labels import direction
+from quant_assets.models.shared_bins import BinnedRows, SharedBins
 
 
 @dataclass(frozen=True)
@@ -20,41 +23,79 @@ class TrainingArrays:
     features : ndarray of float32, shape (n, f)
         C-contiguous and finite.
     target : ndarray of float64, shape (n,)
-        Forward return of the label, a fraction.
+        What is learnt: the forward return, a fraction, or its direction, 1 or 0.
     t0, t1 : ndarray of datetime64[us], shape (n,)
         Decision time and the time at which the outcome is known (UTC).
+    symbol : ndarray of int64, shape (n,)
+        A number for each symbol.
+    binned : BinnedRows or None
+        The same rows in a matrix whose bins are shared by the fits.
     """
 
     features: NDArray[np.float32]
     target: NDArray[np.float64]
     t0: NDArray[Any]
     t1: NDArray[Any]
+    symbol: NDArray[np.int64]
+    binned: BinnedRows | None = None
 
     def take(self, rows: NDArray[np.int64]) -> "TrainingArrays":
         """These rows, in that order."""
-        return TrainingArrays(self.features[rows], self.target[rows], self.t0[rows], self.t1[rows])
+        return TrainingArrays(
+            self.features[rows],
+            self.target[rows],
+            self.t0[rows],
+            self.t1[rows],
+            self.symbol[rows],
+            self.binned and self.binned.take(rows),
+        )
+
+    def with_shared_bins(self) -> "TrainingArrays":
+        """The same rows, whose bins every fit on some of them shares."""
+        whole = BinnedRows(SharedBins(self.features), np.arange(len(self.features)))
+        return replace(self, binned=whole)
+
+    def __sizeof__(self) -> int:
+        # Asked by schedulers that send large objects once instead of with every task.
+        return self.features.nbytes
+
+    def weights(self, config: WeightsConfig) -> NDArray[np.float64] | None:
+        """Sample weights of mean 1, from these rows alone; None when the configuration asks for none."""
+        from quant_assets.datasets.sample_weights import sample_weights
+
+        if not config.in_use:
+            return None
+        return sample_weights(
+            self.symbol, self.t0, self.t1, uniqueness=config.uniqueness, time_decay=config.time_decay
+        )
 
 
-def training_arrays(frame: pl.DataFrame, feature_names: Sequence[str]) -> TrainingArrays:
+def training_arrays(
+    frame: pl.DataFrame, feature_names: Sequence[str], kind: LabelKind = "return"
+) -> TrainingArrays:
     """Arrays of a training set.
 
     Parameters
     ----------
     frame : polars.DataFrame
-        Columns ``t0``, ``t1``, ``target`` (Float64) and the features (Float32), without nulls.
+        Columns ``symbol``, ``t0``, ``t1``, ``target`` (Float64, the forward return) and the features (Float32),
+        without nulls.
     feature_names : sequence of str
         Feature columns in model order.
+    kind : {"return", "direction"}
+        What of the forward return is learnt. A direction is taken within each decision time, and no split
+        separates rows of one time.
 
     Raises
     ------
     ModelError
         When a column is missing or of another type, or holds a null, NaN or infinity.
     """
-    missing = [n for n in ("t0", "t1", "target", *feature_names) if n not in frame.columns]
+    missing = [n for n in ("symbol", "t0", "t1", "target", *feature_names) if n not in frame.columns]
     if missing:
         raise ModelError(
             "training set",
-            expected="columns t0, t1, target and every feature",
+            expected="columns symbol, t0, t1, target and every feature",
             found=f"none named {', '.join(missing)}",
             action="materialise the training set again with the model's feature pack",
         )
@@ -70,7 +111,10 @@ def training_arrays(frame: pl.DataFrame, feature_names: Sequence[str]) -> Traini
     target = frame["target"].cast(pl.Float64).to_numpy()
     check_matrix(features, feature_names)
     check_target(target, len(features))
-    return TrainingArrays(features, target, frame["t0"].to_numpy(), frame["t1"].to_numpy())
+    if kind == "direction":
+        target = frame.select(direction("target")).to_series().to_numpy()
+    symbol = frame["symbol"].rank("dense").cast(pl.Int64).to_numpy() - 1
+    return TrainingArrays(features, target, frame["t0"].to_numpy(), frame["t1"].to_numpy(), symbol)
 
 
 def check_matrix(features: NDArray[Any], feature_names: Sequence[str]) -> None:
@@ -124,4 +168,31 @@ def check_target(target: NDArray[Any], n_rows: int) -> None:
             expected="a finite forward return",
             found=f"{target[row]} ({int((~finite).sum())} such rows)",
             action="drop rows whose label is not known yet",
+        )
+
+
+def check_classes(target: NDArray[Any]) -> None:
+    """Refuse a target that is not made of the classes 0 and 1, both present.
+
+    Raises
+    ------
+    ModelError
+        Naming the first offending row, or the only class. The likelihood of one class has no finite maximum.
+    """
+    strange = ~np.isin(target, (0.0, 1.0))
+    if strange.any():
+        row = int(np.argmax(strange))
+        raise ModelError(
+            f"target, row {row}",
+            expected="class 0 or 1, as a classification objective needs",
+            found=f"{target[row]} ({int(strange.sum())} such rows)",
+            action="read the training set with kind 'direction'",
+        )
+    classes = np.unique(target)
+    if len(classes) < 2:
+        raise ModelError(
+            "target of a classification",
+            expected="rows of both classes among the training rows",
+            found=f"only class {classes.tolist()} in {len(target)} rows",
+            action="use label.kind: return where sessions have too few names to have an upper half",
         )

@@ -1,7 +1,9 @@
 """XGBoost: the fit, and its JSON as the model. Features are ``f0, f1, ...`` inside, as the converter needs."""
 
 import json
+import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,26 +11,48 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import XGBoostConfig
+from quant_assets.models.samples import Samples, cuda_refused
 from quant_assets.models.trees import Tree, checked_tree
 
 _NAMES_ATTRIBUTE = "feature_names"  # the real names travel as an attribute of the booster
 
 
-def fit(
+def fit(config: XGBoostConfig, rows: Samples, seed: int, feature_names: Sequence[str], device: str) -> str:
+    """Fit one booster by histograms on one CPU thread and return its JSON."""
+    booster, _ = _trained(config, rows, None, seed, feature_names, device)
+    booster.set_attr(**{_NAMES_ATTRIBUTE: json.dumps(list(feature_names))})
+    return bytes(booster.save_raw("json")).decode()
+
+
+def losses(
     config: XGBoostConfig,
-    features: NDArray[np.float32],
-    target: NDArray[np.float64],
-    weights: NDArray[np.float64] | None,
+    rows: Samples,
+    unseen: Samples,
     seed: int,
     feature_names: Sequence[str],
-) -> str:
-    """Fit one booster by histograms on one CPU thread and return its JSON."""
+    device: str,
+) -> list[float]:
+    """The objective's loss on unseen rows after each tree of a fit."""
+    _, found = _trained(config, rows, unseen, seed, feature_names, device)
+    return found
+
+
+def _trained(
+    config: XGBoostConfig,
+    rows: Samples,
+    unseen: Samples | None,
+    seed: int,
+    feature_names: Sequence[str],
+    device: str,
+) -> tuple[Any, list[float]]:
     import xgboost
 
+    if device == "cuda" and not _has_cuda():
+        raise cuda_refused("xgboost", "XGBoost sees no CUDA device and would train on the CPU")
     parameters = {
         "objective": config.objective,
         "booster": "gbtree",
-        "device": "cpu",  # never looks for NCCL or a GPU
+        "device": device,  # "cpu" never looks for NCCL or a GPU
         "tree_method": "hist",
         "learning_rate": config.learning_rate,
         "max_depth": config.max_depth,
@@ -41,10 +65,44 @@ def fit(
         "verbosity": 0,
     }
     internal = [f"f{column}" for column in range(len(feature_names))]
-    data = xgboost.QuantileDMatrix(features, target, weight=weights, feature_names=internal, nthread=1)
-    booster = xgboost.train(parameters, data, num_boost_round=config.n_estimators)
-    booster.set_attr(**{_NAMES_ATTRIBUTE: json.dumps(list(feature_names))})
-    return bytes(booster.save_raw("json")).decode()
+    # Shared: only the cuts are taken from the whole matrix, the rows are those of the fit.
+    whole = rows.binned and rows.binned.bins.of(
+        ("xgboost", *internal),
+        lambda features: xgboost.QuantileDMatrix(features, feature_names=internal, nthread=1),
+    )
+    data = xgboost.QuantileDMatrix(
+        rows.features, rows.target, weight=rows.weights, feature_names=internal, nthread=1, ref=whole
+    )
+    watched = []
+    if unseen is not None:
+        other = xgboost.QuantileDMatrix(
+            unseen.features, unseen.target, weight=unseen.weights, feature_names=internal, nthread=1, ref=data
+        )
+        watched.append((other, "unseen"))
+    history: dict[str, dict[str, list[float]]] = {}
+    booster = xgboost.train(
+        parameters,
+        data,
+        num_boost_round=config.n_estimators,
+        evals=watched,
+        evals_result=history,
+        verbose_eval=False,
+    )
+    return booster, [loss for metric in history.get("unseen", {}).values() for loss in metric]
+
+
+@cache
+def _has_cuda() -> bool:
+    """Whether a booster that asks for CUDA gets it: XGBoost itself falls back to the CPU with a warning."""
+    import xgboost
+
+    rows = xgboost.DMatrix(np.zeros((2, 1), dtype=np.float32), np.array([0.0, 1.0]), nthread=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        booster = xgboost.train({"device": "cuda", "nthread": 1, "verbosity": 0}, rows, num_boost_round=1)
+        settings = json.loads(booster.save_config())
+    found: str = settings["learner"]["generic_param"]["device"]
+    return found.startswith("cuda")
 
 
 def load(text: str) -> Any:
@@ -61,13 +119,39 @@ def load(text: str) -> Any:
 
 
 def predict(booster: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Predictions of every tree, float32 arithmetic inside, widened to float64."""
-    return np.asarray(booster.inplace_predict(features, validate_features=False), dtype=np.float64)
+    """Sums of every tree (log-odds for a classification), float32 inside, widened to float64."""
+    margins = booster.inplace_predict(features, predict_type="margin", validate_features=False)
+    return np.asarray(margins, dtype=np.float64)
 
 
 def feature_names(text: str) -> tuple[str, ...]:
     """Names of the features, in model order."""
     return _names(_learner(text))
+
+
+def objective(text: str) -> str:
+    """Name of the objective."""
+    try:
+        name: str = _learner(text)["objective"]["name"]
+    except (KeyError, TypeError) as error:
+        raise _damaged(f"no field {error}") from error
+    return name
+
+
+def margin_text(text: str) -> str:
+    """The same trees as a regression, whose output is their sum: what is converted.
+
+    A classification stores the share of class 1 as its base score; the sum starts at its log-odds, in float32.
+    """
+    if objective(text) != "binary:logistic":
+        return text
+    model = json.loads(text)
+    learner = model["learner"]
+    share = np.float32(learner["learner_model_param"]["base_score"].strip("[]"))
+    start = -np.log(np.float32(1) / share - np.float32(1))
+    learner["learner_model_param"]["base_score"] = f"[{float(start)!r}]"
+    learner["objective"] = {"name": "reg:squarederror", "reg_loss_param": {"scale_pos_weight": "1"}}
+    return json.dumps(model)
 
 
 def gains(text: str) -> NDArray[np.float64]:
@@ -91,7 +175,6 @@ def check(text: str, objectives: Sequence[str]) -> None:
     """
     learner = _learner(text)
     try:
-        objective = learner["objective"]["name"]
         booster = learner["gradient_booster"]["name"]
         if booster != "gbtree":
             raise _damaged(f"booster {booster!r}, whose conversion is wrong or impossible")
@@ -100,11 +183,11 @@ def check(text: str, objectives: Sequence[str]) -> None:
         categorical = any(kind != 0 for tree in _trees(learner) for kind in tree["split_type"])
     except (KeyError, TypeError) as error:
         raise _damaged(f"no field {error}") from error
-    if objective not in objectives:
+    if objective(text) not in objectives:
         raise ModelError(
             "XGBoost model",
             expected=f"an objective that converts exactly: {', '.join(objectives)}",
-            found=repr(objective),
+            found=repr(objective(text)),
             action="fit it again with one of these objectives",
         )
     if (outputs, forest, categorical) != ("1", "1", False):

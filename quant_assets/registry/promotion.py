@@ -25,13 +25,8 @@ from quant_assets.registry.champion import (
 )
 from quant_assets.registry.connection import connect, reported
 from quant_assets.registry.ledger import PromotionLedger
-from quant_assets.validation.verdicts import (
-    REQUIRED_GATES,
-    GateReport,
-    closed_reasons,
-    foreign_limits,
-    limits_digest,
-)
+from quant_assets.registry.reasons import promotion_reasons
+from quant_assets.validation.verdicts import REQUIRED_GATES, GateReport
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -65,43 +60,6 @@ class PromotionDecision:
     ledger_entry: int
 
 
-def promotion_reasons(
-    subject: str,
-    reports: Sequence[GateReport],
-    limits_in_force: Mapping[str, Mapping[str, Any]],
-    required_gates: Sequence[str] = REQUIRED_GATES,
-) -> tuple[str, ...]:
-    """Every reason against promoting a subject on these reports; empty when there is none.
-
-    Parameters
-    ----------
-    limits_in_force : mapping of kind to limits
-        The limits of today's configuration. A report judged under others proves nothing about these.
-    """
-    reasons = []
-    for kind, limits in limits_in_force.items():
-        of_kind = [report for report in reports if report.kind == kind]
-        if len(of_kind) != 1:
-            reasons.append(f"{kind} report: {len(of_kind)} given where one is expected")
-        for report in of_kind:
-            reasons += foreign_limits(report)
-            if report.subject != subject:
-                reasons.append(f"{kind} report: judged another model version ({report.subject[:12]})")
-            applied, wanted = limits_digest(report.limits), limits_digest(limits)
-            if applied != wanted:
-                changed = sorted(
-                    k for k in {*report.limits, *limits} if report.limits.get(k) != limits.get(k)
-                )
-                reasons.append(
-                    f"{kind} report: judged under other limits than those in force ({', '.join(changed)})"
-                )
-    strangers = sorted({report.kind for report in reports} - set(limits_in_force))
-    if strangers:
-        reasons.append(f"reports of {strangers}: no limits in force are known for them")
-    verdicts = [verdict for report in reports for verdict in report.verdicts]
-    return (*reasons, *closed_reasons(subject, verdicts, required_gates))
-
-
 def promote(
     tracking_uri: str,
     *,
@@ -110,6 +68,7 @@ def promote(
     reports: Sequence[GateReport],
     limits_in_force: Mapping[str, Mapping[str, Any]],
     bundle_sha256: str,
+    signing_key: str | None,
     model_version: str,
     expected_champion: str | None,
     ledger: PromotionLedger,
@@ -127,6 +86,9 @@ def promote(
         Data version of the candidate.
     bundle_sha256 : str
         Digest of the signed bundle that would be served.
+    signing_key : str or None
+        Fingerprint of the trusted key that signed it, as its verification gave it. None, for a bundle whose
+        signature was not verified or does not hold, closes the gate.
     model_version : str
         The candidate's version in the model registry.
     expected_champion : str or None
@@ -138,7 +100,8 @@ def promote(
     Returns
     -------
     PromotionDecision
-        Repeating a promotion is a no-op with the decision "already champion".
+        Repeating a promotion is a no-op with the decision "already champion". The same candidate in another
+        bundle, or signed with another key, is entered again.
 
     Raises
     ------
@@ -156,12 +119,15 @@ def promote(
     a champion that is judged again and refused stays champion until it is replaced or rolled back.
     """
     client = connect(tracking_uri)
-    evidence = {report.kind: json_digest(report.to_json()) for report in reports} | {"bundle": bundle_sha256}
+    served = {"bundle": bundle_sha256} | ({"signing_key": signing_key} if signing_key else {})
+    evidence = {report.kind: json_digest(report.to_json()) for report in reports} | served
+    unsigned = () if signing_key else ("bundle: no signature by a trusted key was verified",)
     with ledger.locked(), reported(tracking_uri, f"promoting {strategy}"):
         champion = apply_ledger(client, strategy, ledger.entries(strategy))
         _require_subject(client, strategy, model_version, subject)
         reasons = (
             *promotion_reasons(subject, reports, limits_in_force, required_gates),
+            *unsigned,
             *further_reasons,
         )
         stamp: dict[str, Any] = {"actor": actor, "run_id": run_id, "at": now, "evidence": evidence}
@@ -180,7 +146,8 @@ def promote(
             raise _refusal(strategy, subject, reasons)
         if champion is not None and champion.subject == subject:
             entered = reigns(ledger.entries(strategy))[-1]
-            return _decision("already champion", champion, subject, entered.index)
+            if served.items() <= entered.evidence.items():
+                return _decision("already champion", champion, subject, entered.index)
         _compare(strategy, champion, expected_champion)
         entry = ledger.append(
             "promoted",

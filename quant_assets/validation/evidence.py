@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from quant_assets.common.errors import EvidenceError
-from quant_assets.common.files import write_whole
-from quant_assets.common.hashing import bytes_digest, frame_digest
+from quant_assets.common.hashing import frame_digest
+from quant_assets.common.pages import publish_page
 from quant_assets.common.settings import GatesConfig, StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.validation.verdicts import GateReport
+
+if TYPE_CHECKING:
+    from quant_assets.validation.trials import Trial
 
 
 def paths_table(
@@ -52,6 +55,15 @@ def count_trial(root: Path, strategy: str, paths: Table, *, run_id: str) -> dict
     often and by whatever version of the code it is run, and any other outcome that was looked at is another one.
     """
     from quant_assets.validation.ledger import TrialLedger
+
+    enter_trial(root, strategy, paths, run_id=run_id)
+    snapshot = asdict(TrialLedger(root).snapshot(strategy))
+    return {**snapshot, "sharpes": list(snapshot["sharpes"])}
+
+
+def enter_trial(root: Path, strategy: str, paths: Table, *, run_id: str) -> "Trial":
+    """Enter an evaluation into the trial ledger, once; see `count_trial`."""
+    from quant_assets.validation.ledger import TrialLedger
     from quant_assets.validation.paths import median_path, path_statistics
     from quant_assets.validation.trials import trial_of
 
@@ -67,10 +79,7 @@ def count_trial(root: Path, strategy: str, paths: Table, *, run_id: str) -> dict
         run_id=run_id,
         recorded_at=datetime.now(UTC).isoformat(),
     )
-    ledger = TrialLedger(root)
-    ledger.append(trial, returns, sessions)
-    snapshot = asdict(ledger.snapshot(strategy))
-    return {**snapshot, "sharpes": list(snapshot["sharpes"])}
+    return TrialLedger(root).append(trial, returns, sessions)
 
 
 def require_recipe(what: str, found: str | None, candidate: Mapping[str, Any]) -> None:
@@ -165,7 +174,4 @@ def equity_plot(paths: Table) -> str:
 
 def publish_html(home: Path, strategy: str, subject: str, html: str) -> Path:
     """Put a tear sheet where a browser opens it: one immutable file per content below ``reports/``."""
-    target = home / "reports" / f"{strategy}-{subject[:12]}-{bytes_digest(html.encode())[:8]}.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, html.encode())
-    return target
+    return publish_page(home, f"{strategy}-{subject[:12]}", html)

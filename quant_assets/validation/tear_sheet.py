@@ -3,7 +3,6 @@
 No script, no other file, no clock: the same inputs give the same page, on a screen, a telephone or paper.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from quant_assets.common.pages import page_environment
 from quant_assets.common.settings import StrategyConfig
 from quant_assets.validation import tear_sheet_tables as tables
 from quant_assets.validation.capacity import CapacityPoint, capacity_curve
@@ -95,24 +95,8 @@ def render_tear_sheet(inputs: TearSheetInputs) -> str:
     ----------
     inputs : TearSheetInputs
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "percent": _percent,
-        "number": _number,
-        "compact": _compact,
-        "sentence": _sentence,
-        "chance": _chance,
-        "p_value": _p_value,
-    }
+    environment = page_environment(Path(__file__).parent)
+    environment.filters |= {"sentence": _sentence, "chance": _chance, "p_value": _p_value}
     return environment.get_template("tear_sheet.html.j2").render(page_content(inputs))
 
 
@@ -260,18 +244,6 @@ def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
 
 
-def _percent(value: float | None, decimals: int = 1) -> str:
-    return _shown(value, f".{decimals}%")
-
-
-def _number(value: float | None, decimals: int = 2) -> str:
-    return _shown(value, f".{decimals}f")
-
-
-def _compact(value: float | None) -> str:
-    return _shown(value, ".4g")
-
-
 def _chance(probability: float) -> str:
     """A probability in percent that is never rounded to certainty."""
     if probability < 0.001:
@@ -282,8 +254,3 @@ def _chance(probability: float) -> str:
 def _p_value(share: float) -> str:
     """A share of resamples; none of 2,000 is not an impossibility."""
     return "< 0.001" if share < 0.001 else f"{share:.3f}"
-
-
-def _shown(value: float | None, form: str) -> str:
-    """A number with a real minus sign; a dash where there is none."""
-    return "–" if value is None or not math.isfinite(value) else format(value, form).replace("-", "−")

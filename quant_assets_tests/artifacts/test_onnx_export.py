@@ -36,6 +36,7 @@ def test_the_graph_says_whose_it_is(graph):
         "subject": SUBJECT,
         "recipe": "r1",
         "producer": "quant_assets",
+        "score_unit": "forward_return",
         "strategy": "small",
         "feature_names": json.dumps(list(FEATURES)),
     }

@@ -1,25 +1,28 @@
-"""`compute` against a TA-Lib loop and polars expressions: ``python -m quant_assets_tests.benchmarks.features``.
+"""`compute` against other ways to the same 29 features: ``python -m quant_assets_tests.benchmarks.features``.
 
-Long polars frame in, long polars frame of 29 float32 columns out, for each. The three run in turn, so that
-load from elsewhere falls on all of them; the figures are medians of process time (all threads) and wall time.
+Long polars frame in, long polars frame of 29 float32 columns out, for each. Contestants run in turn. Ratios are of
+processor time; TA-Lib's loop has one thread, so ours is also timed with one. Then the cost per row from a hundred
+thousand to twelve million rows, and the largest memory of a process of its own.
 """
 
 import argparse
-import importlib.metadata
-import platform
+import json
 import statistics
+import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import polars as pl
-import talib
 
-from quant_assets.features import compute, packs
+from quant_assets.features import compute
+from quant_assets_tests.benchmarks.contest import Contestant, circumstances, contest, show, timed
+from quant_assets_tests.benchmarks.feature_peers import installed, polars_expressions, ta_pandas, talib_loop
 
-NAMES = packs()["technical_v1"].names
-PRICES = ("high", "low", "close")
+FIELDS = ("open", "high", "low", "close", "volume")
+SESSIONS = 2520
 
 
 def walks(symbols: int, sessions: int) -> pl.DataFrame:
@@ -40,160 +43,112 @@ def walks(symbols: int, sessions: int) -> pl.DataFrame:
     ).with_columns(pl.col("session").cast(pl.Date))
 
 
-def talib_loop(bars: pl.DataFrame) -> pl.DataFrame:
-    """One call per symbol and indicator on array slices; no Python work per bar."""
-    starts = np.flatnonzero(np.append(True, (bars["symbol"][1:] != bars["symbol"][:-1]).to_numpy()))
-    high, low, close, volume = (bars[name].to_numpy() for name in (*PRICES, "volume"))
-    out = np.full((29, bars.height), np.nan, dtype=np.float32)
-    for a, b in zip(starts, [*starts[1:], bars.height], strict=True):
-        h, lo, c, v = high[a:b], low[a:b], close[a:b], volume[a:b]
-        rows = out[:, a:b]
-        for k, n in enumerate((9, 20, 50, 200)):
-            rows[k] = c / talib.SMA(c, n) - 1
-        upper, middle, lower = talib.BBANDS(c, 20, 2, 2)
-        rows[4], rows[5] = (c - lower) / (upper - lower), (upper - lower) / middle
-        for k, n in ((6, 20), (7, 50)):
-            rows[k] = (v - talib.SMA(v, n)) / talib.STDDEV(v, n)
-        rows[8], rows[9] = talib.RSI(c, 14), talib.RSI(c, 21)
-        rows[10], rows[11] = talib.ROC(c, 10), talib.ROC(c, 20)
-        for k, line in enumerate(talib.MACD(c, 12, 26, 9), start=12):
-            rows[k] = line / c
-        rows[15] = talib.ADX(h, lo, c, 14)
-        rows[16], rows[17] = talib.PLUS_DI(h, lo, c, 14), talib.MINUS_DI(h, lo, c, 14)
-        rows[18] = talib.ATR(h, lo, c, 14) / c
-        daily = talib.ROCP(c, 1)
-        rows[19, 1:], rows[20, 1:] = talib.STDDEV(daily[1:], 20), talib.STDDEV(daily[1:], 50)
-        rows[21], rows[22] = talib.STOCHF(h, lo, c, 14, 3, 0)
-        balance = talib.OBV(c, v)
-        flow = (balance[20:] - balance[:-20]) / talib.SUM(v, 20)[20:]
-        rows[23, 20:], rows[24, 20:] = flow, talib.EMA(flow, 20)
-        rows[25] = daily
-        for k, n in ((26, 5), (27, 10), (28, 20)):
-            rows[k] = talib.ROCP(c, n)
-    columns = [pl.Series(name, values) for name, values in zip(NAMES, out, strict=True)]
-    return bars.select("symbol", "session").hstack(columns)
-
-
-def polars_expressions(bars: pl.DataFrame) -> pl.DataFrame:
-    """The same features as expressions over each symbol; averages start at the first value, not TA-Lib's seed."""
-    high, low, close, volume = (pl.col(name) for name in (*PRICES, "volume"))
-
-    def per(expression: pl.Expr) -> pl.Expr:
-        return expression.over("symbol")
-
-    def wilder(expression: pl.Expr, n: int) -> pl.Expr:
-        return per(expression.ewm_mean(alpha=1 / n, adjust=False))
-
-    def average(expression: pl.Expr, n: int) -> pl.Expr:
-        return per(expression.ewm_mean(span=n, adjust=False))
-
-    def returns(n: int) -> pl.Expr:
-        return per(close.pct_change(n))
-
-    change = pl.col("change")
-    steps = bars.with_columns(
-        change=per(close.diff()),
-        daily=returns(1),
-        true_range=pl.max_horizontal(
-            high - low, (high - per(close.shift())).abs(), (low - per(close.shift())).abs()
-        ),
-        above=per(high.diff()),
-        below=-per(low.diff()),
-        sd=per(close.rolling_std(20, ddof=0)),
-        mean=per(close.rolling_mean(20)),
-        macd_raw=average(close, 12) - average(close, 26),
-        k=100 * (close - per(low.rolling_min(14))) / (per(high.rolling_max(14)) - per(low.rolling_min(14))),
-    ).with_columns(
-        rise=pl.when((pl.col("above") > pl.col("below")) & (pl.col("above") > 0))
-        .then(pl.col("above"))
-        .otherwise(0.0),
-        fall=pl.when((pl.col("below") > pl.col("above")) & (pl.col("below") > 0))
-        .then(pl.col("below"))
-        .otherwise(0.0),
-        signal=average(pl.col("macd_raw"), 9),
-        flow=per((change.sign() * volume).rolling_sum(20)) / per(volume.rolling_sum(20)),
-        atr=wilder(pl.col("true_range"), 14),
-    )
-    steps = steps.with_columns(
-        plus=100 * wilder(pl.col("rise"), 14) / pl.col("atr"),
-        minus=100 * wilder(pl.col("fall"), 14) / pl.col("atr"),
-    )
-    band = 4 * pl.col("sd")
-    features = {
-        **{f"nma_{n}": close / per(close.rolling_mean(n)) - 1 for n in (9, 20, 50, 200)},
-        "bb_pct": (close - pl.col("mean")) / band + 0.5,
-        "bb_width": band / pl.col("mean"),
-        **{
-            f"volume_z_{n}": (volume - per(volume.rolling_mean(n))) / per(volume.rolling_std(n, ddof=0))
-            for n in (20, 50)
-        },
-        **{f"rsi_{n}": 100 * wilder(change.clip(0.0), n) / wilder(change.abs(), n) for n in (14, 21)},
-        **{f"roc_{n}": 100 * returns(n) for n in (10, 20)},
-        "macd": pl.col("macd_raw") / close,
-        "macd_signal": pl.col("signal") / close,
-        "macd_hist": (pl.col("macd_raw") - pl.col("signal")) / close,
-        "adx_14": wilder(
-            100 * (pl.col("plus") - pl.col("minus")).abs() / (pl.col("plus") + pl.col("minus")), 14
-        ),
-        "plus_di_14": pl.col("plus"),
-        "minus_di_14": pl.col("minus"),
-        "atr_14": pl.col("atr") / close,
-        **{f"sigma_{n}": per(pl.col("daily").rolling_std(n, ddof=0)) for n in (20, 50)},
-        "stoch_k": pl.col("k"),
-        "stoch_d": per(pl.col("k").rolling_mean(3)),
-        "obv": pl.col("flow"),
-        "obv_ema": average(pl.col("flow"), 20),
-        "ret_1": pl.col("daily"),
-        **{f"ret_{n}": returns(n) for n in (5, 10, 20)},
-    }
-    return steps.select("symbol", "session", *(features[name].cast(pl.Float32).alias(name) for name in NAMES))
-
-
-def timed(run: Callable[[], object]) -> tuple[float, float]:
-    """Process and wall seconds of one call."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    run()
-    return time.process_time() - cpu, time.perf_counter() - wall
-
-
-def main() -> None:
-    """Run the contestants in turn and print medians, ratios and their spread."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--symbols", type=int, default=500)
-    parser.add_argument("--sessions", type=int, default=2520)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--parquet", help="bars to use instead of random walks")
-    asked = parser.parse_args()
-    bars = pl.read_parquet(asked.parquet) if asked.parquet else walks(asked.symbols, asked.sessions)
+def stored(path: str) -> pl.DataFrame:
+    """Bars of a parquet file, ordered."""
+    bars = pl.read_parquet(path)
     if "date" in bars.columns:
         bars = bars.rename({"date": "session"})
-    bars = bars.with_columns(pl.col(*PRICES, "volume").cast(pl.Float64)).sort("symbol", "session").rechunk()
-    contestants: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
-        "quant_assets": compute,
-        "TA-Lib loop": talib_loop,
-        "polars": polars_expressions,
+    bars = bars.select("symbol", "session", pl.col(FIELDS).cast(pl.Float64))
+    return bars.sort("symbol", "session").rechunk()
+
+
+def against_peers(title: str, bars: pl.DataFrame, rounds: int, with_ta: bool) -> list[str]:
+    """Ratios of processor time, interleaved."""
+    ours: dict[str, Contestant] = {
+        "quant_assets, one thread": lambda: compute(bars, threads=1),
+        "quant_assets": lambda: compute(bars),
     }
-    for run in contestants.values():  # compile, page in
-        run(bars)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
-    for _ in range(asked.rounds):
-        for name, run in contestants.items():
-            times[name].append(timed(lambda run=run: run(bars)))  # type: ignore[misc]
-    versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}" for name in ("numba", "numpy", "polars", "ta-lib")
-    )
-    lines = [
-        f"{bars.height:,} rows, {len(NAMES)} features; {platform.processor() or platform.machine()}; {versions}"
-    ]
-    ours = [cpu for cpu, _ in times["quant_assets"]]
-    for name, taken in times.items():
-        cpu = [c for c, _ in taken]
-        ratios = sorted(c / own for c, own in zip(cpu, ours, strict=True))
+    lines = []
+    # One peer at a time: polars gives its memory back, and who comes next pays for getting it again
+    for name, run in (("TA-Lib, a call per symbol", talib_loop), ("polars expressions", polars_expressions)):
+        run(bars)  # page in
+        peer: dict[str, Contestant] = {name: lambda run=run: run(bars)}  # type: ignore[misc]
+        lines += contest(f"{title}: {bars.height:,} rows x 29 features", ours, peer, rounds=rounds)
+    if with_ta:
+        with ExitStack() as stack:
+            version = stack.enter_context(installed("ta"))
+            lines += contest(
+                f"{title}: ta {version}", ours, {"ta (pandas)": lambda: ta_pandas(bars)}, rounds=1
+            )
+    return lines
+
+
+def cost_per_row(symbols: Sequence[int], rounds: int) -> list[str]:
+    """Nanoseconds of processor time per row, for panels of growing size."""
+    lines = ["Cost per row, one thread (random walks of 2,520 sessions)"]
+    for count in symbols:
+        bars = walks(count, SESSIONS)
+        compute(bars, threads=1)
+        taken = [timed(lambda bars=bars: compute(bars, threads=1))[0] for _ in range(rounds)]  # type: ignore[misc]
+        per_row = sorted(seconds / bars.height * 1e9 for seconds in taken)
         lines.append(
-            f"{name:14} cpu {statistics.median(cpu):7.3f} s  wall {statistics.median(w for _, w in taken):7.3f} s"
-            f"  cpu ratio {statistics.median(ratios):6.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            f"  {bars.height:12,} rows  {statistics.median(per_row):6.1f} ns/row"
+            f" ({per_row[0]:.1f} to {per_row[-1]:.1f})"
         )
-    sys.stdout.write("\n".join(lines) + "\n")
+    return lines
+
+
+def resident(field: str) -> int:
+    """Bytes of this process: ``VmRSS`` now, ``VmHWM`` at most since the mark was reset (Linux)."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{field}:"))
+
+
+def measure_memory(symbols: int) -> dict[str, int]:
+    """Input, output and growth of resident memory while computing, in bytes. To be run in a fresh process."""
+    compute(walks(2, 300))  # imports and machine code are not working memory
+    bars = walks(symbols, SESSIONS)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    features = compute(bars)
+    return {
+        "rows": bars.height,
+        "input": int(bars.estimated_size()),
+        "output": int(features.estimated_size()),
+        "growth": resident("VmHWM") - before,
+    }
+
+
+def memory(symbols: Sequence[int]) -> list[str]:
+    """Largest resident memory over input plus output, each in a process of its own."""
+    lines = ["Peak memory (input and all that grew while computing) over input plus output"]
+    for count in symbols:
+        module = "quant_assets_tests.benchmarks.features"
+        script = (
+            f"import json\nfrom {module} import measure_memory\nprint(json.dumps(measure_memory({count})))"
+        )
+        run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        found = json.loads(run.stdout)
+        peak = found["input"] + found["growth"]
+        both = found["input"] + found["output"]
+        lines.append(
+            f"  {found['rows']:12,} rows  peak {peak / 1e6:8.1f} MB, input {found['input'] / 1e6:.1f},"
+            f" output {found['output'] / 1e6:.1f}: {peak / both:.2f} times"
+        )
+    return lines
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print ratios, cost per row and memory."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--symbols", type=int, default=500)
+    parser.add_argument("--sessions", type=int, default=SESSIONS)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--parquet", help="bars to measure in addition to random walks")
+    parser.add_argument(
+        "--with-ta", action="store_true", help="install and run the pandas package `ta` (minutes)"
+    )
+    parser.add_argument(
+        "--sizes", type=int, nargs="*", default=[40, 500, 5000], help="symbols of the cost per row"
+    )
+    asked = parser.parse_args(arguments)
+    show([circumstances("numba", "numpy", "polars", "ta-lib")])
+    bars = walks(asked.symbols, asked.sessions)
+    show(against_peers("Random walks", bars, asked.rounds, asked.with_ta))
+    if asked.parquet:
+        show(against_peers(Path(asked.parquet).stem, stored(asked.parquet), asked.rounds, asked.with_ta))
+    show(cost_per_row(asked.sizes, asked.rounds))
+    show(memory(asked.sizes))
 
 
 if __name__ == "__main__":

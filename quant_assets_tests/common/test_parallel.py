@@ -47,6 +47,16 @@ def test_the_error_of_a_task_reaches_the_caller() -> None:
         list(run_tasks(failing, [(1,)]))
 
 
+def refused(_: int) -> int:
+    raise ComputeError("a task", expected="this", found="that", action="something")
+
+
+def test_an_error_of_the_platform_crosses_a_process_border_whole() -> None:
+    with pytest.raises(ComputeError, match="a task: expected this; found that") as caught:
+        list(run_tasks(refused, [(1,), (2,)], workers=2, locally="processes"))
+    assert caught.value.action == "something"
+
+
 def test_a_cluster_that_does_not_answer_is_an_error_and_not_local_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

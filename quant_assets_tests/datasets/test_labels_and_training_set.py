@@ -78,6 +78,17 @@ def test_a_masked_feature_row_is_left_out_and_never_filled() -> None:
     assert frame["f"].to_list() == [2.0]
 
 
+def test_rows_that_are_dropped_are_counted_by_reason() -> None:
+    labels = forward_return_labels(BARS, TIMES, horizon_sessions=1)  # of the first three sessions
+    without_first = features([1.0, None, 3.0, None, 5.0]).slice(1)
+    table = assemble_training_set(without_first, labels, ["f"], known_by=CLOSE[4], manifest={})
+    assert table.frame["session"].to_list() == [SESSIONS[2]]
+    assert (table.metadata["rows_dropped_masked"], table.metadata["rows_dropped_without_features"]) == (
+        "1",
+        "1",
+    )
+
+
 def test_the_manifest_travels_with_the_training_set() -> None:
     labels = forward_return_labels(BARS, TIMES, horizon_sessions=1)
     table = assemble_training_set(

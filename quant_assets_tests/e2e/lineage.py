@@ -23,6 +23,8 @@ SOURCE = {"kind": "synthetic", "seed": 5, "n_symbols": 12}
 EDGE = {"transient_sd": 0.03, "half_life_sessions": 5}
 STRATEGY = {
     "validation": {"n_groups": 4, "n_test_groups": 2},
+    # Half a minute each time, and nothing depends on them: `test_reports` makes them once.
+    "reports": {"importance": False, "inference_benchmark": False},
     "models": {
         "lightgbm": {"n_estimators": 15, "learning_rate": 0.2, "min_data_in_leaf": 50},
         "xgboost": {"n_estimators": 15, "learning_rate": 0.2, "max_depth": 3, "min_child_weight": 50},

@@ -36,7 +36,7 @@ def desk(lineage: Lineage) -> Desk:
     """The built lineage as a home of its own, whose configuration folder is beside it."""
     home = lineage.folder / "home"
     home.mkdir()
-    for name in ("artifacts", "dagster", "mlflow.db", "promotions", "trials", "reports", "objects"):
+    for name in ("artifacts", "dagster", "keys", "mlflow.db", "promotions", "trials", "reports", "objects"):
         if (lineage.folder / name).exists():
             (lineage.folder / name).rename(home / name)
     return Desk(lineage)

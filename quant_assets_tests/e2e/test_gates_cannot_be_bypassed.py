@@ -29,7 +29,8 @@ def retrain(lineage: Lineage) -> None:
     lineage.change_strategy("edge", seed=8)
     everything = [
         "labels", "training_set", "lightgbm", "xgboost", "ensemble", "cpcv_predictions", "cpcv_paths",
-        "trial_ledger", "tear_sheet", "onnx_fp32", "onnx_int8", "bundle", "training_record", "drift_baseline",
+        "trial_ledger", "tear_sheet", "onnx_fp32", "onnx_int8", "bundle", "bundle_signature", "training_record",
+        "drift_baseline",
     ]  # fmt: skip
     assert lineage.materialise("edge", everything).success
 
@@ -202,7 +203,7 @@ def test_trials_evaluated_after_the_report_must_be_counted_first(lineage: Lineag
     lineage.change_strategy("edge", seed=7)
     first_candidate = [
         "lightgbm", "xgboost", "ensemble", "cpcv_predictions", "cpcv_paths", "tear_sheet", "onnx_fp32",
-        "onnx_int8", "bundle", "training_record",
+        "onnx_int8", "bundle", "bundle_signature", "training_record",
     ]  # fmt: skip
     lineage.materialise(
         "edge", first_candidate

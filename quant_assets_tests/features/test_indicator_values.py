@@ -8,13 +8,15 @@ import pytest
 import talib
 
 from quant_assets.features import compute
-from quant_assets_tests.features.panels import NAMES, one_symbol, random_walks, real_bars
+from quant_assets_tests.features.panels import NAMES, irregular_bars, one_symbol, random_walks, real_bars
 
 # Their largest window is 200: FB of the real bars (196) has no nma_200, in TA-Lib neither.
 PANELS = {
     "random walks": random_walks(8, 1500),
     "real bars": real_bars(),
     "short": random_walks(6, 36, seed=3),
+    "three stretches of bars": random_walks(2, 4200, seed=17),
+    "late, early, with holes": irregular_bars().filter(pl.len().over("symbol") > 30),
 }
 
 

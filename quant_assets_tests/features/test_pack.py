@@ -8,7 +8,9 @@ import pytest
 
 from quant_assets.common.errors import FeatureError
 from quant_assets.features import Feature, Pack, compute, find_pack, packs, register
+from quant_assets.features.provenance import modules_behind
 from quant_assets_tests.features.panels import NAMES, TECHNICAL, random_walks
+from quant_assets_tests.features.wide_panels import values_digest
 
 DECLARATION = "2f007f25ce413a433a7fed7810f9bed36c4640f351f9f99a51838a6f27376200"
 
@@ -34,8 +36,94 @@ def test_the_promise_of_technical_v1_is_frozen() -> None:
     assert TECHNICAL.declaration == DECLARATION
 
 
-def test_every_feature_states_its_formula_unit_and_source() -> None:
-    for feature in TECHNICAL.features:
+PROMISES = {
+    "cross_sectional_v1": (
+        "rank_ret_1 rank_ret_5 rank_ret_20 rank_momentum_12_1 rank_sigma_60 rank_log_volume_z_20 rank_nma_60 "
+        "rank_high_252 z_ret_1 z_ret_5 z_ret_20 z_momentum_12_1 z_sigma_60 z_log_volume_z_20 z_nma_60 z_high_252",
+        (1, 5, 20, 252, 60, 19, 59, 251, 1, 5, 20, 252, 60, 19, 59, 251),
+        "c51cdf5518a164a939711f71201783bf77f0f17552341bd510f3924bfb162a6c",
+    ),
+    "stationary_v1": (
+        "log_volume_z_20 log_volume_z_60 ret_1_z_60 ret_5_z_250 ret_20_z_250 detrended_20 detrended_60 band_20 "
+        "vw_momentum_20 vw_momentum_60 volatility_ratio_20_120 gap_20 money_flow_20 high_252",
+        (19, 59, 60, 254, 269, 20, 59, 19, 20, 60, 120, 20, 19, 251),
+        "fb9be8ae5d9dc7f64c0654653ca744c0075fa4013f51dcbdeae6a2f4b981125e",
+    ),
+    "technical_v1": (" ".join(WARM_UPS), tuple(WARM_UPS.values()), DECLARATION),
+}
+# Every bit of the values over bars made by integer arithmetic.
+VALUES = {
+    "cross_sectional_v1": "df08de6df5a4670d0171c42e8a329770ca062275813d8d199ce2e564f91b76f8",
+    "stationary_v1": "9e359f565b421c39a416696bce7525e0c028ed94baa02267b569aa09ff21d073",
+}
+every_pack = pytest.mark.parametrize("name", PROMISES)
+
+
+def test_these_packs_are_registered_and_no_column_is_in_two_of_them() -> None:
+    assert list(packs()) == list(PROMISES)
+    columns = [name for pack in packs().values() for name in pack.names]
+    assert len(columns) == len(set(columns)) == 16 + 14 + 29
+
+
+@every_pack
+def test_the_promise_of_every_pack_is_frozen(name: str) -> None:
+    names, warm_ups, declaration = PROMISES[name]
+    pack = packs()[name]
+    assert pack.names == tuple(names.split())
+    assert tuple(feature.warm_up for feature in pack.features) == warm_ups
+    assert pack.declaration == declaration
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_values_of_a_pack_do_not_change_under_its_name(name: str) -> None:
+    assert values_digest(name) == VALUES[name]
+
+
+@every_pack
+def test_the_fingerprint_covers_exactly_the_sources_behind_the_kernel(name: str) -> None:
+    pack = packs()[name]
+    module = pack.kernel.partition(":")[0]
+    behind = modules_behind(module)
+    assert {module, "quant_assets.features.kernels.compilation"} <= set(behind)
+    script = f"import sys, {module}; print(*sorted(m for m in sys.modules if '.features.kernels.' in m))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert tuple(run.stdout.split()) == behind
+    assert replace(pack, code=behind).fingerprint == pack.fingerprint
+
+
+def test_a_pack_is_not_touched_by_the_kernels_of_another() -> None:
+    assert "quant_assets.features.kernels.flow" in modules_behind("quant_assets.features.kernels.technical")
+    assert "quant_assets.features.kernels.flow" not in modules_behind(
+        "quant_assets.features.kernels.stationary"
+    )
+
+
+def test_the_declaration_covers_the_cross_section() -> None:
+    cross = packs()["cross_sectional_v1"]
+    across = cross.cross_section
+    assert across is not None
+    steady = replace(across.inputs[0], formula="another")
+    others = (
+        replace(across, min_symbols=11),
+        replace(across, inputs=(steady, *across.inputs[1:])),
+        replace(across, reads=(("ret_1", "ret_1"), *across.reads[1:])),
+    )
+    changed = {replace(cross, cross_section=other).declaration for other in others}
+    assert len(changed | {cross.declaration}) == 4
+    moved = replace(across, step="quant_assets.features.kernels.cross_sectional:middle")
+    assert replace(cross, cross_section=moved).fingerprint != cross.fingerprint
+
+
+def test_the_first_stage_is_a_pack_of_its_inputs() -> None:
+    cross = packs()["cross_sectional_v1"]
+    assert cross.input_pack.name == "cross_sectional_inputs_v1"
+    assert len(cross.input_pack.features) == 8
+    assert TECHNICAL.input_pack is TECHNICAL
+
+
+@every_pack
+def test_every_feature_states_its_formula_unit_and_source(name: str) -> None:
+    for feature in packs()[name].features:
         assert len(feature.formula) > 8, feature.name
         assert feature.source, feature.name
         assert feature.unit, feature.name
@@ -43,9 +131,9 @@ def test_every_feature_states_its_formula_unit_and_source() -> None:
 
 
 def test_the_fingerprint_is_the_same_in_another_process() -> None:
-    script = "from quant_assets.features import packs; print(packs()['technical_v1'].fingerprint)"
+    script = "from quant_assets.features import packs; print(*(p.fingerprint for p in packs().values()))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == TECHNICAL.fingerprint
+    assert run.stdout.split() == [pack.fingerprint for pack in packs().values()]
     assert len(TECHNICAL.fingerprint) == 40
 
 
@@ -120,4 +208,13 @@ def test_a_pack_whose_kernel_does_not_exist_is_refused_when_it_is_computed() -> 
         "broken_v1", "none", TECHNICAL.features[:1], "quant_assets.features.kernels.technical:nothing"
     )
     with pytest.raises(FeatureError, match="technical:nothing"):
+        compute(random_walks(1, 30), broken)
+
+
+def test_a_cross_section_whose_step_does_not_exist_is_refused_when_it_is_computed() -> None:
+    cross = packs()["cross_sectional_v1"]
+    across = cross.cross_section
+    assert across is not None
+    broken = replace(cross, cross_section=replace(across, step="quant_assets.features.kernels.flow:nothing"))
+    with pytest.raises(FeatureError, match=r"importable cross-section step.*flow:nothing"):
         compute(random_walks(1, 30), broken)

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from quant_assets.features import compute
+from quant_assets.features.kernels.workspace import STRETCH
 from quant_assets_tests.features.panels import NAMES, TECHNICAL, random_walks, real_bars, same_bits
 
 WINDOWED = [f.name for f in TECHNICAL.features if f.warm_up == f.lookback]
@@ -54,6 +55,22 @@ def test_a_windowed_feature_is_a_function_of_its_window_to_the_bit() -> None:
         defined = pl.col("session").to_physical() >= first + 200
         whole = full.select("symbol", "session", *WINDOWED)
         assert same_bits(short.filter(defined), whole.filter(defined))
+
+
+@pytest.mark.parametrize("first", [1, 2047, 2048, 2049, 3000])
+def test_where_a_stretch_of_bars_begins_changes_no_bit_of_a_windowed_feature(first: int) -> None:
+    bars = random_walks(1, 2 * STRETCH + 150)
+    keys = ("symbol", "session")
+    whole = compute(bars, precision="float64", mask=False).select(*keys, *WINDOWED)[first + 200 :]
+    short = compute(bars[first:], precision="float64", mask=False).select(*keys, *WINDOWED)[200:]
+    assert same_bits(short, whole)
+
+
+def test_a_longer_future_changes_no_bit_whether_or_not_it_fills_the_stretch() -> None:
+    bars = random_walks(1, 2 * STRETCH + 1)
+    whole = compute(bars, precision="float64", mask=False)
+    for length in (39, 40, 41, STRETCH - 1, STRETCH, STRETCH + 1, 2 * STRETCH):
+        assert same_bits(compute(bars[:length], precision="float64", mask=False), whole[:length]), length
 
 
 def test_the_recursive_features_are_the_ten_that_carry_an_average() -> None:

@@ -46,14 +46,14 @@ DEFECTS: list[tuple[str, list[Any], str]] = [
     ("high", [11, 8, 11, 11], r"row 2, column high, value '8' \(high below low\)"),
     ("volume", [1, 2, 3, -4], r"row 4, column volume, value '-4' \(negative\)"),
     ("volume", [1, None, 3, 4], r"row 2, column volume, value nothing \(missing value\)"),
-    ("volume", ["1", "1,200", "3", "4"], r"row 2, column volume, value '1,200' \(unparsable number\)"),
-    ("close", ["10", "10", "null", "10"], r"row 3, column close, value 'null' \(unparsable number\)"),
+    ("volume", ["1", "1,200", "3", "4"], r"row 2, column volume, value '1,200' \(thousands separator\)"),
+    ("close", ["10", "10", "null", "10"], r"row 3, column close, value 'null' \(no value but a word\)"),
     ("symbol", ["A", None, "A", "A"], r"row 2, column symbol, value nothing \(missing value\)"),
     ("symbol", ["A", "  ", "A", "A"], r"row 2, column symbol, value nothing \(missing value\)"),
     (
         "session",
         ["2024-01-02", "01/03/2024", "2024-01-04", "2024-01-05"],
-        r"value '01/03/2024' \(unparsable date",
+        r"value '01/03/2024' \(another date format",
     ),
     (
         "session",
@@ -199,6 +199,43 @@ def test_without_a_symbol_column_the_given_symbol_is_used() -> None:
     assert "symbol" not in conformed.column_mapping
     with pytest.raises(BarContractError, match="column 'symbol'"):
         conform(rows().drop("symbol"), origin="f")
+
+
+def test_a_table_of_no_readable_date_is_refused_as_any_other() -> None:
+    with pytest.raises(BarContractError, match=r"4 of 4 rows are no bars \(ambiguous date: 4\)"):
+        validate_bars(rows(session=["03/04/2024", "04/04/2024", "05/04/2024", "06/04/2024"]), origin="f")
+
+
+def test_many_repetitions_are_counted_and_said_to_be_appended_downloads() -> None:
+    twice = pl.concat([as_text(rows(20, session=[date(2024, 1, 2 + k) for k in range(20)]))] * 2)
+    with pytest.raises(BarContractError, match=r"repeats: 20\).*20 of 20 sessions stand up to 2 times;"):
+        validate_bars(twice, origin="f")
+
+
+@pytest.mark.parametrize("last", ["2024-01-21 14:30:00", "2024-01-21 13:30:00", "2024-01-21 21:30:00"])
+def test_a_stamp_off_by_whole_hours_is_another_zone_and_no_running_session(last: str) -> None:
+    stamps = [f"2024-01-{2 + k:02d} 14:30:00" for k in range(19)] + [last]
+    assert validate_bars(rows(20, session=stamps), origin="f").height == 20
+    with pytest.raises(BarContractError, match=r"row 20, column session, value .* \(unfinished session\)"):
+        validate_bars(rows(20, session=[*stamps[:-1], "2024-01-21 16:48:07"]), origin="f")
+
+
+def test_a_running_session_is_known_by_typed_stamps_too() -> None:
+    stamps = [datetime(2024, 1, 2 + k, 14, 30) for k in range(19)] + [datetime(2024, 1, 21, 16, 48, 7)]
+    with pytest.raises(BarContractError, match="unfinished session: 1"):
+        validate_bars(rows(20, session=stamps), origin="f")
+
+
+def test_a_tick_feed_of_many_stamps_tells_nothing_of_its_last_one() -> None:
+    stamps = [f"2024-01-{2 + k:02d} 14:{30 + k}:00" for k in range(20)]
+    assert validate_bars(rows(20, session=stamps), origin="f").height == 20
+
+
+def test_the_rarer_spelling_of_a_symbol_is_refused() -> None:
+    with pytest.raises(
+        BarContractError, match=r"row 3, column symbol, value 'brk.b' \(differs only in case\)"
+    ):
+        validate_bars(rows(symbol=["BRK.B", "BRK.B", "brk.b", "BRK.B"]), origin="f")
 
 
 price = st.floats(min_value=1e-4, max_value=1e6, allow_nan=False)

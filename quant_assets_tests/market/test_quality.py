@@ -62,11 +62,16 @@ def test_the_rules_and_their_severities_are_these() -> None:
         ("ohlc_consistency", "ERROR"),
         ("duplicate_keys", "ERROR"),
         ("missing_fraction", "ERROR"),
+        ("split_never_rebased", "ERROR"),
+        ("price_unit_change", "ERROR"),
         ("missing_sessions", "WARN"),
+        ("long_gap", "WARN"),
         ("stale_prices", "WARN"),
+        ("flat_bars", "WARN"),
         ("unexplained_jumps", "WARN"),
         ("zero_volume", "WARN"),
         ("actions_without_bar", "WARN"),
+        ("accepted_without_match", "WARN"),
     ]
     assert all(rule.description.endswith(".") for rule in RULES)
 
@@ -88,14 +93,20 @@ def test_the_packaged_bars_break_one_rule_once_by_a_day_that_was_real() -> None:
     assert jumps.offenders.row(0) == ("AAPL", date(2000, 9, 29), pytest.approx(-0.5187, abs=5e-5), 0.4)
 
 
-def test_a_split_left_in_the_prices_is_an_unexplained_jump() -> None:
+def test_a_real_split_left_in_the_prices_is_named_and_blocks() -> None:
     config = universe(
         source={"kind": "bokeh_sampledata"}, symbols=["MSFT"], start="2003-01-02", end="2003-12-31"
     )
     raw = read_bars(config).bars.with_columns(adj_close=pl.lit(None, dtype=pl.Float64))
     actions = derive_corporate_actions(raw)
     findings = {f.rule: f for f in check_bars(adjust_bars(raw, actions, "XNYS"), actions, config)}
-    assert findings["unexplained_jumps"].offenders["session"].to_list() == [date(2003, 2, 18)]
+    assert failed(findings) == ["split_never_rebased"]
+    split = findings["split_never_rebased"]
+    assert (split.severity, split.offenders["limit"].to_list()) == ("ERROR", [0.5])
+    assert split.evidence == (
+        "MSFT 2003-02-18: the close before was 48.3, the open is 24.62 and the price stays: "
+        "a split 2:1 never re-based",
+    )
 
 
 def test_a_planted_jump_is_found() -> None:
@@ -103,8 +114,63 @@ def test_a_planted_jump_is_found() -> None:
     assert failed(findings) == ["unexplained_jumps"]
     offender = findings["unexplained_jumps"].offenders.row(0, named=True)
     assert (offender["symbol"], offender["session"]) == ("S001", date(2023, 3, 2))
-    assert offender["observed"] == pytest.approx(-0.5, abs=0.05)
+    assert offender["observed"] == pytest.approx(-0.45, abs=0.05)
     assert failed(with_defect("unexplained_jump", jump_fraction=0.6)) == []
+
+
+def test_a_planted_split_is_found_unless_a_person_says_that_it_was_news() -> None:
+    findings = with_defect("split_never_rebased")
+    assert failed(findings) == ["split_never_rebased"]
+    split = findings["split_never_rebased"].offenders.row(0, named=True)
+    assert (split["symbol"], split["session"], split["limit"]) == ("S001", date(2023, 3, 2), 0.5)
+    news = {
+        "symbol": "S001",
+        "session": "2023-03-02",
+        "rule": "split_never_rebased",
+        "reason": "court ruling",
+    }
+    assert failed(with_defect("split_never_rebased", accepted=[news])) == []
+    other = news | {"session": "2023-03-03"}
+    stale = with_defect("split_never_rebased", accepted=[other])
+    assert failed(stale) == ["split_never_rebased", "accepted_without_match"]
+    assert stale["accepted_without_match"].offenders.row(0) == ("S001", date(2023, 3, 3), 0.0, 1.0)
+    softer = with_defect("split_never_rebased", severity={"split_never_rebased": "WARN"})
+    assert softer["split_never_rebased"].severity == "WARN"
+
+
+def test_halving_on_heavy_trading_is_news_and_no_split() -> None:
+    raw = read_bars(universe(symbols=["S000"])).bars.drop("adj_close")
+    later = pl.int_range(pl.len()) >= 100
+    halved = [
+        pl.when(later).then(pl.col(n) / 2).otherwise(pl.col(n)).alias(n)
+        for n in ("open", "high", "low", "close")
+    ]
+    busy = pl.when(pl.int_range(pl.len()) == 100).then(pl.col("volume") * 8).otherwise(pl.col("volume"))
+    none = pl.DataFrame(schema=ACTIONS_SCHEMA)
+    calm = adjust_bars(raw.with_columns(halved), none, "XNYS")
+    assert failed(findings_of(calm)) == ["split_never_rebased"]
+    assert failed(findings_of(calm.with_columns(volume=busy))) == ["unexplained_jumps"]
+
+
+def test_a_step_that_does_not_stay_is_no_split() -> None:
+    raw = read_bars(universe(symbols=["S000"])).bars.drop("adj_close")
+    two_days = pl.int_range(pl.len()).is_between(100, 101)
+    halved = [
+        pl.when(two_days).then(pl.col(n) / 2).otherwise(pl.col(n)).alias(n)
+        for n in ("open", "high", "low", "close")
+    ]
+    bars_now = adjust_bars(raw.with_columns(halved), pl.DataFrame(schema=ACTIONS_SCHEMA), "XNYS")
+    assert failed(findings_of(bars_now)) == ["unexplained_jumps"]
+
+
+def test_what_was_quarantined_is_not_missing() -> None:
+    config = universe()
+    raw = read_bars(config).bars
+    none = pl.DataFrame(schema=ACTIONS_SCHEMA)
+    out = raw.slice(100, 1)
+    kept = adjust_bars(raw.join(out, on=["symbol", "session"], how="anti"), none, "XNYS")
+    assert failed({f.rule: f for f in check_bars(kept, none, config)}) == ["missing_sessions"]
+    assert failed({f.rule: f for f in check_bars(kept, none, config, quarantined=out)}) == []
 
 
 def test_a_planted_zero_volume_is_found() -> None:
@@ -170,6 +236,7 @@ def test_high_below_low_and_a_close_outside_offend() -> None:
     prices = {"open": [10.0] * 4, "close": [10.0, 10.0, 12.0, 8.0]}
     findings = findings_of(bars(**prices, high=[11.0, 9.0, 11.0, 11.0], low=[9.0, 11.0, 9.0, 9.0]))
     assert findings["ohlc_consistency"].n_offenders == 3
+    assert findings["ohlc_consistency"].check_severity == "ERROR"
 
 
 def test_a_repeated_bar_is_counted() -> None:

@@ -143,7 +143,7 @@ def test_an_error_page_inside_a_csv_is_refused_by_line(tmp_path: Path) -> None:
         (
             HEADER + TWO_ROWS + HEADER,
             BarContractError,
-            r"row 3, column session, value 'Date' \(unparsable date",
+            r"row 3, column session, value 'Date' \(header repeated",
         ),
         (HEADER + TWO_ROWS + TWO_ROWS, BarContractError, r"row 3, .* 'A 2024-01-02' \(repeats row 1\)"),
         (HEADER.replace("Open", "Close") + TWO_ROWS, BarContractError, "repeated names"),

@@ -9,7 +9,7 @@ from quant_assets.common.settings import ValidationConfig
 from quant_assets.models.cross_prediction import cross_predict
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.models.training_arrays import training_arrays
-from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS, training_frame
+from quant_assets_tests.models.training_frames import FEATURES, SMALL_DIRECTIONS, SMALL_MODELS, training_frame
 
 SIX_TWO = ValidationConfig(n_groups=6, n_test_groups=2, embargo_sessions=2)
 
@@ -43,8 +43,13 @@ def test_scores_have_the_same_bits_for_one_worker_and_for_two(frame, predictions
     assert steps == [(n, 15) for n in range(1, 16)]
 
 
-def test_paths_hold_what_an_ensemble_fitted_on_the_purged_rest_of_the_sessions_says(frame, predictions):
-    """Splits, purge and paths worked out by hand here: groups of 20 sessions, labels 6 days, embargo 2."""
+@pytest.mark.parametrize("models", [SMALL_MODELS, SMALL_DIRECTIONS], ids=["returns", "directions"])
+def test_paths_hold_what_an_ensemble_fitted_on_the_purged_rest_of_the_sessions_says(frame, models):
+    """Splits, purge and paths worked out by hand here: groups of 20 sessions, labels 6 days, embargo 2.
+
+    The ensemble is given the training rows alone, so weights and numbers of trees can come from no others.
+    """
+    predictions = cross_predict(frame, FEATURES, models, SIX_TWO, seed=7, n_jobs=2)
     rows = training_arrays(frame, FEATURES).features
     session = np.repeat(np.arange(120), 8)
     splits = list(combinations(range(6), 2))
@@ -62,7 +67,7 @@ def test_paths_hold_what_an_ensemble_fitted_on_the_purged_rest_of_the_sessions_s
             first, last = 20 * run[0], 20 * run[-1] + 19
             train &= ~((session + 6 >= first) & (session <= last + 6 + 2))
         ensemble = fit_ensemble(
-            frame.filter(pl.Series(train)), FEATURES, SMALL_MODELS, seed=7, embargo_sessions=2, recipe=""
+            frame.filter(pl.Series(train)), FEATURES, models, seed=7, embargo_sessions=2, recipe=""
         )
         for group, path in path_of.items():
             inside = session // 20 == group

@@ -37,7 +37,7 @@ def test_fitting_the_parts_one_by_one_gives_the_same_bits_as_fitting_the_whole(f
         for name in SMALL_MODELS.learners
     }
     stacker = fit_stacker(
-        data.features, data.target, data.t0, data.t1, SMALL_MODELS,
+        data, SMALL_MODELS,
         seed=7, feature_names=FEATURES, embargo_sessions=2,
     )  # fmt: skip
     learners = [from_text(name, text) for name, text in reversed(stored.items())]

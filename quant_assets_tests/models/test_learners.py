@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from quant_assets.common.errors import ModelError
+from quant_assets.common.model_settings import label_kind_of
 from quant_assets.common.settings import CatBoostConfig, LightGBMConfig, XGBoostConfig
 from quant_assets.models.learners import fit_learner, from_text, objectives
 from quant_assets.models.training_arrays import training_arrays
@@ -117,8 +118,9 @@ def test_xgboost_trains_without_nccl(data):
 
 
 def test_an_objective_outside_the_whitelist_is_refused_even_past_the_settings(data):
-    assert objectives("lightgbm") == ("regression", "huber")
-    assert objectives("xgboost") == ("reg:squarederror",)
+    assert objectives("lightgbm") == ("regression", "huber", "binary")
+    assert objectives("xgboost") == ("reg:squarederror", "binary:logistic")
+    assert objectives("catboost") == ("RMSE", "Logloss")
     for name, config in (
         ("lightgbm", LightGBMConfig.model_construct(**{**dict(LightGBMConfig()), "objective": "mape"})),
         ("xgboost", XGBoostConfig.model_construct(**{**dict(XGBoostConfig()), "objective": "reg:gamma"})),
@@ -128,10 +130,16 @@ def test_an_objective_outside_the_whitelist_is_refused_even_past_the_settings(da
 
 
 def test_every_whitelisted_objective_fits(data):
-    for objective in objectives("lightgbm"):
-        config = SMALL_MODELS.lightgbm.model_copy(update={"objective": objective})
-        learner = fit_learner("lightgbm", config, data.features, data.target, seed=1, feature_names=FEATURES)
-        assert f"objective={objective}\n" in learner.text
+    classes = (data.target > 0).astype(float)
+    for name in LEARNERS:
+        for objective in objectives(name):
+            config = getattr(SMALL_MODELS, name).model_copy(update={"objective": objective})
+            kind = label_kind_of(objective)
+            target = classes if kind == "direction" else data.target
+            learner = fit_learner(name, config, data.features, target, seed=1, feature_names=FEATURES)
+            assert objective in learner.text
+            assert learner.label_kind == kind
+            assert from_text(name, learner.text) == learner
 
 
 def test_input_that_a_fit_would_hide_is_refused_with_its_place(data):

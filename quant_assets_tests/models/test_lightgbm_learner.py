@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import lightgbm
 import numpy as np
 import pytest
@@ -24,7 +26,8 @@ def plain_booster(data, **changes):
     parameters = {
         "objective": "regression", "learning_rate": 0.05, "num_leaves": 7, "min_data_in_leaf": 20,
         "feature_fraction": 0.6, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 1.0, "seed": 7,
-        "deterministic": True, "force_row_wise": True, "num_threads": 1, "verbose": -1,
+        "deterministic": True, "force_col_wise": True,
+        "feature_pre_filter": False, "num_threads": 1, "verbose": -1,
     } | changes  # fmt: skip
     dataset = lightgbm.Dataset(
         data.features, data.target, params=parameters, feature_name=list(FEATURES),
@@ -93,12 +96,18 @@ def test_nothing_but_the_thresholds_differs_from_lightgbm_itself(data):
         ({"boosting": "rf"}, "random forest"),
         ({"linear_tree": True}, "linear leaves"),
         ({"zero_as_missing": True}, "missing-value splits"),
+        ({"objective": "binary", "sigmoid": 2.0}, "binary sigmoid:2"),
+        ({"objective": "cross_entropy"}, "cross_entropy"),
         ({}, "not exact in float32"),  # a booster whose thresholds nobody floored
     ],
 )
 def test_a_model_whose_conversion_would_be_wrong_is_refused_when_it_is_read(data, changes, found):
-    target = np.abs(data.target) if changes.get("objective") == "poisson" else data.target
-    booster = plain_booster(type(data)(data.features, target, data.t0, data.t1), **changes)
+    target = {
+        "poisson": np.abs(data.target),
+        "binary": (data.target > 0).astype(float),
+        "cross_entropy": (data.target > 0).astype(float),
+    }.get(changes.get("objective"), data.target)
+    booster = plain_booster(replace(data, target=target), **changes)
     with pytest.raises(ModelError, match=found):
         from_text("lightgbm", booster.model_to_string())
 

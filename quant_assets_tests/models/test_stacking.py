@@ -1,6 +1,7 @@
 import numpy as np
+import polars as pl
 import pytest
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from quant_assets.common.errors import ModelError
@@ -8,12 +9,13 @@ from quant_assets.common.settings import StackerConfig
 from quant_assets.models.stacking import (
     Stacker,
     fit_stacker,
+    logistic_stacker,
     out_of_fold_predictions,
     ridge_stacker,
     weighted_importance,
 )
 from quant_assets.models.training_arrays import training_arrays
-from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS, training_frame
+from quant_assets_tests.models.training_frames import FEATURES, SMALL_DIRECTIONS, SMALL_MODELS, training_frame
 
 OPTIONS = {"seed": 7, "feature_names": FEATURES, "embargo_sessions": 2}
 
@@ -24,16 +26,46 @@ def data():
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 250.0])
-def test_the_stacker_is_scikit_learns_ridge_on_standardised_predictions(alpha):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_stacker_is_scikit_learns_ridge_on_standardised_predictions(alpha, weighted):
     rng = np.random.default_rng(1)
     predictions = rng.standard_normal((400, 3)) * [1e-3, 2e-3, 5e-4] + [1e-3, -2e-3, 4e-3]
     target = predictions @ [0.5, 0.2, -0.4] + 1e-3 * rng.standard_normal(400)
-    stacker = ridge_stacker(predictions, target, ("a", "b", "c"), alpha)
-    scaler = StandardScaler().fit(predictions)
-    ridge = Ridge(alpha=alpha).fit(scaler.transform(predictions), target)
+    weights = rng.uniform(0.1, 3, 400) if weighted else None
+    stacker = ridge_stacker(predictions, target, ("a", "b", "c"), alpha, sample_weights=weights)
+    scaler = StandardScaler().fit(predictions, sample_weight=weights)
+    ridge = Ridge(alpha=alpha).fit(scaler.transform(predictions), target, sample_weight=weights)
     expected = ridge.predict(scaler.transform(predictions))
     assert stacker.combine(predictions) == pytest.approx(expected, rel=1e-9, abs=1e-15)
     assert np.array(stacker.coefficients) * stacker.spreads == pytest.approx(ridge.coef_, rel=1e-8)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 250.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_stacker_of_directions_is_scikit_learns_logistic_regression(alpha, weighted):
+    rng = np.random.default_rng(4)
+    margins = rng.standard_normal((500, 3)) * [0.1, 0.3, 0.05] + [0.1, -0.2, 0.0]
+    share = 1 / (1 + np.exp(-(margins @ [2.0, 1.0, -3.0])))
+    classes = (rng.uniform(size=500) < share).astype(float)
+    weights = rng.uniform(0.1, 3, 500) if weighted else None
+    stacker = logistic_stacker(margins, classes, ("a", "b", "c"), alpha, sample_weights=weights)
+    scaler = StandardScaler().fit(margins, sample_weight=weights)
+    theirs = LogisticRegression(C=1 / alpha if alpha else np.inf, tol=1e-12, solver="newton-cholesky")
+    theirs.fit(scaler.transform(margins), classes, sample_weight=weights)
+    expected = theirs.decision_function(scaler.transform(margins))
+    assert stacker.combine(margins) == pytest.approx(expected, rel=1e-8, abs=1e-10)
+    assert np.array_equal(stacker.combine(margins) > 0, theirs.predict(scaler.transform(margins)) == 1)
+
+
+def test_a_logistic_stacker_without_a_finite_optimum_is_refused():
+    margins = np.linspace(-1, 1, 40)[:, None]
+    with pytest.raises(ModelError, match=r"separate the classes.*ridge_alpha above 0"):
+        logistic_stacker(margins, (margins[:, 0] > 0).astype(float), ("a",), 0.0)
+    with pytest.raises(ModelError, match="only class"):
+        logistic_stacker(margins, np.ones(40), ("a",), 1.0)
+    flat = logistic_stacker(np.full((40, 1), 0.1), (margins[:, 0] > -0.5).astype(float), ("a",), 0.0)
+    assert flat.coefficients == (0.0,)
+    assert flat.intercept == pytest.approx(np.log(30 / 10))  # 30 of 40 are above -0.5
 
 
 def test_a_learner_whose_predictions_do_not_vary_has_no_say():
@@ -53,33 +85,40 @@ def test_two_learners_that_agree_everywhere_share_the_weight_even_without_a_pena
     assert stacker.coefficients == (pytest.approx(1.5), pytest.approx(1.5))
 
 
-def test_predictions_of_a_fold_do_not_change_with_outcomes_of_its_rows_their_overlaps_and_their_embargo(data):
-    before = out_of_fold_predictions(data.features, data.target, data.t0, data.t1, SMALL_MODELS, **OPTIONS)
+@pytest.mark.parametrize("models", [SMALL_MODELS, SMALL_DIRECTIONS], ids=["returns", "directions"])
+def test_predictions_of_a_fold_do_not_change_with_outcomes_of_its_rows_their_overlaps_and_their_embargo(
+    models,
+):
+    frame = training_frame()
+
+    def held_out(changed):
+        factor = pl.when(pl.Series(changed)).then(-50).otherwise(1)
+        rows = training_arrays(
+            frame.with_columns(target=factor * pl.col("target")), FEATURES, models.label_kind
+        )
+        return out_of_fold_predictions(rows, models, **OPTIONS)
+
+    before = held_out(np.zeros(1200, dtype=bool))
     sessions = np.repeat(np.arange(120), 10)  # folds: sessions 0-39, 40-79, 80-119; labels reach 6 days ahead
     # Labels that start at session 34 reach 40; the fold's last outcome is session 85, its embargo 87.
     hidden = (sessions >= 34) & (sessions <= 87)
-    tampered = np.where(hidden, -50 * data.target, data.target)
-    after = out_of_fold_predictions(data.features, tampered, data.t0, data.t1, SMALL_MODELS, **OPTIONS)
+    after = held_out(hidden)
     fold = (sessions >= 40) & (sessions < 80)
     assert before[fold].tobytes() == after[fold].tobytes()
     assert not np.array_equal(before[~fold], after[~fold])
     for edge in (33, 88):  # one session further out does train
-        seen = np.where(sessions == edge, -50 * data.target, data.target)
-        changed = out_of_fold_predictions(data.features, seen, data.t0, data.t1, SMALL_MODELS, **OPTIONS)
-        assert not np.array_equal(before[fold], changed[fold])
+        assert not np.array_equal(before[fold], held_out(sessions == edge)[fold])
 
 
 def test_the_stacker_does_not_depend_on_how_many_folds_are_fitted_at_once(data):
-    arguments = (data.features, data.target, data.t0, data.t1, SMALL_MODELS)
-    assert fit_stacker(*arguments, **OPTIONS, n_jobs=1) == fit_stacker(*arguments, **OPTIONS, n_jobs=3)
+    one, three = (fit_stacker(data, SMALL_MODELS, **OPTIONS, n_jobs=n_jobs) for n_jobs in (1, 3))
+    assert one == three
 
 
 def test_out_of_fold_predictions_are_worse_than_in_sample_ones(data):
     from quant_assets.models.learners import fit_learner
 
-    predictions = out_of_fold_predictions(
-        data.features, data.target, data.t0, data.t1, SMALL_MODELS, **OPTIONS
-    )
+    predictions = out_of_fold_predictions(data, SMALL_MODELS, **OPTIONS)
     for column, name in enumerate(SMALL_MODELS.learners):
         config = getattr(SMALL_MODELS, name)
         learner = fit_learner(name, config, data.features, data.target, seed=7, feature_names=FEATURES)
@@ -91,10 +130,7 @@ def test_out_of_fold_predictions_are_worse_than_in_sample_ones(data):
 def test_an_inner_fold_without_training_rows_is_refused(data):
     models = SMALL_MODELS.model_copy(update={"stacker": StackerConfig(inner_folds=2)})
     with pytest.raises(ModelError, match="inner fold 1 of 2"):
-        fit_stacker(
-            data.features, data.target, data.t0, data.t1, models,
-            seed=7, feature_names=FEATURES, embargo_sessions=60,
-        )  # fmt: skip
+        fit_stacker(data, models, seed=7, feature_names=FEATURES, embargo_sessions=60)
 
 
 def test_importance_of_a_stack_counts_each_learner_by_its_weight_in_the_score():

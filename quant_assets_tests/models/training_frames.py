@@ -3,7 +3,14 @@
 import numpy as np
 import polars as pl
 
-from quant_assets.common.settings import LightGBMConfig, ModelsConfig, StackerConfig, XGBoostConfig
+from quant_assets.common.settings import (
+    EarlyStoppingConfig,
+    LightGBMConfig,
+    ModelsConfig,
+    StackerConfig,
+    WeightsConfig,
+    XGBoostConfig,
+)
 
 FEATURES = tuple(f"feature_{n}" for n in range(8))
 
@@ -12,6 +19,15 @@ SMALL_MODELS = ModelsConfig(
     lightgbm=LightGBMConfig(n_estimators=12, num_leaves=7, min_data_in_leaf=20),
     xgboost=XGBoostConfig(n_estimators=12, max_depth=3, min_child_weight=20),
     stacker=StackerConfig(inner_folds=3),
+)
+
+# A direction, with everything that is worked out from training rows: weights and numbers of trees.
+SMALL_DIRECTIONS = ModelsConfig(
+    lightgbm=LightGBMConfig(objective="binary", n_estimators=12, num_leaves=7, min_data_in_leaf=20),
+    xgboost=XGBoostConfig(objective="binary:logistic", n_estimators=12, max_depth=3, min_child_weight=5),
+    stacker=StackerConfig(inner_folds=3),
+    weights=WeightsConfig(uniqueness=True, time_decay=0.5),
+    early_stopping=EarlyStoppingConfig(rounds=4, max_estimators=16),
 )
 
 

@@ -16,7 +16,8 @@ from quant_assets.common.settings import DriftConfig, GatesConfig
 from quant_assets.registry.connection import connect
 from quant_assets.registry.ledger import PromotionLedger
 from quant_assets.registry.promotion import PromotionDecision, promote
-from quant_assets.registry.tracking import RecordedRun, TrainingRecord, record_training
+from quant_assets.registry.tracking import RecordedRun, record_training
+from quant_assets.registry.training_record import TrainingRecord
 from quant_assets.validation.verdicts import (
     CPCV_GATES,
     DRIFT_GATES,
@@ -124,6 +125,7 @@ class Desk:
             "reports": reports_of(subject),
             "limits_in_force": LIMITS,
             "bundle_sha256": "b" * 64,
+            "signing_key": "f" * 64,
             "model_version": version,
             "expected_champion": expected,
             "ledger": self.ledger,

@@ -52,7 +52,7 @@ def test_the_first_candidate_with_open_gates_becomes_champion(desk: Desk) -> Non
     (entry,) = desk.ledger.entries(STRATEGY)
     assert (entry.action, entry.subject, entry.replaces) == ("promoted", A, None)
     digests = {r.kind: json_digest(r.to_json()) for r in reports_of(A)}
-    assert entry.evidence == digests | {"bundle": "b" * 64}
+    assert entry.evidence == digests | {"bundle": "b" * 64, "signing_key": "f" * 64}
     assert version_tags(desk, "1")["quant.gate"] == "passed"
     assert version_tags(desk, "1")["quant.ledger_entry"] == entry.hash
 

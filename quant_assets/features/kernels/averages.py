@@ -3,65 +3,74 @@
 from math import sqrt
 from typing import Any
 
-import numpy as np
-
 from quant_assets.features.kernels.compilation import kernel
-from quant_assets.features.kernels.windows import Vector, double_moments, join_moments, join_sums
+from quant_assets.features.kernels.windows import Vector
+from quant_assets.features.kernels.workspace import HISTORY
 
 
 @kernel
-def distance_to_mean(close: Vector, total: Vector, window: int, out: Any) -> None:
-    """``close / mean - 1``, as a difference over the mean so that small distances keep their digits."""
-    first = window - 1
-    span = close.size - first
-    if span <= 0:
-        return
-    price, summed, written = close[first:], total[first:], out[first:]
-    share = 1.0 / window
-    for i in range(span):
-        mean = summed[i] * share
-        written[i] = (price[i] - mean) / mean
+def bollinger_20(
+    close: Vector, close_4: Vector, m2_4: Vector, close_16: Vector, m2_16: Vector,
+    n: int, nma_20: Any, bb_pct: Any, bb_width: Any,
+) -> None:  # fmt: skip
+    """Distance to the mean of 20 = 16 + 4 closes, position in the band mean +- 2 sd (population), its width.
 
-
-@kernel
-def bollinger_20(close: Vector, total: Vector, m2: Vector, bb_pct: Any, bb_width: Any) -> None:
-    """Position in the band mean +- 2 sd (population) of 20 closes, and its width over the mean.
-
-    A flat window has no band: the close sits in its middle (0.5) and the width is 0.
+    A flat window has no band: the close sits in its middle (0.5) and the width is 0. The mean and the band
+    share one division.
     """
-    span = close.size - 19
-    if span <= 0:
-        return
-    price, summed, squares = close[19:], total[19:], m2[19:]
-    position, width = bb_pct[19:], bb_width[19:]
-    for i in range(span):
-        mean = summed[i] * 0.05
-        band = 4.0 * sqrt(squares[i] * 0.05)
-        inside = 0.5 + (price[i] - mean) / (band if band > 0.0 else 1.0)
-        position[i] = inside if band > 0.0 else 0.5
-        width[i] = band / mean
+    price, newer, newer_m2 = close[HISTORY:], close_16[HISTORY:], m2_16[HISTORY:]
+    older, older_m2 = close_4[HISTORY - 16 :], m2_4[HISTORY - 16 :]
+    for i in range(n):
+        mean = (newer[i] + older[i]) * 0.05
+        gap = newer[i] - 4.0 * older[i]
+        squares = (newer_m2[i] + older_m2[i]) + gap * gap * (1.0 / 80.0)
+        band = 4.0 * sqrt(squares * 0.05)
+        scale = band if band > 0.0 else 1.0
+        both = 1.0 / (mean * scale)
+        distance = price[i] - mean
+        inside = 0.5 + distance * (mean * both)
+        nma_20[i] = distance * (scale * both)
+        bb_pct[i] = inside if band > 0.0 else 0.5
+        bb_width[i] = band * (scale * both)
 
 
 @kernel
-def price_averages(
-    close: Vector, nma_9: Any, nma_20: Any, nma_50: Any, nma_200: Any, bb_pct: Any, bb_width: Any
-) -> None:
-    """NMA 9, 20, 50, 200 and Bollinger (20, 2) from one ladder of doubled windows."""
-    n = close.size
-    sums, m2 = np.empty((8, n)), np.empty((5, n))
-    double_moments(close, 4, sums, m2)
-    for k in range(4, 7):
-        join_sums(sums[k], 1 << k, sums[k], 1 << k, sums[k + 1])
-    total, partial, squares = np.empty(n), np.empty(n), np.empty(n)
+def distance_9(close: Vector, close_4: Vector, n: int, nma_9: Any) -> None:
+    """``close / mean - 1`` over 9 = 4 + 4 + 1 bars, as a difference over the mean: small ones keep their digits."""
+    price, oldest = close[HISTORY:], close[HISTORY - 8 :]
+    newer, older = close_4[HISTORY:], close_4[HISTORY - 4 :]
+    for i in range(n):
+        mean = ((newer[i] + older[i]) + oldest[i]) * (1.0 / 9.0)
+        nma_9[i] = (price[i] - mean) / mean
 
-    join_sums(sums[3], 8, sums[0], 1, total)
-    distance_to_mean(close, total, 9, nma_9)
-    join_moments(sums[4], m2[4], 16, sums[2], m2[2], 4, total, squares)
-    distance_to_mean(close, total, 20, nma_20)
-    bollinger_20(close, total, squares, bb_pct, bb_width)
-    join_sums(sums[5], 32, sums[4], 16, partial)
-    join_sums(partial, 48, sums[1], 2, total)
-    distance_to_mean(close, total, 50, nma_50)
-    join_sums(sums[7], 128, sums[6], 64, partial)
-    join_sums(partial, 192, sums[3], 8, total)
-    distance_to_mean(close, total, 200, nma_200)
+
+@kernel
+def distance_50(close: Vector, close_16: Vector, n: int, close_32: Vector, nma_50: Any) -> None:
+    """The same over 50 = 32 + 16 + 2 bars; leaves the sums over 32."""
+    price, last_but_one, last = close[HISTORY:], close[HISTORY - 48 :], close[HISTORY - 49 :]
+    a, b, c, sums = close_16[HISTORY:], close_16[HISTORY - 16 :], close_16[HISTORY - 32 :], close_32[HISTORY:]
+    for i in range(n):
+        total = a[i] + b[i]
+        sums[i] = total
+        mean = ((total + c[i]) + (last_but_one[i] + last[i])) * 0.02
+        nma_50[i] = (price[i] - mean) / mean
+
+
+@kernel
+def double_sums(half: Vector, window: int, n: int, whole: Vector) -> None:
+    """Sums over twice the window of ``half``."""
+    newer, older, out = half[HISTORY:], half[HISTORY - window :], whole[HISTORY:]
+    for i in range(n):
+        out[i] = newer[i] + older[i]
+
+
+@kernel
+def distance_200(
+    close: Vector, close_4: Vector, close_64: Vector, close_128: Vector, n: int, nma_200: Any
+) -> None:
+    """The same over 200 = 4 + 4 + 64 + 128 bars."""
+    price, a, b = close[HISTORY:], close_4[HISTORY:], close_4[HISTORY - 4 :]
+    c, d = close_64[HISTORY - 8 :], close_128[HISTORY - 72 :]
+    for i in range(n):
+        mean = ((a[i] + b[i]) + (c[i] + d[i])) * 0.005
+        nma_200[i] = (price[i] - mean) / mean

@@ -2,30 +2,32 @@
 
 from typing import Any
 
-import numpy as np
-
 from quant_assets.features.kernels.compilation import kernel
-from quant_assets.features.kernels.smoothing import wilder_directional, wilder_from
 from quant_assets.features.kernels.windows import Vector
-
-NOT_DEFINED = -1.0
+from quant_assets.features.kernels.workspace import HISTORY
 
 
 @kernel
-def ranges_and_moves(
-    high: Vector, low: Vector, close: Vector, true_range: Vector, rise: Vector, fall: Vector
-) -> None:
-    """True range, and the part of the range that lies above or below the bar before. Bar 0 has none."""
-    n = close.size
-    true_range[0], rise[0], fall[0] = 0.0, 0.0, 0.0
-    span = n - 1
-    top, top_before = high[1:], high[:span]
-    bottom, bottom_before = low[1:], low[:span]
-    before, spread, up, down = close[:span], true_range[1:], rise[1:], fall[1:]
-    for i in range(span):
-        reach = max(abs(top[i] - before[i]), abs(bottom[i] - before[i]))
-        spread[i] = max(top[i] - bottom[i], reach)
-    for i in range(span):
+def true_range(high: Vector, low: Vector, close: Vector, n: int, out: Vector) -> None:
+    """The range of the bar, extended to the close before."""
+    top, bottom, before, spread = high[HISTORY:], low[HISTORY:], close[HISTORY - 1 :], out[HISTORY:]
+    for i in range(n):
+        above, below, within = abs(top[i] - before[i]), abs(bottom[i] - before[i]), top[i] - bottom[i]
+        reach = above if above > below else below
+        spread[i] = within if within > reach else reach
+
+
+@kernel
+def moves(high: Vector, low: Vector, n: int, rise: Vector, fall: Vector) -> None:
+    """The part of the range that lies above or below the bar before, where it is the larger one."""
+    top, top_before, bottom, bottom_before = (
+        high[HISTORY:],
+        high[HISTORY - 1 :],
+        low[HISTORY:],
+        low[HISTORY - 1 :],
+    )
+    up, down = rise[HISTORY:], fall[HISTORY:]
+    for i in range(n):
         above = top[i] - top_before[i]
         below = bottom_before[i] - bottom[i]
         up[i] = above if above > below and above > 0.0 else 0.0
@@ -33,37 +35,40 @@ def ranges_and_moves(
 
 
 @kernel
-def directional_movement(
-    high: Vector, low: Vector, close: Vector, adx_14: Any, plus_di_14: Any, minus_di_14: Any, atr_14: Any
+def directional_indicators(
+    total: Vector, risen: Vector, fallen: Vector, n: int, plus_di: Any, minus_di: Any
 ) -> None:
-    """ADX, +DI, -DI (0 to 100) and ATR over the close, all over 14 bars.
+    """+DI and -DI, 0 to 100; both 0 without any range, as in TA-Lib."""
+    span, up, down = total[HISTORY:], risen[HISTORY:], fallen[HISTORY:]
+    for i in range(n):
+        scale = span[i] if span[i] > 0.0 else 1.0
+        plus, minus = 100.0 * (up[i] / scale), 100.0 * (down[i] / scale)
+        plus_di[i] = plus if span[i] > 0.0 else 0.0
+        minus_di[i] = minus if span[i] > 0.0 else 0.0
 
-    Without any range both DI are 0; without movement ADX stays where it was (both as in TA-Lib).
-    """
-    n = close.size
-    if n < 15:
-        return
-    true_range, rise, fall = np.empty(n), np.empty(n), np.empty(n)
-    ranges_and_moves(high, low, close, true_range, rise, fall)
-    mean_range, sum_range, sum_rise, sum_fall = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    wilder_directional(true_range, rise, fall, 14, mean_range, sum_range, sum_rise, sum_fall)
-    price, spread, out_range = close[14:], mean_range[14:], atr_14[14:]
-    for i in range(n - 14):
-        out_range[i] = spread[i] / price[i]
 
-    index = np.empty(n)
-    total, risen, fallen, dx = sum_range[14:], sum_rise[14:], sum_fall[14:], index[14:]
-    out_plus, out_minus = plus_di_14[14:], minus_di_14[14:]
-    for i in range(n - 14):
-        scale = total[i] if total[i] > 0.0 else 1.0
-        plus = 100.0 * (risen[i] / scale) if total[i] > 0.0 else 0.0
-        minus = 100.0 * (fallen[i] / scale) if total[i] > 0.0 else 0.0
-        out_plus[i] = plus
-        out_minus[i] = minus
-        both = plus + minus
-        relative = 100.0 * (abs(minus - plus) / (both if both > 0.0 else 1.0))
-        dx[i] = relative if both > 0.0 else NOT_DEFINED
-    strength = np.empty(n)
-    wilder_from(index, 14, 14, strength)
-    for t in range(27, n):
-        adx_14[t] = strength[t]
+@kernel
+def directional_index(
+    total: Vector, risen: Vector, fallen: Vector, n: int, keep: float, index: Vector, index_keep: Vector
+) -> None:
+    """DX, and how much of ADX it leaves: without movement ADX stays where it was (as in TA-Lib)."""
+    span, up, down, dx, kept = (
+        total[HISTORY:],
+        risen[HISTORY:],
+        fallen[HISTORY:],
+        index[HISTORY:],
+        index_keep[HISTORY:],
+    )
+    for i in range(n):
+        both = up[i] + down[i] if span[i] > 0.0 else 0.0
+        relative = 100.0 * (abs(up[i] - down[i]) / (both if both > 0.0 else 1.0))
+        dx[i] = relative if both > 0.0 else 0.0
+        kept[i] = keep if both > 0.0 else 1.0
+
+
+@kernel
+def mean_range(range_14: Vector, per_close: Vector, n: int, atr: Any) -> None:
+    """ATR over the close, from Wilder's sum of 14 true ranges."""
+    total, share = range_14[HISTORY:], per_close[HISTORY:]
+    for i in range(n):
+        atr[i] = total[i] * (1.0 / 14.0) * share[i]

@@ -3,70 +3,68 @@
 from math import sqrt
 from typing import Any
 
-import numpy as np
-
 from quant_assets.features.kernels.compilation import kernel
-from quant_assets.features.kernels.windows import Vector, double_moments, join_moments
+from quant_assets.features.kernels.windows import Vector
+from quant_assets.features.kernels.workspace import HISTORY
 
 
 @kernel
-def moments_20_50(x: Vector, sum_20: Vector, m2_20: Vector, sum_50: Vector, m2_50: Vector) -> None:
-    """Sums and summed squared deviations over 20 = 16 + 4 and 50 = 32 + 16 + 2 bars."""
-    n = x.size
-    sums, m2 = np.empty((6, n)), np.empty((6, n))
-    double_moments(x, 5, sums, m2)
-    join_moments(sums[4], m2[4], 16, sums[2], m2[2], 4, sum_20, m2_20)
-    partial, partial_m2 = np.empty(n), np.empty(n)
-    join_moments(sums[5], m2[5], 32, sums[4], m2[4], 16, partial, partial_m2)
-    join_moments(partial, partial_m2, 48, sums[1], m2[1], 2, sum_50, m2_50)
+def moments_20(newer: float, newer_m2: float, older: float, older_m2: float) -> tuple[float, float]:
+    """Sum and summed squared deviations over 20 = 16 + 4 bars."""
+    gap = newer - 4.0 * older
+    return newer + older, (newer_m2 + older_m2) + gap * gap * (1.0 / 80.0)
 
 
 @kernel
-def standard_deviation(m2: Vector, window: int, out: Any) -> None:
-    """Population standard deviation; exactly 0 in a flat window."""
-    first = window - 1
-    span = m2.size - first
-    if span <= 0:
-        return
-    squares, written = m2[first:], out[first:]
-    share = 1.0 / window
-    for i in range(span):
-        written[i] = sqrt(squares[i] * share)
+def moments_50(
+    a: float, a_m2: float, b: float, b_m2: float, c: float, c_m2: float, y: float, z: float
+) -> tuple[float, float]:
+    """The same over 50 = (16 + 16) + 16 + 2 bars, ``a`` the newest."""
+    gap = a - b
+    two, two_m2 = a + b, (a_m2 + b_m2) + gap * gap * (1.0 / 32.0)
+    gap = two - 2.0 * c
+    three, three_m2 = two + c, (two_m2 + c_m2) + gap * gap * (1.0 / 96.0)
+    gap = y - z
+    pair, pair_m2 = y + z, 0.5 * (gap * gap)
+    gap = three - 24.0 * pair
+    return three + pair, (three_m2 + pair_m2) + gap * gap * (1.0 / 1200.0)
 
 
 @kernel
-def z_score(x: Vector, total: Vector, m2: Vector, window: int, out: Any) -> None:
-    """``(x - mean) / sd`` with the population sd; 0 in a flat window, where nothing is unusual."""
-    first = window - 1
-    span = x.size - first
-    if span <= 0:
-        return
-    value, summed, squares, written = x[first:], total[first:], m2[first:], out[first:]
-    share = 1.0 / window
-    for i in range(span):
-        sd = sqrt(squares[i] * share)
-        score = (value[i] - summed[i] * share) / (sd if sd > 0.0 else 1.0)
-        written[i] = score if sd > 0.0 else 0.0
+def volatility(
+    x: Vector, x_4: Vector, m2_4: Vector, x_16: Vector, m2_16: Vector, n: int, sigma_20: Any, sigma_50: Any
+) -> None:
+    """Population standard deviation of the last 20 and 50 values; exactly 0 in a flat window."""
+    y, z, d, d_m2 = x[HISTORY - 48 :], x[HISTORY - 49 :], x_4[HISTORY - 16 :], m2_4[HISTORY - 16 :]
+    a, b, c = x_16[HISTORY:], x_16[HISTORY - 16 :], x_16[HISTORY - 32 :]
+    a_m2, b_m2, c_m2 = m2_16[HISTORY:], m2_16[HISTORY - 16 :], m2_16[HISTORY - 32 :]
+    for i in range(n):
+        _, short = moments_20(a[i], a_m2[i], d[i], d_m2[i])
+        _, long = moments_50(a[i], a_m2[i], b[i], b_m2[i], c[i], c_m2[i], y[i], z[i])
+        sigma_20[i] = sqrt(short * 0.05)
+        sigma_50[i] = sqrt(long * 0.02)
 
 
 @kernel
-def volume_surprise(volume: Vector, volume_z_20: Any, volume_z_50: Any) -> None:
-    """How unusual the volume is against its last 20 and 50 bars (itself among them)."""
-    n = volume.size
-    sum_20, m2_20, sum_50, m2_50 = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    moments_20_50(volume, sum_20, m2_20, sum_50, m2_50)
-    z_score(volume, sum_20, m2_20, 20, volume_z_20)
-    z_score(volume, sum_50, m2_50, 50, volume_z_50)
-
-
-@kernel
-def volatility(daily_return: Vector, sigma_20: Any, sigma_50: Any) -> None:
-    """Standard deviation of the last 20 and 50 daily returns.
-
-    ``daily_return`` starts at the symbol's second bar (the first has none), and so must both outputs.
-    """
-    n = daily_return.size
-    sum_20, m2_20, sum_50, m2_50 = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    moments_20_50(daily_return, sum_20, m2_20, sum_50, m2_50)
-    standard_deviation(m2_20, 20, sigma_20)
-    standard_deviation(m2_50, 50, sigma_50)
+def surprise(
+    x: Vector, x_4: Vector, m2_4: Vector, x_16: Vector, m2_16: Vector, n: int, z_20: Any, z_50: Any
+) -> None:
+    """``(x - mean) / sd`` over 20 and 50 with the population sd; 0 in a flat window: nothing is unusual."""
+    now, y, z, d, d_m2 = (
+        x[HISTORY:],
+        x[HISTORY - 48 :],
+        x[HISTORY - 49 :],
+        x_4[HISTORY - 16 :],
+        m2_4[HISTORY - 16 :],
+    )
+    a, b, c = x_16[HISTORY:], x_16[HISTORY - 16 :], x_16[HISTORY - 32 :]
+    a_m2, b_m2, c_m2 = m2_16[HISTORY:], m2_16[HISTORY - 16 :], m2_16[HISTORY - 32 :]
+    for i in range(n):
+        total, squares = moments_20(a[i], a_m2[i], d[i], d_m2[i])
+        sd = sqrt(squares * 0.05)
+        score = (now[i] - total * 0.05) / (sd if sd > 0.0 else 1.0)
+        z_20[i] = score if sd > 0.0 else 0.0
+        total, squares = moments_50(a[i], a_m2[i], b[i], b_m2[i], c[i], c_m2[i], y[i], z[i])
+        sd = sqrt(squares * 0.02)
+        score = (now[i] - total * 0.02) / (sd if sd > 0.0 else 1.0)
+        z_50[i] = score if sd > 0.0 else 0.0

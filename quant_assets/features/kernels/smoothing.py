@@ -1,158 +1,130 @@
 """Recursive averages with TA-Lib's seeds: Wilder's average and the exponential average.
 
-These are the only parts that look further back than a window. Chains are advanced three or four at a time,
-because one chain alone waits for its own previous value (a multiply and an add) in every bar.
+These are the only parts that look further back than a window. One chain alone waits for its own previous value
+(a multiply and an add) in every bar, so chains are advanced together, in two passes: ADX needs the directional
+index, which needs the sums of the first pass.
+
+Wilder's averages are kept as sums, ``sum = sum (1 - 1 / period) + value``: the mean is that over the period, and
+in a ratio of two of them the period cancels.
 """
 
-from numpy import float64
-from numpy.typing import NDArray
+from typing import Any
 
 from quant_assets.features.kernels.compilation import kernel
+from quant_assets.features.kernels.windows import Vector
+from quant_assets.features.kernels.workspace import HISTORY
 
-Vector = NDArray[float64]
+# From this bar on no chain is in its seed any more (the average of the flow is the last, seeded at bar 39).
+SEEDED = 40
+STATES = 13
+
+KEEP_14, KEEP_21 = 13.0 / 14.0, 20.0 / 21.0
+TAKE_FAST, TAKE_SLOW, TAKE_SIGNAL, TAKE_FLOW = 2.0 / 13.0, 2.0 / 27.0, 2.0 / 10.0, 2.0 / 21.0
+KEEP_FAST, KEEP_SLOW = 1.0 - TAKE_FAST, 1.0 - TAKE_SLOW
+KEEP_SIGNAL, KEEP_FLOW = 1.0 - TAKE_SIGNAL, 1.0 - TAKE_FLOW
 
 
 @kernel
-def wilder_means(
-    x: Vector, y: Vector, short: int, long: int,
-    x_short: Vector, y_short: Vector, x_long: Vector, y_long: Vector,
+def wilder_sums(
+    bar: int, n: int, true_range: Vector, rise: Vector, fall: Vector, gain: Vector, move: Vector, state: Vector,
+    range_14: Vector, range_sum: Vector, rise_sum: Vector, fall_sum: Vector,
+    gain_14: Vector, move_14: Vector, gain_21: Vector, move_21: Vector,
 ) -> None:  # fmt: skip
-    """Wilder's averages of two series over two periods, written from bar ``short`` and ``long`` on.
+    """Wilder's sums of range and moves over 14 (ATR, DI), of gains and all changes over 14 and 21 (RSI).
 
-    Seed: the mean of bars 1..period (bar 0 has no change); then ``mean += (value - mean) / period``.
+    TA-Lib seeds them differently: those for DI with bars 1..13, all others with bars 1..period. Bar 0 has no
+    change and no true range.
+
+    Parameters
+    ----------
+    bar : int
+        Number of the stretch's first bar within the symbol.
+    state : float64 array, shape (13,)
+        Where the chains stand; entries 0 to 7 belong to this function.
     """
-    n = x.size
-    keep, take = (short - 1.0) / short, 1.0 / short
-    a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    for t in range(1, min(short + 1, n)):
-        a += x[t]
-        b += y[t]
-    c, d = a, b
-    a, b = a / short, b / short
-    if n > short:
-        x_short[short], y_short[short] = a, b
-    for t in range(short + 1, min(long + 1, n)):
-        a = a * keep + x[t] * take
-        b = b * keep + y[t] * take
-        x_short[t], y_short[t] = a, b
-        c += x[t]
-        d += y[t]
-    c, d = c / long, d / long
-    if n > long:
-        x_long[long], y_long[long] = c, d
-    keep_long, take_long = (long - 1.0) / long, 1.0 / long
-    for t in range(long + 1, n):
-        a = a * keep + x[t] * take
-        b = b * keep + y[t] * take
-        c = c * keep_long + x[t] * take_long
-        d = d * keep_long + y[t] * take_long
-        x_short[t], y_short[t], x_long[t], y_long[t] = a, b, c, d
+    ranged, rose, fell = true_range[HISTORY:], rise[HISTORY:], fall[HISTORY:]
+    up, size = gain[HISTORY:], move[HISTORY:]
+    out_a, out_b, out_c, out_d = (
+        range_14[HISTORY:], range_sum[HISTORY:], rise_sum[HISTORY:], fall_sum[HISTORY:],
+    )  # fmt: skip
+    out_e, out_f, out_g, out_h = (
+        gain_14[HISTORY:], move_14[HISTORY:], gain_21[HISTORY:], move_21[HISTORY:],
+    )  # fmt: skip
+    a, b, c, d = state[0], state[1], state[2], state[3]
+    e, f, g, h = state[4], state[5], state[6], state[7]
+    first = max(0, min(n, SEEDED - bar))
+    for i in range(first):
+        t = bar + i
+        value = ranged[i] if t > 0 else 0.0
+        keep = KEEP_14 if t > 13 else 1.0
+        b, c, d = b * keep + value, c * keep + rose[i], d * keep + fell[i]
+        keep = KEEP_14 if t > 14 else 1.0
+        a, e, f = a * keep + value, e * keep + up[i], f * keep + size[i]
+        keep = KEEP_21 if t > 21 else 1.0
+        g, h = g * keep + up[i], h * keep + size[i]
+        out_a[i], out_b[i], out_c[i], out_d[i] = a, b, c, d
+        out_e[i], out_f[i], out_g[i], out_h[i] = e, f, g, h
+    for i in range(first, n):
+        a = a * KEEP_14 + ranged[i]
+        b = b * KEEP_14 + ranged[i]
+        c = c * KEEP_14 + rose[i]
+        d = d * KEEP_14 + fell[i]
+        e = e * KEEP_14 + up[i]
+        f = f * KEEP_14 + size[i]
+        g = g * KEEP_21 + up[i]
+        h = h * KEEP_21 + size[i]
+        out_a[i], out_b[i], out_c[i], out_d[i] = a, b, c, d
+        out_e[i], out_f[i], out_g[i], out_h[i] = e, f, g, h
+    state[0], state[1], state[2], state[3] = a, b, c, d
+    state[4], state[5], state[6], state[7] = e, f, g, h
 
 
 @kernel
-def wilder_directional(
-    true_range: Vector, rise: Vector, fall: Vector, period: int,
-    range_mean: Vector, range_sum: Vector, rise_sum: Vector, fall_sum: Vector,
+def exponential_averages(
+    bar: int, n: int, close: Vector, index: Vector, index_keep: Vector, share: Vector, state: Vector,
+    line: Vector, signal: Vector, adx_14: Any, obv_ema: Any,
 ) -> None:  # fmt: skip
-    """Wilder's mean of the true range (for ATR) and Wilder's sums of range and moves (for DI and ADX).
+    """Exponential averages of the close (MACD) and of the flow, and Wilder's of the directional index (ADX).
 
-    TA-Lib seeds them differently. The mean starts at bar ``period`` with the mean of bars 1..period; the sums
-    start with the plain sum of bars 1..period-1 and go on with ``sum = sum - sum / period + value``.
+    As in TA-Lib both averages of the close start at bar 25, the fast one with the mean of the last 12 bars; the
+    signal starts with the mean of the first 9 differences (bar 33), ADX with that of 14 indices (bar 27). The
+    flow's starts at bar 39 with the mean of the first 20. ``state[8:]`` belongs to this function.
     """
-    n = true_range.size
-    if n <= period:
-        return
-    keep, take = (period - 1.0) / period, 1.0 / period
-    a, b, c = 0.0, 0.0, 0.0
-    for t in range(1, period):
-        a += true_range[t]
-        b += rise[t]
-        c += fall[t]
-    mean = (a + true_range[period]) / period
-    a = a * keep + true_range[period]
-    b = b * keep + rise[period]
-    c = c * keep + fall[period]
-    range_mean[period], range_sum[period], rise_sum[period], fall_sum[period] = mean, a, b, c
-    for t in range(period + 1, n):
-        mean = mean * keep + true_range[t] * take
-        a = a * keep + true_range[t]
-        b = b * keep + rise[t]
-        c = c * keep + fall[t]
-        range_mean[t], range_sum[t], rise_sum[t], fall_sum[t] = mean, a, b, c
-
-
-@kernel
-def exponential_difference(x: Vector, fast: int, slow: int, span: int, line: Vector, signal: Vector) -> None:
-    """Fast minus slow exponential average (MACD line), and its own exponential average (signal).
-
-    As in TA-Lib both averages start at bar ``slow - 1``, the fast one with the mean of the last ``fast`` bars;
-    the signal starts with the mean of the first ``span`` values of the line.
-    """
-    n = x.size
-    seed = slow + span - 2
-    if n <= seed:
-        return
-    take_fast, take_slow, take = 2.0 / (fast + 1.0), 2.0 / (slow + 1.0), 2.0 / (span + 1.0)
-    keep_fast, keep_slow, keep = 1.0 - take_fast, 1.0 - take_slow, 1.0 - take
-    a, b = 0.0, 0.0
-    for t in range(slow):
-        b += x[t]
-        if t >= slow - fast:
-            a += x[t]
-    a, b = a / fast, b / slow
-    mean = a - b
-    line[slow - 1] = a - b
-    for t in range(slow, seed + 1):
-        a = a * keep_fast + x[t] * take_fast
-        b = b * keep_slow + x[t] * take_slow
-        line[t] = a - b
-        mean += a - b
-    mean /= span
-    signal[seed] = mean
-    for t in range(seed + 1, n):
-        a = a * keep_fast + x[t] * take_fast
-        b = b * keep_slow + x[t] * take_slow
-        mean = mean * keep + (a - b) * take
-        line[t], signal[t] = a - b, mean
-
-
-@kernel
-def wilder_from(x: Vector, first: int, period: int, x_mean: Vector) -> None:
-    """Wilder's average seeded with the mean of ``period`` bars from ``first``; a negative value is skipped.
-
-    Negative marks "not defined at this bar" (a directional index without movement): TA-Lib leaves the
-    average where it was, and adds nothing while seeding.
-    """
-    n = x.size
-    seed = first + period - 1
-    if n <= seed:
-        return
-    keep, take = (period - 1.0) / period, 1.0 / period
-    a = 0.0
-    for t in range(first, seed + 1):
-        a += max(x[t], 0.0)
-    a /= period
-    x_mean[seed] = a
-    for t in range(seed + 1, n):
-        if x[t] >= 0.0:
-            a = a * keep + x[t] * take
-        x_mean[t] = a
-
-
-@kernel
-def exponential(x: Vector, first: int, span: int, x_mean: Vector) -> None:
-    """Exponential average, weight 2 / (span + 1), seeded with the mean of ``span`` bars from ``first``."""
-    n = x.size
-    seed = first + span - 1
-    if n <= seed:
-        return
-    take = 2.0 / (span + 1.0)
-    keep = 1.0 - take
-    a = 0.0
-    for t in range(first, seed + 1):
-        a += x[t]
-    a /= span
-    x_mean[seed] = a
-    for t in range(seed + 1, n):
-        a = a * keep + x[t] * take
-        x_mean[t] = a
+    price, raw, smoothed = close[HISTORY:], line[HISTORY:], signal[HISTORY:]
+    dx, kept, flow = index[HISTORY:], index_keep[HISTORY:], share[HISTORY:]
+    fast, slow, mean, adx, ema = state[8], state[9], state[10], state[11], state[12]
+    first = max(0, min(n, SEEDED - bar))
+    for i in range(first):
+        t = bar + i
+        if t <= 25:
+            slow += price[i]
+            fast += price[i] if t >= 14 else 0.0
+            if t == 25:
+                fast, slow = fast / 12.0, slow / 26.0
+        else:
+            fast = fast * KEEP_FAST + price[i] * TAKE_FAST
+            slow = slow * KEEP_SLOW + price[i] * TAKE_SLOW
+        if 25 <= t <= 33:
+            mean += fast - slow
+            if t == 33:
+                mean /= 9.0
+        elif t > 33:
+            mean = mean * KEEP_SIGNAL + (fast - slow) * TAKE_SIGNAL
+        if t >= 14:
+            adx = adx * (kept[i] if t > 27 else 1.0) + dx[i]
+        if t >= 20:
+            ema += flow[i]
+            if t == 39:
+                ema /= 20.0
+        raw[i], smoothed[i] = fast - slow, mean
+        adx_14[i], obv_ema[i] = adx * (1.0 / 14.0), ema
+    for i in range(first, n):
+        fast = fast * KEEP_FAST + price[i] * TAKE_FAST
+        slow = slow * KEEP_SLOW + price[i] * TAKE_SLOW
+        gap = fast - slow
+        mean = mean * KEEP_SIGNAL + gap * TAKE_SIGNAL
+        adx = adx * kept[i] + dx[i]
+        ema = ema * KEEP_FLOW + flow[i] * TAKE_FLOW
+        raw[i], smoothed[i] = gap, mean
+        adx_14[i], obv_ema[i] = adx * (1.0 / 14.0), ema
+    state[8], state[9], state[10], state[11], state[12] = fast, slow, mean, adx, ema

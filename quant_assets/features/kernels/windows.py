@@ -8,8 +8,6 @@ without a carried dependency, so they vectorise.
 Arrays are one symbol's bars in time order; entries before the first full window are not written.
 """
 
-from typing import Any
-
 from numpy import float64
 from numpy.typing import NDArray
 
@@ -53,39 +51,3 @@ def join_moments(
         gap = new[i] - ratio * old[i]
         out_m2[i] = (new_m2[i] + old_m2[i]) + gap * gap * weight
         out[i] = new[i] + old[i]
-
-
-@kernel
-def join_extremes(
-    high: Vector, low: Vector, a: int, shift: int, joined_high: Vector, joined_low: Vector
-) -> None:
-    """Highest and lowest over ``a + shift`` bars from windows of ``a`` that overlap (``shift <= a``)."""
-    first = a + shift - 1
-    span = high.size - first
-    if span <= 0:
-        return
-    new, old, out = high[first:], high[a - 1 : a - 1 + span], joined_high[first:]
-    for i in range(span):
-        out[i] = new[i] if new[i] > old[i] else old[i]
-    new, old, out = low[first:], low[a - 1 : a - 1 + span], joined_low[first:]
-    for i in range(span):
-        out[i] = new[i] if new[i] < old[i] else old[i]
-
-
-@kernel
-def double_sums(x: Vector, levels: int, sums: Any) -> None:
-    """Sums over 2, 4, ..., ``2^levels`` bars into ``sums[1:]``; ``sums[0]`` becomes ``x``."""
-    sums[0, : x.size] = x
-    for k in range(levels):
-        join_sums(sums[k, : x.size], 1 << k, sums[k, : x.size], 1 << k, sums[k + 1, : x.size])
-
-
-@kernel
-def double_moments(x: Vector, levels: int, sums: Any, m2: Any) -> None:
-    """As `double_sums`, with the summed squared deviations from each window's own mean in ``m2``."""
-    n = x.size
-    sums[0, :n] = x
-    m2[0, :n] = 0.0
-    for k in range(levels):
-        h = 1 << k
-        join_moments(sums[k, :n], m2[k, :n], h, sums[k, :n], m2[k, :n], h, sums[k + 1, :n], m2[k + 1, :n])

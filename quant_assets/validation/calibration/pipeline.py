@@ -72,10 +72,11 @@ def adjusted_bars(universe: UniverseConfig) -> pl.DataFrame:
 
 
 def features_of(bars: pl.DataFrame, strategy: StrategyConfig) -> pl.DataFrame:
-    """The strategy's feature pack over a panel."""
+    """The strategy's feature packs over a panel, side by side."""
     from quant_assets.features import compute
+    from quant_assets.features.selection import join_packs
 
-    return compute(bars, pack=strategy.feature_pack)
+    return join_packs({pack: compute(bars, pack=pack) for pack in strategy.feature_packs})
 
 
 def labels_of(bars: pl.DataFrame, universe: UniverseConfig, strategy: StrategyConfig) -> pl.DataFrame:
@@ -101,9 +102,9 @@ def training_set_of(
 ) -> Table:
     """Complete feature rows with labels that were known by then."""
     from quant_assets.datasets.training_set import assemble_training_set
-    from quant_assets.features import packs
+    from quant_assets.features.selection import joined_names
 
-    names = packs()[strategy.feature_pack].names
+    names = joined_names(strategy.feature_packs)
     return assemble_training_set(features, labels, names, known_by=known_by, manifest={})
 
 

@@ -69,6 +69,7 @@ def probe_of(strategy: StrategyConfig, n_rows: int) -> Probe:
         xgboost=xgboost,
         catboost=catboost,
         stacker=StackerConfig(ridge_alpha=m.stacker.ridge_alpha, inner_folds=2),
+        binning=m.binning,
     )
     validation = ValidationConfig(
         n_groups=min(v.n_groups, 5),

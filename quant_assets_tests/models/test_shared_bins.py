@@ -1,0 +1,166 @@
+"""Bins that fits share: the fit's own rows and no others, and the same scores wherever they are computed."""
+
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from distributed import LocalCluster
+
+from quant_assets.common.configuration import load_settings
+from quant_assets.common.errors import ModelError
+from quant_assets.common.model_settings import ModelsConfig
+from quant_assets.common.parallel import SCHEDULER_VARIABLE
+from quant_assets.common.settings import ValidationConfig
+from quant_assets.models.cross_prediction import cross_predict
+from quant_assets.models.ensemble import fit_ensemble
+from quant_assets.models.fitting import fit_base
+from quant_assets.models.shared_bins import BinnedRows, SharedBins
+from quant_assets.models.training_arrays import TrainingArrays, training_arrays
+from quant_assets.validation.cpcv import CombinatorialPurgedCV
+from quant_assets.validation.leakage.fitted import fitted_inside_splits
+from quant_assets.validation.leakage.probe import Probe, probe_of
+from quant_assets.validation.leakage.stages import cross_predictions
+from quant_assets_tests.models.training_frames import FEATURES, SMALL_DIRECTIONS, SMALL_MODELS, training_frame
+
+THREE_ONE = ValidationConfig(n_groups=3, n_test_groups=1, embargo_sessions=2)
+OPTIONS = {"seed": 7, "feature_names": FEATURES, "embargo_sessions": 2}
+KINDS = pytest.mark.parametrize("models", [SMALL_MODELS, SMALL_DIRECTIONS], ids=["returns", "directions"])
+
+
+def shared(models: ModelsConfig) -> ModelsConfig:
+    return models.model_copy(update={"binning": "shared"})
+
+
+@pytest.fixture(scope="module")
+def frame() -> pl.DataFrame:
+    return training_frame(n_sessions=150, n_symbols=5)
+
+
+@pytest.fixture(scope="module")
+def coarse(frame: pl.DataFrame) -> pl.DataFrame:
+    """Five values in each feature, so frequent that each split has all of them: bins are equal for any rows."""
+    return frame.with_columns(pl.col(FEATURES).round().clip(-2, 2))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None) as running:
+        yield running
+
+
+def scores(frame: pl.DataFrame, models: ModelsConfig, **options: object) -> bytes:
+    made = cross_predict(frame, FEATURES, models, THREE_ONE, seed=7, **options)  # type: ignore[arg-type]
+    return made.select(pl.col("^path_.*$")).to_numpy().tobytes()
+
+
+def a_split(data: TrainingArrays) -> np.ndarray:
+    return list(CombinatorialPurgedCV(3, 1, embargo=2).split(data.t0, data.t1))[1][0]
+
+
+@KINDS
+def test_scores_are_those_of_exact_bins_when_few_values_make_the_bins_equal(coarse, models):
+    assert scores(coarse, shared(models)) == scores(coarse, models)
+
+
+def test_many_values_make_other_bins_and_other_scores(frame):
+    assert scores(frame, shared(SMALL_MODELS)) != scores(frame, SMALL_MODELS)
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+@KINDS
+def test_only_bins_come_from_rows_outside_of_the_split(coarse, name, models):
+    """Outcomes of other rows are destroyed and their features put in each other's places: the same five values."""
+    data = training_arrays(coarse, FEATURES, models.label_kind)
+    train = a_split(data)
+    others = np.setdiff1d(np.arange(len(data.target)), train)
+    assert len(others)
+    moved = data.features.copy()
+    moved[others] = moved[others[::-1]]
+    target = data.target.copy()
+    target[others] = 1e6
+    tampered = replace(data, features=moved, target=target).with_shared_bins().take(train)
+    one_less = data.with_shared_bins().take(train[1:])
+
+    def predictions(rows: TrainingArrays) -> bytes:  # texts differ in the sign of a zero, which XGBoost keeps
+        return fit_base(name, rows, models, **OPTIONS).predict(data.features).tobytes()
+
+    fitted = predictions(data.with_shared_bins().take(train))
+    assert predictions(tampered) == fitted
+    assert predictions(one_less) != fitted
+
+
+@KINDS
+def test_bits_do_not_depend_on_the_number_of_workers(frame, models):
+    assert scores(frame, shared(models), n_jobs=3) == scores(frame, shared(models), n_jobs=1)
+
+
+def test_processes_and_a_cluster_give_the_same_bits_and_the_training_set_travels_once(
+    frame, cluster, monkeypatch
+):
+    models = shared(SMALL_MODELS)
+    expected = scores(frame, models)
+    assert scores(frame, models, n_jobs=2, locally="processes") == expected
+    sent = []
+    plain = SharedBins.__reduce__
+    monkeypatch.setattr(SharedBins, "__reduce__", lambda bins: (sent.append(bins), plain(bins))[1])
+    monkeypatch.setenv(SCHEDULER_VARIABLE, cluster.scheduler_address)
+    assert scores(frame, models) == expected
+    assert len(sent) == 1  # for three splits
+
+
+def test_bins_are_made_once_and_travel_as_the_matrix_alone():
+    calls = []
+    bins = SharedBins(np.zeros((3, 1), dtype=np.float32))
+
+    def make(features: np.ndarray) -> int:
+        calls.append(features)
+        return len(calls)
+
+    assert [bins.of("a", make), bins.of("a", make), bins.of("b", make)] == [1, 1, 2]
+    copy = pickle.loads(pickle.dumps(bins))
+    assert copy.of("a", make) == 3
+    assert np.array_equal(copy.features, bins.features)
+
+
+def test_rows_of_rows_are_positions_in_the_whole_matrix():
+    rows = BinnedRows(SharedBins(np.zeros((9, 1), dtype=np.float32)), np.array([1, 4, 6, 8]))
+    assert rows.take(np.array([0, 2, 3])).rows.tolist() == [1, 6, 8]
+
+
+@pytest.mark.parametrize("order", [[2, 1], [1, 1]])
+def test_rows_out_of_order_are_refused_because_their_labels_would_be_those_of_others(order):
+    with pytest.raises(ModelError, match="ascending positions, each once; found 1 of 2 out of order"):
+        BinnedRows(SharedBins(np.zeros((3, 1), dtype=np.float32)), np.array(order))
+
+
+def test_the_leakage_prover_refuses_shared_bins_and_lets_exact_ones_pass(frame):
+    found = {}
+    for binning in ("exact", "shared"):
+        models = SMALL_MODELS.model_copy(update={"binning": binning})
+        probe = Probe(models, THREE_ONE, seed=7)
+        found[binning] = fitted_inside_splits(frame, FEATURES, probe, cross_predictions)[0]
+    assert found["exact"].checked > 0
+    assert found["exact"].violations == 0
+    assert found["shared"].violations > 0
+
+
+@pytest.mark.parametrize("binning", ["exact", "shared"])
+def test_the_prover_puts_the_strategys_own_bins_on_trial(frame, binning):
+    models = SMALL_MODELS.model_copy(update={"binning": binning})
+    strategy = load_settings().strategies["us_tech_daily"].model_copy(update={"models": models})
+    assert probe_of(strategy, frame.height).models.binning == binning
+
+
+def test_the_candidate_itself_has_equal_bits_with_either(frame):
+    one, other = (
+        fit_ensemble(frame, FEATURES, m, seed=7, embargo_sessions=2, recipe="")
+        for m in (SMALL_MODELS, shared(SMALL_MODELS))
+    )
+    assert one == other
+
+
+def test_exact_bins_are_the_default():
+    assert ModelsConfig().binning == "exact"
