@@ -19,6 +19,7 @@ from quant_assets.common.configuration import config_dir, home_dir, load_setting
 from quant_assets.common.errors import ConfigurationError, QuantAssetsError
 from quant_assets.common.logging import configure_logging
 from quant_assets.common.settings import Settings
+from quant_assets.features_command import features
 from quant_assets.model_command import model_app
 from quant_assets.replay_command import replay
 from quant_assets.validate_command import validate
@@ -37,6 +38,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(model_app, name="model")
 app.command()(backtest)
 app.command()(calibrate)
+app.command()(features)
 app.command()(replay)
 app.command()(validate)
 

@@ -21,7 +21,7 @@ STOP = "stop"
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task has no result. An error as data: raised ones with keyword arguments do not cross processes."""
+    """Why a task has no result, as data: the others are told to stop and the block is named before it is raised."""
 
     kind: type[QuantAssetsError]
     what: str
