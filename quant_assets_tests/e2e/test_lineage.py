@@ -13,7 +13,7 @@ pytestmark = pytest.mark.xdist_group("lineage")
 SHARED = ("bars", "technical_features")
 DETERMINISTIC = (
     "labels", "training_set", "lightgbm", "xgboost", "ensemble", "cpcv_predictions", "cpcv_paths",
-    "validation_report", "onnx_fp32", "onnx_int8", "parity_report", "drift_baseline", "drift_report",
+    "validation_report", "onnx_fp32", "onnx_int8", "parity_report", "bundle", "drift_baseline", "drift_report",
 )  # fmt: skip
 
 

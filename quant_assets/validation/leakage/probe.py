@@ -64,12 +64,18 @@ def probe_of(strategy: StrategyConfig, n_rows: int) -> Probe:
         update={**small, "min_child_weight": min(m.xgboost.min_child_weight, float(leaf))}
     )
     catboost = m.catboost and m.catboost.model_copy(update=small)
-    models = ModelsConfig(
-        lightgbm=lightgbm,
-        xgboost=xgboost,
-        catboost=catboost,
-        stacker=StackerConfig(ridge_alpha=m.stacker.ridge_alpha, inner_folds=2),
-        binning=m.binning,
+    stopping = m.early_stopping and m.early_stopping.model_copy(
+        update={"inner_folds": 2, "rounds": min(m.early_stopping.rounds, TREES), "max_estimators": TREES}
+    )
+    # A copy, so that no setting is left out of the proof: weights, bins and device are the strategy's own.
+    models = m.model_copy(
+        update={
+            "lightgbm": lightgbm,
+            "xgboost": xgboost,
+            "catboost": catboost,
+            "stacker": StackerConfig(ridge_alpha=m.stacker.ridge_alpha, inner_folds=2),
+            "early_stopping": stopping,
+        }
     )
     validation = ValidationConfig(
         n_groups=min(v.n_groups, 5),

@@ -10,6 +10,7 @@ from quant_assets.common.configuration import load_settings
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.hashing import canonical_json
 from quant_assets.common.settings import (
+    EarlyStoppingConfig,
     Edge,
     LightGBMConfig,
     ModelsConfig,
@@ -17,8 +18,10 @@ from quant_assets.common.settings import (
     SyntheticSource,
     UniverseConfig,
     ValidationConfig,
+    WeightsConfig,
 )
 from quant_assets.validation.calibration.pipeline import adjusted_bars
+from quant_assets.validation.leakage.probe import probe_of
 from quant_assets.validation.leakage.prover import prove_no_leak
 from quant_assets.validation.leakage.report import STAGES, Evidence, LeakageReport, Stage
 from quant_assets.validation.leakage.stages import PRODUCT, Pipeline
@@ -79,6 +82,32 @@ def test_a_strategy_of_single_test_groups_and_one_learner_is_proven_too(bars: pl
         }
     )
     report = prove_no_leak(market(), strategy, bars, n_shuffles=4)
+    assert report.passed, report.summary
+
+
+WEIGHED_AND_STOPPED = STRATEGY.model_copy(
+    update={
+        "models": ModelsConfig(
+            lightgbm=LightGBMConfig(),
+            xgboost=None,
+            weights=WeightsConfig(uniqueness=True, time_decay=0.5),
+            early_stopping=EarlyStoppingConfig(rounds=5),
+        )
+    }
+)
+
+
+def test_the_proof_is_about_the_strategys_own_way_of_fitting() -> None:
+    own, tried = WEIGHED_AND_STOPPED.models, probe_of(WEIGHED_AND_STOPPED, 5_000).models
+    assert tried.weights == own.weights
+    assert tried.early_stopping is not None
+    shared = STRATEGY.model_copy(update={"models": ModelsConfig(binning="shared")})
+    assert probe_of(shared, 5_000).models.binning == "shared"
+    assert probe_of(STRATEGY, 5_000).models.early_stopping is None
+
+
+def test_weights_and_early_stopping_raise_no_alarm(bars: pl.DataFrame) -> None:
+    report = prove_no_leak(market(), WEIGHED_AND_STOPPED, bars, n_shuffles=4)
     assert report.passed, report.summary
 
 
