@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from quant_assets.common.config_model import Config
 from quant_assets.common.errors import ConfigurationError, FeatureError
 from quant_assets.common.model_settings import (
     CatBoostConfig,
@@ -17,10 +18,11 @@ from quant_assets.common.model_settings import (
     LightGBMConfig,
     ModelsConfig,
     StackerConfig,
+    TuningConfig,
     WeightsConfig,
     XGBoostConfig,
 )
-from quant_assets.common.source_settings import (
+from quant_assets.common.universe_settings import (
     BokehSource,
     CsvSource,
     DefectKind,
@@ -29,12 +31,12 @@ from quant_assets.common.source_settings import (
     PlantedDefect,
     PlantedDrift,
     PostgresSource,
+    QualityConfig,
     ReconciliationConfig,
     Source,
     SyntheticSource,
+    UniverseConfig,
 )
-from quant_assets.common.tuning_settings import TuningConfig
-from quant_assets.common.universe_settings import Config, QualityConfig, UniverseConfig
 
 
 class ValidationConfig(Config):

@@ -1,14 +1,296 @@
-"""What a universe file may say: where bars come from, which symbols, which calendar, which dates."""
+"""What a universe file may say: where bars come from, symbols, calendar, dates, quality limits. bars must be."""
 
+import difflib
+import re
 from datetime import date
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import available_timezones
 
-from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails
 
-from quant_assets.common.config_model import Config as Config
-from quant_assets.common.quality_settings import QualityConfig as QualityConfig
-from quant_assets.common.source_settings import ReconciliationConfig, Source, closest, hide_passwords
+from quant_assets.common.config_model import Config
+
+# --------------------------------------------------------------------------------------------------
+# What a universe file may say about where its bars come from.
+
+
+class SourceConfig(Config):
+    """What every kind of source may say. ``label`` is how reports and `ReconciliationConfig.prefer` call it."""
+
+    label: str = Field(default="", pattern=r"^([a-z][a-z0-9_]{0,30})?$")
+
+    @property
+    def name(self) -> str:
+        """The label, else the kind."""
+        return self.label or str(getattr(self, "kind", ""))
+
+
+class BokehSource(SourceConfig):
+    """Daily bars of AAPL, FB, GOOG, IBM, MSFT (2000 to 2013) from the package ``bokeh_sampledata``."""
+
+    kind: Literal["bokeh_sampledata"]
+
+
+class ParquetSource(SourceConfig):
+    """A Parquet file or glob. ``columns`` maps our name to the file's where no known alias fits."""
+
+    kind: Literal["parquet"]
+    path: str = Field(min_length=1)
+    columns: dict[str, str] = Field(default_factory=dict)
+
+
+class CsvSource(SourceConfig):
+    """A CSV file or glob (plain or gzip). Without a symbol column, each file is one symbol: its stem."""
+
+    kind: Literal["csv"]
+    path: str = Field(min_length=1)
+    columns: dict[str, str] = Field(default_factory=dict)
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+
+
+class PostgresSource(SourceConfig):
+    """A table (or view) or a query of a Postgres database: exactly one of the two.
+
+    Parameters
+    ----------
+    dsn : SecretStr
+        ``postgresql://user:password@host:port/database``, in a file always as ``${VARIABLE}``. It is never part
+        of a dump, a message or a version.
+    table : str, optional
+        ``table`` or ``schema.table``, with upper and lower case as in the database; a part that has a dot stands
+        in double quotes.
+    query : str, optional
+        One SELECT; it runs as a subselect.
+    columns : dict of str to str
+        Our name to the database's where no known alias fits.
+    time_zone : str, optional
+        Needed where the session column is a ``timestamptz``: in whose days those instants are read.
+    """
+
+    kind: Literal["postgres"]
+    dsn: SecretStr
+    table: str | None = Field(default=None, pattern=r'^("[^"]+"|[^".]+)(\.("[^"]+"|[^".]+))?$')
+    query: str | None = Field(default=None, min_length=1)
+    columns: dict[str, str] = Field(default_factory=dict)
+    time_zone: str | None = None
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_time_zone(cls, name: str | None) -> str | None:
+        if name is not None and name not in (known := available_timezones()):
+            raise ValueError(f"no time zone of that name{closest(name, sorted(known))}")
+        return name
+
+    @model_validator(mode="after")
+    def _table_or_query(self) -> Self:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("exactly one of `table:` and `query:` must be set")
+        return self
+
+
+class Edge(Config):
+    """A learnable edge: log price carries a mean-reverting component on top of its random walk.
+
+    ``transient_sd`` is the stationary standard deviation of that component (log price units), and
+    ``half_life_sessions`` the time in which half of it decays (Poterba and Summers 1988, eq. 1 to 3).
+    """
+
+    transient_sd: float = Field(gt=0, le=0.2)
+    half_life_sessions: float = Field(gt=0, le=250)
+
+
+class PlantedDrift(Config):
+    """From ``start`` on, volatility and volume are multiplied: a regime the baseline never saw."""
+
+    start: date
+    volatility_factor: float = Field(default=2.0, gt=0, le=10)
+    volume_factor: float = Field(default=2.0, gt=0, le=100)
+
+
+DefectKind = Literal[
+    "null_close", "negative_price", "high_below_low", "duplicate_row", "missing_session",
+    "stale_price", "unexplained_jump", "zero_volume", "split_never_rebased", "price_spike", "decimal_slip",
+]  # fmt: skip
+
+
+class PlantedDefect(Config):
+    """One defect put into a synthetic feed, to see it found. ``session`` counts from the feed's first."""
+
+    kind: DefectKind
+    symbol: int = Field(ge=0)
+    session: int = Field(ge=1)
+
+
+class SyntheticSource(SourceConfig):
+    """A seeded geometric market with fat-tailed returns, optionally with an edge, a drift and defects."""
+
+    kind: Literal["synthetic"]
+    seed: int = Field(ge=0)
+    n_symbols: int = Field(ge=1, le=2000)
+    annual_volatility: float = Field(default=0.24, gt=0, le=3)
+    market_share: float = Field(default=0.3, ge=0, le=1, description="share of variance from one factor")
+    tail_degrees_of_freedom: float = Field(default=5.0, gt=2.1, le=100)
+    edge: Edge | None = None
+    drift: PlantedDrift | None = None
+    defects: tuple[PlantedDefect, ...] = ()
+
+
+Source = Annotated[
+    BokehSource | ParquetSource | CsvSource | PostgresSource | SyntheticSource, Field(discriminator="kind")
+]
+
+BarField = Literal["open", "high", "low", "close", "volume", "adj_close"]
+
+
+class ReconciliationConfig(Config):
+    """How several sources of one universe become one panel.
+
+    ``prefer`` puts, for single fields, the named sources first; otherwise `UniverseConfig.source` comes before
+    its alternatives in their order. ``extend_history`` takes a symbol's sessions before the preferred source's
+    first one from the others; without it they are left out, since exchanges give tickers of dead companies away
+    again (FB was another company until 2003).
+    """
+
+    price_tolerance_bps: float = Field(default=50.0, gt=0, le=1000, description="prices this near agree")
+    volume_tolerance_fraction: float = Field(
+        default=0.05, gt=0, le=0.5, description="volumes this near agree"
+    )
+    max_stale_sessions: int = Field(default=5, ge=0, le=250, description="behind the freshest source")
+    extend_history: bool = False
+    prefer: dict[BarField, tuple[str, ...]] = Field(default_factory=dict)
+
+
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]*:[^\s]*@|(?<=password=)[^&\s]+", re.IGNORECASE)
+
+
+def hide_passwords(value: Any) -> Any:
+    """Plain data with the password of every database address in it replaced by ``***``."""
+    if isinstance(value, str):
+        return _PASSWORD.sub(lambda found: "***@" if found.group().endswith("@") else "***", value)
+    if isinstance(value, dict):
+        return {key: "***" if key == "dsn" else hide_passwords(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [hide_passwords(part) for part in value]
+    return value
+
+
+def closest(name: str, known: list[str]) -> str:
+    """A question that ends a message: did you mean the known name that is nearest? Empty when none is near."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
+# --------------------------------------------------------------------------------------------------
+# What a universe may say about the quality of its bars: limits, severities, and bars that were accepted.
+
+
+Severity = Literal["ERROR", "QUARANTINE", "WARN"]
+
+# What a universe may make of each rule, its own severity first. A rule that is not here is fixed: rows that are
+# impossible stay errors. What spoils every later row (a calendar, a level) cannot be let through unseen either.
+ADJUSTABLE_RULES: dict[str, tuple[Severity, ...]] = {
+    "sessions_outside_calendar": ("QUARANTINE", "ERROR"),
+    "padded_before_listing": ("QUARANTINE", "ERROR", "WARN"),
+    "padded_after_delisting": ("QUARANTINE", "ERROR", "WARN"),
+    "repeated_bar": ("QUARANTINE", "ERROR", "WARN"),
+    "decimal_slip": ("QUARANTINE", "ERROR"),
+    "ohlc_consistency": ("QUARANTINE", "ERROR"),
+    "range_spike": ("QUARANTINE", "ERROR", "WARN"),
+    "price_spike": ("QUARANTINE", "ERROR", "WARN"),
+    "volume_spike": ("QUARANTINE", "ERROR", "WARN"),
+    "partial_last_bar": ("QUARANTINE", "ERROR", "WARN"),
+    "fractional_volume": ("WARN", "QUARANTINE", "ERROR"),
+    "split_never_rebased": ("ERROR", "WARN"),
+    "price_unit_change": ("ERROR", "WARN"),
+    "missing_sessions": ("WARN", "ERROR"),
+    "long_gap": ("WARN", "ERROR"),
+    "stale_prices": ("WARN", "ERROR"),
+    "flat_bars": ("WARN", "ERROR"),
+    "unexplained_jumps": ("WARN", "ERROR"),
+    "zero_volume": ("WARN", "ERROR"),
+    "actions_without_bar": ("WARN", "ERROR"),
+}
+# Rules about one bar that a person may look at and let through, by name and with a reason.
+ACCEPTABLE_RULES = frozenset(ADJUSTABLE_RULES) - {
+    "sessions_outside_calendar", "missing_sessions", "long_gap", "actions_without_bar",
+}  # fmt: skip
+
+
+class AcceptedBar(Config):
+    """A bar that one rule finds suspicious and a person has found right, with the reason."""
+
+    symbol: str = Field(min_length=1)
+    session: date
+    rule: str
+    reason: str = Field(min_length=10)
+
+    @field_validator("rule")
+    @classmethod
+    def _rule_can_be_accepted(cls, rule: str) -> str:
+        if rule not in ACCEPTABLE_RULES:
+            raise ValueError(f"{rule!r} is none of the rules {', '.join(sorted(ACCEPTABLE_RULES))}")
+        return rule
+
+
+class QualityConfig(Config):
+    """Limits of the bar quality rules, their severities, and the bars that were looked at and accepted."""
+
+    jump_fraction: float = Field(default=0.4, gt=0, le=1, description="|close to close| that is a jump")
+    stale_sessions: int = Field(default=5, ge=2, description="unchanged OHLC in a row")
+    flat_sessions: int = Field(default=5, ge=2, description="bars in a row whose high is their low")
+    ohlc_tolerance_fraction: float = Field(default=1e-4, ge=0, le=0.01)
+    max_missing_fraction: float = Field(default=0.01, ge=0, le=1, description="missing sessions per symbol")
+    long_gap_sessions: int = Field(default=10, ge=2, description="missing sessions in a row")
+    spike_fraction: float = Field(default=0.2, ge=0.05, le=1, description="move away and back of a spike")
+    spike_multiple: float = Field(default=10.0, ge=3, description="of the usual move, for a spike below 50 %")
+    range_factor: float = Field(default=2.0, ge=1.2, description="high or low over everything around it")
+    decimal_slip_tolerance: float = Field(default=0.25, gt=0, le=0.5, description="around 10, 100, 1000")
+    volume_spike_factor: float = Field(default=100.0, ge=20, description="of the usual volume")
+    partial_volume_fraction: float = Field(default=0.2, ge=0, le=0.5, description="of the usual volume")
+    split_tolerance: float = Field(default=0.04, gt=0, le=0.1, description="of the overnight gap to n:m")
+    split_max_activity: float = Field(default=3.0, ge=1, description="volume and range over their usual")
+    max_quarantined_fraction: float = Field(default=0.02, ge=0, le=0.2, description="per symbol")
+    severity: dict[str, Severity] = Field(default_factory=dict)
+    accepted: tuple[AcceptedBar, ...] = ()
+
+    @field_validator("severity")
+    @classmethod
+    def _severities_within_bounds(cls, severity: dict[str, Severity]) -> dict[str, Severity]:
+        for rule, chosen in severity.items():
+            allowed = ADJUSTABLE_RULES.get(rule)
+            if allowed is None:
+                raise ValueError(
+                    f"the severity of {rule!r} cannot be set; it can for {', '.join(ADJUSTABLE_RULES)}"
+                )
+            if chosen not in allowed:
+                raise ValueError(f"{rule!r} can be {' or '.join(allowed)}, not {chosen}")
+        return severity
+
+    @model_validator(mode="after")
+    def _accepted_once(self) -> Self:
+        keys = [(bar.symbol, bar.session, bar.rule) for bar in self.accepted]
+        twice = sorted(
+            {
+                f"{symbol} {session} {rule}"
+                for symbol, session, rule in keys
+                if keys.count((symbol, session, rule)) > 1
+            }
+        )
+        if twice:
+            raise ValueError(f"accepted more than once: {', '.join(twice)}")
+        return self
+
+
+# --------------------------------------------------------------------------------------------------
+# What a universe file may say: where bars come from, which symbols, which calendar, which dates.
 
 
 class UniverseConfig(Config):

@@ -13,7 +13,7 @@ from quant_assets.defs.gate_checks import gates_of
 from quant_assets.defs.guards import Product, StoredResult, code_version, produce, stage_options, to_metadata
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, current
-from quant_assets.validation.verdicts import PARITY_GATES
+from quant_assets.gates.verdicts import PARITY_GATES
 
 LIBRARIES = ("onnx", "onnxmltools", "onnxruntime", "skl2onnx")
 
@@ -40,7 +40,7 @@ def build(
     )
     def onnx_fp32(context: dg.AssetExecutionContext, home: Home, ensemble: Artifact) -> StoredResult:
         """The whole ensemble as one float32 graph: features in, decision score out."""
-        from quant_assets.artifacts.onnx_export import export_onnx
+        from quant_assets.artifacts.onnx.export import export_onnx
         from quant_assets.models.ensemble import Ensemble
 
         def compute() -> Product:
@@ -67,7 +67,7 @@ def build(
         context: dg.AssetExecutionContext, home: Home, ensemble: Artifact, training_set: Artifact
     ) -> StoredResult:
         """The INT8 student with its FP32 original, or the reason why there is none."""
-        from quant_assets.artifacts.student import student_record
+        from quant_assets.artifacts.onnx.student import student_record
 
         def compute() -> Product:
             record = student_record(
@@ -94,7 +94,7 @@ def build(
         },
         kinds={"onnx", "json"},
         code_version=code_version(
-            ["quant_assets.artifacts", "quant_assets.validation.verdicts"], LIBRARIES, limits
+            ["quant_assets.artifacts", "quant_assets.gates.verdicts"], LIBRARIES, limits
         ),
         **common,
     )
@@ -107,9 +107,9 @@ def build(
         onnx_int8: Artifact,
     ) -> StoredResult:
         """Whether each artifact decides as the model it was made from, on-threshold rows included."""
-        from quant_assets.artifacts.parity import parity_report as judge
+        from quant_assets.artifacts.onnx.parity import parity_report as judge
+        from quant_assets.gates.evidence import verdict_table
         from quant_assets.models.ensemble import Ensemble
-        from quant_assets.validation.evidence import verdict_table
 
         def compute() -> Product:
             report = judge(
@@ -153,8 +153,8 @@ def build(
         onnx_int8: Artifact,
     ) -> StoredResult:
         """Everything that serving needs in one archive, scanned, with the versions of everything upstream."""
-        from quant_assets.artifacts.bundle import build_bundle
-        from quant_assets.artifacts.sbom import environment_sbom
+        from quant_assets.artifacts.bundle.bundle import build_bundle
+        from quant_assets.artifacts.bundle.sbom import environment_sbom
 
         sbom = environment_sbom()
         inputs = {
@@ -184,14 +184,13 @@ def build(
         key=[name, "bundle_signature"],
         ins={"bundle": dg.AssetIn(key=[name, "bundle"])},
         kinds={"json"},
-        code_version=code_version(["quant_assets.artifacts.signing"], ("model-signing",)),
+        code_version=code_version(["quant_assets.artifacts.bundle.signing"], ("model-signing",)),
         **common,
     )
     def bundle_signature(context: dg.AssetExecutionContext, home: Home, bundle: Artifact) -> StoredResult:
         """The detached signature of the bundle by this platform's key. Reused until bundle or key change."""
-        from quant_assets.artifacts.bundle import inspect_bundle
-        from quant_assets.artifacts.signing import sign_bundle
-        from quant_assets.artifacts.signing_keys import signing_key
+        from quant_assets.artifacts.bundle.bundle import inspect_bundle
+        from quant_assets.artifacts.bundle.signing import sign_bundle, signing_key
 
         key = signing_key(home.path)
 
@@ -210,8 +209,8 @@ def build(
         description="Nothing in the bundle can be executed: no pickle, program, archive or foreign operator.",
     )
     def payload_scan(context: dg.AssetCheckExecutionContext, home: Home) -> dg.AssetCheckResult:
-        from quant_assets.artifacts.archive import unpack
-        from quant_assets.artifacts.payload_scan import payload_scan as scan
+        from quant_assets.artifacts.bundle.archive import unpack
+        from quant_assets.artifacts.bundle.payload_scan import payload_scan as scan
 
         try:
             report = scan(unpack(current(context.instance, bundle.key, home).data()))
@@ -229,8 +228,8 @@ def build(
         description="The newest bundle was signed by a trusted key, and is whole.",
     )
     def signature(context: dg.AssetCheckExecutionContext, home: Home) -> dg.AssetCheckResult:
-        from quant_assets.artifacts.bundle import verify_bundle
-        from quant_assets.artifacts.signing_keys import trusted_keys
+        from quant_assets.artifacts.bundle.bundle import verify_bundle
+        from quant_assets.artifacts.bundle.signing import trusted_keys
 
         archive = current(context.instance, bundle.key, home).data()
         detached = current(context.instance, bundle_signature.key, home).data()

@@ -17,7 +17,7 @@ from quant_assets.defs.resources import Home
 from quant_assets.defs.staleness import stale_assets, waiting_assets
 from quant_assets.defs.storage import DATA_VERSION_TAG, artifact_of, latest_event
 from quant_assets.defs.vintages import record_at
-from quant_assets.validation.verdicts import GateReport
+from quant_assets.gates.verdicts import GateReport
 
 # Which sensors run by themselves, by QUANT_ASSETS_ENV. An environment that is not named runs none.
 RUNNING: Mapping[str, frozenset[str]] = {

@@ -9,7 +9,7 @@ from quant_assets.common.settings import UniverseConfig
 from quant_assets.defs.guards import to_metadata
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import current
-from quant_assets.market.quality_rules import QualityFinding, QualityRule, bar_rules, raw_rules
+from quant_assets.market.rules.quality_rules import QualityFinding, QualityRule, bar_rules, raw_rules
 
 Keys = Mapping[str, dg.AssetKey]
 
@@ -33,7 +33,7 @@ def quarantine_checks(universe: UniverseConfig, panel: dg.AssetKey, keys: Keys) 
         specs=_specs(keys["quarantined_bars"], raw_rules(universe)),
     )
     def quarantine_rules(context: dg.AssetCheckExecutionContext, home: Home) -> Iterator[dg.AssetCheckResult]:
-        from quant_assets.market.quarantine import quarantine
+        from quant_assets.market.rules.quarantine import quarantine
 
         raw = _raw(context.instance, panel, universe, home)
         actions = current(context.instance, keys["corporate_actions"], home).table().frame
@@ -49,7 +49,7 @@ def bar_quality(universe: UniverseConfig, keys: Keys) -> dg.AssetChecksDefinitio
         name=f"{universe.name}__bar_quality", specs=_specs(keys["bars"], bar_rules(universe))
     )
     def bar_rules_hold(context: dg.AssetCheckExecutionContext, home: Home) -> Iterator[dg.AssetCheckResult]:
-        from quant_assets.market.quality import check_bars
+        from quant_assets.market.rules.quality import check_bars
 
         now = {
             name: current(context.instance, keys[name], home).table().frame

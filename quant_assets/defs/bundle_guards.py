@@ -11,8 +11,8 @@ def signed_bundle(
     bundle: Artifact, signature: Artifact, home: Home
 ) -> tuple[str | None, dict[str, str], tuple[str, ...]]:
     """The key that signed the bundle, whose model it holds, and why it is refused (nothing when it is not)."""
-    from quant_assets.artifacts.bundle import verify_bundle
-    from quant_assets.artifacts.signing_keys import trusted_keys
+    from quant_assets.artifacts.bundle.bundle import verify_bundle
+    from quant_assets.artifacts.bundle.signing import trusted_keys
 
     try:
         verified = verify_bundle(bundle.data(), signature.data(), trusted_keys(home.path))

@@ -17,8 +17,8 @@ from quant_assets.common.store import Table
 from quant_assets.defs.registry import GATE_CHECKS
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, artifact_of, latest_event
+from quant_assets.gates.verdicts import GateReport
 from quant_assets.registry.champion import ChampionPointer
-from quant_assets.validation.verdicts import GateReport
 
 ALIASES = ("champion", "candidate")
 
@@ -144,7 +144,7 @@ def _history(instance: dg.DagsterInstance, home: Home, strategy: str, asset: str
 
 
 def _champion(home: Home, strategy: str, *, has_candidate: bool) -> FoundBundle:
-    from quant_assets.registry.champion_bundle import champion_files
+    from quant_assets.registry.champion import champion_files
 
     found = champion_files(home.mlflow_uri, strategy)
     if found is None:

@@ -26,7 +26,13 @@ def build(gates: GatesConfig) -> Sequence[dg.AssetsDefinition | dg.AssetChecksDe
         key=KEY,
         kinds={"numpy"},
         code_version=code_version(
-            ["quant_assets.validation", "quant_assets.features", "quant_assets.datasets", *MODEL_CODE],
+            [
+                "quant_assets.studies",
+                "quant_assets.gates",
+                "quant_assets.features",
+                "quant_assets.datasets",
+                *MODEL_CODE,
+            ],
             LEARNER_LIBRARIES,
             gates,
         ),
@@ -34,8 +40,8 @@ def build(gates: GatesConfig) -> Sequence[dg.AssetsDefinition | dg.AssetChecksDe
     )
     def gate_calibration(context: dg.AssetExecutionContext, home: Home, config: CalibrationRun) -> Any:
         """False-pass rate and power of the gates, on seeded series and on whole synthetic markets."""
-        from quant_assets.validation.calibration.calibrating import calibrate_gates
-        from quant_assets.validation.calibration.report import Mode, power_plot
+        from quant_assets.studies.calibration.calibrating import calibrate_gates
+        from quant_assets.studies.calibration.calibration_report import Mode, power_plot
 
         mode: Mode = "full" if config.full else "quick"
 

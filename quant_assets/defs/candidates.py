@@ -6,7 +6,7 @@ from quant_assets.common.settings import Settings
 from quant_assets.defs.resources import Home
 from quant_assets.defs.running import strategy_verdicts
 from quant_assets.defs.storage import artifact_of, latest_event
-from quant_assets.validation.baseline_comparison import CandidateSummary, judged_by
+from quant_assets.gates.baseline_comparison import CandidateSummary, judged_by
 
 
 def newest_candidate(

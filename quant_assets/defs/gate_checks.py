@@ -7,7 +7,7 @@ import dagster as dg
 from quant_assets.defs.guards import to_metadata
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import current
-from quant_assets.validation.verdicts import GateReport, Verdict, closed_reasons
+from quant_assets.gates.verdicts import GateReport, Verdict, closed_reasons
 
 DESCRIPTIONS = {
     "cpcv_sharpe": "Median over CPCV paths of the annualised Sharpe, net of costs.",

@@ -31,7 +31,7 @@ def build(strategy: StrategyConfig) -> list[dg.AssetsDefinition | dg.AssetChecks
         code_version=code_version(
             (
                 *MODEL_CODE,
-                "quant_assets.validation.importance",
+                "quant_assets.studies.importance",
                 "quant_assets.features.report",
                 "quant_assets.common.plotting",
                 "quant_assets.common.pages",
@@ -48,9 +48,9 @@ def build(strategy: StrategyConfig) -> list[dg.AssetsDefinition | dg.AssetChecks
         context: dg.AssetExecutionContext, home: Home, training_set: Artifact
     ) -> StoredResult:
         """Which features and members earn their place: SHAP, shuffles above a noise floor, gains per member."""
-        from quant_assets.validation import evidence
-        from quant_assets.validation.importance import page
-        from quant_assets.validation.importance.report import importance_report as measure
+        from quant_assets.gates import evidence
+        from quant_assets.studies.importance import importance_page as page
+        from quant_assets.studies.importance.importance_report import importance_report as measure
 
         def compute() -> Product:
             table = training_set.table()

@@ -59,12 +59,13 @@ def build(strategy: StrategyConfig, gates: GatesConfig) -> list[dg.AssetsDefinit
         onnx_int8: Artifact,
     ) -> StoredResult:
         """Which runtime is the fastest that decides as the model does, per batch size, measured on this machine."""
-        from quant_assets.artifacts.tournament import Plan, run_tournament
-        from quant_assets.artifacts.tournament_report import (
+        from quant_assets.artifacts.runtimes.tournament import (
+            Plan,
             contestant_table,
             latency_plot,
             latency_table,
             pair_table,
+            run_tournament,
             summary,
             winners,
         )

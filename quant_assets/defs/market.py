@@ -46,7 +46,7 @@ def build(universe: UniverseConfig) -> list[dg.AssetsDefinition | dg.AssetChecks
     def raw_bars(context: dg.AssetExecutionContext, home: Home) -> StoredResult:
         """Bars as the source gives them, one calendar year a partition; append-only, never overwritten."""
         from quant_assets.market.revisions import vintage
-        from quant_assets.market.sources import read_year
+        from quant_assets.market.sources.sources import read_year
 
         def compute() -> Product:
             read = read_year(universe, context.partition_key)
@@ -103,7 +103,7 @@ def build(universe: UniverseConfig) -> list[dg.AssetsDefinition | dg.AssetChecks
         context: dg.AssetExecutionContext, home: Home, panel: Panel, corporate_actions: Artifact
     ) -> StoredResult:
         """Raw bars that look wrong, each with the rule, what was observed and the evidence; not in ``bars``."""
-        from quant_assets.market.quarantine import quarantine
+        from quant_assets.market.rules.quarantine import quarantine
 
         def compute() -> Product:
             parted = quarantine(frame_of(panel), corporate_actions.table().frame, universe)
@@ -188,8 +188,7 @@ def _reconciled_bars(universe: UniverseConfig, raw_bars: dg.AssetKey, version: s
     def reconciled_bars(context: dg.AssetExecutionContext, home: Home, raw_bars: Partitions) -> StoredResult:
         """One bar of each session out of several sources: the winner of each field, and where they disagree."""
         from quant_assets.market.reconciliation import reconcile
-        from quant_assets.market.reconciliation_plot import reconciliation_figure
-        from quant_assets.market.reconciliation_report import compare_sources
+        from quant_assets.market.reconciliation_report import compare_sources, reconciliation_figure
 
         def compute() -> Product:
             every = frame_of(raw_bars)

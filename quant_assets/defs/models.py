@@ -17,7 +17,7 @@ MODEL_CODE = (
     "quant_assets.models",
     "quant_assets.datasets.labels",
     "quant_assets.datasets.sample_weights",
-    *(f"quant_assets.validation.{m}" for m in ("cpcv", "purging", "spans", "splitting", "walk_forward")),
+    "quant_assets.splits",
 )
 
 
@@ -84,7 +84,7 @@ def build(strategy: StrategyConfig) -> list[dg.AssetsDefinition | dg.AssetChecks
         key=[strategy.name, "champion"],
         ins={"promotion": dg.AssetIn(key=[strategy.name, "promotion"])},
         kinds={"onnx"},
-        code_version=code_version(["quant_assets.validation.verdicts"]),
+        code_version=code_version(["quant_assets.gates.verdicts"]),
         **stage_options("models", strategy.owner),
     )
     def champion(context: dg.AssetExecutionContext, home: Home, promotion: Artifact) -> StoredResult:
@@ -114,7 +114,7 @@ def model_version(strategy: StrategyConfig) -> str:
 
 def recipe_of(strategy: StrategyConfig, training_set: Artifact) -> str:
     """What binds out-of-sample evidence to a candidate: same data, same configuration (tuned), same code."""
-    from quant_assets.models.recipe import recipe_digest
+    from quant_assets.models.ensemble import recipe_digest
 
     return recipe_digest(
         training_set.version, strategy.models, strategy.seed, strategy.validation.embargo_sessions

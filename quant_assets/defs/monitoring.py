@@ -12,7 +12,7 @@ from quant_assets.defs.models import recipe_of
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
 from quant_assets.defs.tuning import tuned, tuning_in
-from quant_assets.validation.verdicts import DRIFT_GATES
+from quant_assets.gates.verdicts import DRIFT_GATES
 
 
 def build(
@@ -61,7 +61,7 @@ def build(
         },
         kinds={"numpy"},
         code_version=code_version(
-            ["quant_assets.monitoring", "quant_assets.validation.verdicts"],
+            ["quant_assets.monitoring", "quant_assets.gates.verdicts"],
             ("numpy", "scipy"),
             monitoring.drift,
             *strategy.feature_packs,
@@ -78,9 +78,9 @@ def build(
     ) -> StoredResult:
         """Which features of the newest window drifted, against a null of the baseline's own windows."""
         from quant_assets.features.selection import join_packs
+        from quant_assets.gates.evidence import require_recipe, verdict_table
         from quant_assets.monitoring.baseline import DriftBaseline
         from quant_assets.monitoring.drift_report import judge_drift
-        from quant_assets.validation.evidence import require_recipe, verdict_table
 
         inputs = {
             "baseline": baseline,

@@ -11,18 +11,12 @@ from quant_assets.defs.storage import Artifact, latest_event
 if TYPE_CHECKING:
     from quant_assets.registry.record import CandidateEvidence
 
-RECORD_CODE = tuple(
-    f"quant_assets.registry.{m}"
-    for m in (
-        "tracking", "record", "training_record", "run_writer", "run_plots", "split_metrics", "dataset_input",
-        "native_flavours", "onnx_flavour", "environment", "tuning_runs",
-    )
-)  # fmt: skip
+RECORD_CODE = ("quant_assets.registry",)
 
 
 def candidate_evidence(inputs: Mapping[str, Artifact], learners: Sequence[str]) -> "CandidateEvidence":
     """The inputs of ``training_record``, read."""
-    from quant_assets.registry.champion_bundle import BUNDLE_FILE, SIGNATURE_FILE
+    from quant_assets.registry.champion import BUNDLE_FILE, SIGNATURE_FILE
     from quant_assets.registry.record import CandidateEvidence
 
     ensemble = inputs["ensemble"]

@@ -25,7 +25,7 @@ from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
 from quant_assets.defs.tuning import tuned, tuning_in
 from quant_assets.defs.validation import judged
-from quant_assets.validation.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES, GateReport, closed_reasons
+from quant_assets.gates.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES, GateReport, closed_reasons
 
 GATE_CHECKS = {
     "validation_report": CPCV_GATES,
@@ -85,12 +85,11 @@ def build(
         **bases: Artifact,
     ) -> StoredResult:
         """The record of truth in MLflow: parameters, metrics of every path, dataset, verdicts, model version."""
-        from quant_assets.artifacts.bundle import verify_bundle
-        from quant_assets.artifacts.signing_keys import trusted_keys
+        from quant_assets.artifacts.bundle.bundle import verify_bundle
+        from quant_assets.artifacts.bundle.signing import trusted_keys
         from quant_assets.common.resource_use import machine
         from quant_assets.registry.record import candidate_record
-        from quant_assets.registry.tracking import record_training
-        from quant_assets.registry.tuning_runs import record_trials
+        from quant_assets.registry.tracking import record_training, record_trials
 
         inputs = {
             "training_set": training_set,
@@ -151,7 +150,7 @@ def build(
         },
         kinds={"mlflow"},
         code_version=code_version(
-            ["quant_assets.registry.promotion", "quant_assets.validation.verdicts"],
+            ["quant_assets.registry.promotion", "quant_assets.gates.verdicts"],
             (),
             limits,
             monitoring.drift,
@@ -174,10 +173,9 @@ def build(
         leakage_report: Artifact,
     ) -> StoredResult:
         """The decision: moves the champion alias, or records the refusal with every reason and fails."""
+        from quant_assets.ledgers.promotions import PromotionLedger
         from quant_assets.registry.champion import current_champion
-        from quant_assets.registry.ledger import PromotionLedger
-        from quant_assets.registry.promotion import promote
-        from quant_assets.registry.reasons import promotion_reasons
+        from quant_assets.registry.promotion import promote, promotion_reasons
 
         inputs = {
             "ensemble": ensemble,
@@ -283,7 +281,7 @@ def strangers(subject: str, made_from: Mapping[str, str]) -> tuple[str, ...]:
 
 def uncounted_trials(home: Path, strategy: str, reports: Sequence[GateReport]) -> tuple[str, ...]:
     """Why a validation report does not count every trial; empty when it does."""
-    from quant_assets.validation.ledger import TrialLedger
+    from quant_assets.ledgers.trials import TrialLedger
 
     now = TrialLedger(home).snapshot(strategy)
     return tuple(

@@ -12,7 +12,7 @@ from quant_assets.common.settings import Settings
 from quant_assets.defs.registry import GATE_CHECKS
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import artifact_of, latest_event
-from quant_assets.validation.verdicts import GateReport, Verdict
+from quant_assets.gates.verdicts import GateReport, Verdict
 
 # Dagster's own console lines would drown the progress lines; everything is in the run's event log.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

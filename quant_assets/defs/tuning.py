@@ -12,7 +12,7 @@ search is judged by trading, which the models know nothing of. A strategy asks f
           bagging_fraction: null            # stays as configured
         xgboost: null                       # not tuned
 
-What is not named has the ranges of `quant_assets.common.tuning_settings`. Without the section there is no such
+What is not named has the ranges of `quant_assets.common.model_settings`. Without the section there is no such
 asset, and everything is made from the models as configured.
 """
 
@@ -64,9 +64,9 @@ def build(strategy: StrategyConfig, universe: UniverseConfig) -> list[dg.AssetsD
         context: dg.AssetExecutionContext, home: Home, training_set: Artifact, bars: Artifact
     ) -> StoredResult:
         """The learners' parameters with the best purged out-of-fold net Sharpe ratio, every trial counted."""
+        from quant_assets.gates.evidence import sessions_per_year
         from quant_assets.models.tuning_report import history_plot, importance_of, trials_table
-        from quant_assets.validation.evidence import sessions_per_year
-        from quant_assets.validation.tuning import tune_strategy
+        from quant_assets.studies.strategy_tuning import tune_strategy
 
         def compute() -> Product:
             result = tune_strategy(

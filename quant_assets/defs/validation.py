@@ -25,8 +25,8 @@ from quant_assets.defs.models import LEARNER_LIBRARIES, MODEL_CODE, recipe_of
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, current
 from quant_assets.defs.tuning import tuned, tuning_in
-from quant_assets.validation import evidence
-from quant_assets.validation.verdicts import CPCV_GATES, GateReport
+from quant_assets.gates import evidence
+from quant_assets.gates.verdicts import CPCV_GATES, GateReport
 
 
 def build(
@@ -82,7 +82,7 @@ def build(
         },
         kinds={"numpy"},
         code_version=code_version(
-            [f"quant_assets.validation.{m}" for m in ("paths", "portfolio", "costs", "evidence")],
+            ["quant_assets.trading", "quant_assets.gates.evidence"],
             ("numpy", "scipy"),
             strategy.portfolio,
             strategy.costs,
@@ -110,7 +110,7 @@ def build(
         key=[name, "trial_ledger"],
         ins={"paths": dg.AssetIn(key=[name, "cpcv_paths"])},
         kinds={"json"},
-        code_version=code_version([f"quant_assets.validation.{m}" for m in ("ledger", "trials", "evidence")]),
+        code_version=code_version(["quant_assets.ledgers", "quant_assets.gates.evidence"]),
         **common,
     )
     def trial_ledger(context: dg.AssetExecutionContext, home: Home, paths: Artifact) -> StoredResult:
@@ -131,7 +131,9 @@ def build(
         key=[name, "validation_report"],
         ins=evidence_ins,
         kinds={"json"},
-        code_version=code_version(["quant_assets.validation"], ("numpy", "scipy"), limits, universe),
+        code_version=code_version(
+            ["quant_assets.gates", "quant_assets.statistics"], ("numpy", "scipy"), limits, universe
+        ),
         **common,
     )
     def validation_report(
@@ -156,7 +158,7 @@ def build(
         },
         kinds={"html"},
         code_version=code_version(
-            ["quant_assets.validation", "quant_assets.common.plotting", "quant_assets.common.pages"],
+            ["quant_assets.reports", "quant_assets.common.plotting", "quant_assets.common.pages"],
             ("numpy", "matplotlib"),
             limits,
             strategy,
@@ -176,7 +178,7 @@ def build(
     ) -> StoredResult:
         """The candidate on one page: why it was refused or admitted, with the plots behind it."""
         from quant_assets.models.ensemble import Ensemble
-        from quant_assets.validation.tear_sheet import candidate_tear_sheet
+        from quant_assets.reports.tear_sheet import candidate_tear_sheet
 
         def compute() -> Product:
             report = judged(paths, ledger, ensemble, home, universe, limits)
@@ -224,7 +226,10 @@ def _leakage(
         },
         kinds={"json"},
         code_version=code_version(
-            [f"quant_assets.{p}" for p in ("features", "datasets", "models", "validation")],
+            [
+                f"quant_assets.{p}"
+                for p in ("features", "datasets", "models", "trading", "splits", "studies.leakage")
+            ],
             (*LEARNER_LIBRARIES, "polars"),
             strategy,
             universe,
@@ -235,7 +240,7 @@ def _leakage(
         context: dg.AssetExecutionContext, home: Home, bars: Artifact, ensemble: Artifact, **tuning: Artifact
     ) -> StoredResult:
         """Every stage from bars to decisions, tried for what it may not know."""
-        from quant_assets.validation.leakage.prover import prove_no_leak
+        from quant_assets.studies.leakage.prover import prove_no_leak
 
         def compute() -> Product:
             report = prove_no_leak(universe, tuned(strategy, tuning.get("tuning")), bars.table().frame)

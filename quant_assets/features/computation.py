@@ -1,19 +1,24 @@
-"""From bars to features: one pass over the panel, blocks of symbols in parallel."""
+"""From bars to features: one pass over the panel, symbol by symbol, then across the symbols of each session."""
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from numpy import int64
+from numpy import bool_, int64
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import FeatureError
 from quant_assets.features.pack import Pack, find_pack
 from quant_assets.features.panel import Panel, panel_of
+
+# --------------------------------------------------------------------------------------------------
+# From bars to features: one pass over the panel, blocks of symbols in parallel.
+
 
 Precision = Literal["float32", "float64"]
 
@@ -73,8 +78,6 @@ def compute(
             action="choose one of the two",
         )
     if chosen.cross_section is not None:
-        from quant_assets.features.cross_section import compute_across
-
         return compute_across(bars, chosen, precision=precision, mask=mask, threads=threads)
     panel = panel_of(bars)
     out = np.empty((len(chosen.features), panel.height), dtype=precision)
@@ -126,3 +129,190 @@ def _frame(panel: Panel, pack: Pack, out: NDArray[Any], *, mask: bool) -> pl.Dat
         array = pa.Array.from_buffers(kind, panel.height, [validity[margin], pa.py_buffer(values)])
         columns.append(pl.Series(feature.name, array))
     return pl.DataFrame(columns)
+
+
+# --------------------------------------------------------------------------------------------------
+# Two-stage packs: inputs symbol by symbol, then features across the symbols of each session.
+#
+# The stages are separate functions, so that a panel larger than memory can be computed with `symbol_inputs` on
+# blocks of symbols, brought together by session, and finished with `across_symbols` on blocks of sessions. The
+# bits are those of `compute` over the whole panel, whatever the blocks.
+
+
+KEYS = ("symbol", "session")
+
+
+def symbol_inputs(
+    bars: pl.DataFrame, pack: str | Pack, *, mask: bool = True, threads: int | None = None
+) -> pl.DataFrame:
+    """First stage: what the cross-section compares, for a block of symbols with all their bars.
+
+    Parameters
+    ----------
+    bars : polars.DataFrame
+        As for `quant_assets.features.compute`; the whole history of each of its symbols.
+    pack : str or Pack
+        A pack with a cross-section.
+    mask, threads
+        As for `compute`.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``symbol``, ``session`` and the inputs in float64, null where masked, sorted by (symbol, session).
+
+    Raises
+    ------
+    FeatureError
+        When the pack has no cross-section, or the bars break the contract.
+    """
+    chosen = find_pack(pack)
+    chosen.stage_across()
+    return compute(bars, chosen.input_pack, precision="float64", mask=mask, threads=threads)
+
+
+def across_symbols(
+    inputs: pl.DataFrame,
+    pack: str | Pack,
+    *,
+    precision: Precision = "float32",
+    threads: int | None = None,
+) -> pl.DataFrame:
+    """Second stage: features across symbols, for a block of sessions with all their symbols.
+
+    A symbol takes part in a session when it has a row there and the inputs of the feature are not null. With
+    fewer than the declared number of symbols taking part the feature is null.
+
+    Parameters
+    ----------
+    inputs : polars.DataFrame
+        What `symbol_inputs` gave, in any row order. Every symbol of a session must be there: a part of a
+        session is another cross-section, and nothing in the data tells.
+    pack : str or Pack
+        The same pack.
+    precision : {"float32", "float64"}
+        Type of the feature columns.
+    threads : int, optional
+        Upper limit; default: the processors this process may use.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``symbol``, ``session`` and the features in the order of the pack, sorted by (symbol, session).
+
+    Raises
+    ------
+    FeatureError
+        When the pack has no cross-section, an input is missing, not float64 or not finite, or a symbol has
+        two rows in one session.
+    """
+    chosen = find_pack(pack)
+    across = chosen.stage_across()
+    step = chosen.cross_section_step()
+    names = [feature.name for feature in across.inputs]
+    _refuse_bad_inputs(inputs, names, chosen.name)
+    order = _Order.of(inputs)
+    by_session = order.by_symbol[order.by_session]
+    values = np.empty((len(names), inputs.height))
+    for row, name in zip(values, names, strict=True):
+        row[:] = inputs[name].to_numpy()[by_session]
+    out = np.full((len(chosen.features), inputs.height), np.nan, dtype=precision)
+
+    def run(first: int, last: int) -> None:
+        step(values, order.starts, first, last, across.min_symbols, out)
+
+    in_blocks(run, order.starts, threads)
+    present = dict(zip(names, ~np.isnan(values), strict=True))
+    back = np.empty_like(order.by_session)
+    back[order.by_session] = np.arange(inputs.height)
+    keys = inputs.select(KEYS)[order.by_symbol]
+    columns = [keys["symbol"], keys["session"]]
+    for feature, read, written in zip(chosen.features, across.reads, out, strict=True):
+        valid = _taking_part([present[name] for name in read], order.starts, across.min_symbols)
+        columns.append(_column(feature.name, written[back], valid[back]))
+    return pl.DataFrame(columns)
+
+
+def compute_across(
+    bars: pl.DataFrame, pack: Pack, *, precision: Precision, mask: bool, threads: int | None
+) -> pl.DataFrame:
+    """Both stages over a whole panel; `quant_assets.features.compute` calls it for packs that have two."""
+    inputs = symbol_inputs(bars, pack, mask=mask, threads=threads)
+    return across_symbols(inputs, pack, precision=precision, threads=threads)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Row orders of a panel.
+
+    ``by_symbol`` orders rows by (symbol, session); ``by_session`` takes that order to (session, symbol);
+    ``starts`` is the first row of each session in it, then the number of rows.
+    """
+
+    by_symbol: NDArray[int64]
+    by_session: NDArray[int64]
+    starts: NDArray[int64]
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame) -> "_Order":
+        symbols = frame["symbol"].cast(pl.String)
+        code = symbols.cast(pl.Enum(symbols.unique().sort())).to_physical().to_numpy()
+        day = frame["session"].to_physical().to_numpy()
+        by_symbol = np.arange(frame.height)
+        if not _ascending(code, day).all():
+            by_symbol = np.lexsort((day, code))
+            code, day = code[by_symbol], day[by_symbol]
+            if not (distinct := _ascending(code, day)).all():
+                row = frame.row(int(by_symbol[int(np.argmin(distinct))]), named=True)
+                raise FeatureError(
+                    "inputs of the cross-section",
+                    expected="one row per symbol and session",
+                    found=f"more for symbol {row['symbol']!r} in session {row['session']}",
+                    action="pass each block of symbols once",
+                )
+        days, counts = np.unique(day, return_counts=True)
+        ranks = np.searchsorted(days, day)
+        # numpy sorts 16 bits by radix: 9 times as fast as a stable sort of 64
+        narrow = ranks.astype(np.uint16) if days.size <= np.iinfo(np.uint16).max else ranks
+        by_session = np.argsort(narrow, kind="stable")
+        return cls(by_symbol, by_session, np.concatenate(([0], np.cumsum(counts, dtype=int64))))
+
+
+def _ascending(code: NDArray[Any], day: NDArray[Any]) -> NDArray[bool_]:
+    """Whether each row but the first comes after the one before it."""
+    same = code[1:] == code[:-1]
+    return np.asarray((code[1:] > code[:-1]) | (same & (day[1:] > day[:-1])), dtype=bool_)
+
+
+def _taking_part(present: list[NDArray[bool_]], starts: NDArray[int64], minimum: int) -> NDArray[bool_]:
+    """Rows with all inputs, in sessions that have enough of them."""
+    valid = np.logical_and.reduce(present)
+    enough = np.add.reduceat(valid, starts[:-1], dtype=int64) >= minimum
+    return np.asarray(valid & np.repeat(enough, np.diff(starts)), dtype=bool_)
+
+
+def _column(name: str, values: NDArray[Any], valid: NDArray[bool_]) -> pl.Series:
+    """A column whose masked values are null. A NaN of the step stays one, for the prover to find."""
+    import pyarrow as pa
+
+    return pl.Series(name, pa.array(np.where(valid, values, np.nan), mask=~valid, from_pandas=False))
+
+
+def _refuse_bad_inputs(frame: pl.DataFrame, names: list[str], pack: str) -> None:
+    missing = [name for name in (*KEYS, *names) if name not in frame.columns]
+    if missing or frame.is_empty():
+        raise FeatureError(
+            f"inputs of feature pack {pack!r}",
+            expected=f"rows with the columns {', '.join((*KEYS, *names))}",
+            found=f"no {', '.join(missing)}" if missing else "an empty frame",
+            action="pass what symbol_inputs gave",
+        )
+    for name in names:
+        kind = frame.schema[name]
+        if kind != pl.Float64 or not frame[name].is_finite().all():
+            raise FeatureError(
+                f"input {name!r} of feature pack {pack!r}",
+                expected="finite float64 values, null where masked",
+                found=f"dtype {kind}" if kind != pl.Float64 else "NaN or infinity",
+                action="pass what symbol_inputs gave, not rounded or filled",
+            )

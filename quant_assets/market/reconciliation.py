@@ -12,8 +12,8 @@ import polars as pl
 
 from quant_assets.common.errors import BarContractError
 from quant_assets.common.settings import UniverseConfig
-from quant_assets.market.contract import PRICES, RAW_SCHEMA
-from quant_assets.market.vintage import attach_adj_close
+from quant_assets.market.adjusted_closes import attach_adj_close
+from quant_assets.market.sources.parsing import PRICES, RAW_SCHEMA
 
 LABELLED_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {**RAW_SCHEMA, "source": pl.String}
 FIELDS = (*PRICES, "volume")

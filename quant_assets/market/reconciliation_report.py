@@ -1,17 +1,125 @@
-"""How far several sources of the same bars agree: counts by size, factors, shifted dates, missing sessions.
-
-Pairs are compared in order of preference; a ratio is always the first source's value over the second's.
-"""
+"""How far two sources of the same bars agree, as one picture."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
+import matplotlib as mpl
+import numpy as np
 import polars as pl
+from matplotlib.ticker import PercentFormatter
 
+from quant_assets.common.plotting import INK, MUTED, figure_png, png_data_uri, themed_figure
 from quant_assets.common.settings import UniverseConfig
-from quant_assets.market.factor_defects import FACTORS_SCHEMA, constant_factors
 from quant_assets.market.reconciliation import FIELDS, KEY, labels_of, near, widen
+
+# --------------------------------------------------------------------------------------------------
+# Spans of sessions over which one source's values are a constant multiple of another's.
+#
+# Typical: volume counted on both sides of a trade (factor 2), a history never re-based after a split (factor 7
+# until the split), prices in pence (factor 100).
+
+
+# Sessions on both sides whose median ratio is the level: long against misprints, short against the years
+# between two splits.
+LEVEL_SESSIONS = 21
+# A span counts when this share of its ratios lies within the tolerance of the field around their median ...
+SHARE_AT_FACTOR = 0.8
+# ... where volume, which late prints move, is given at least this much.
+VOLUME_SPREAD = 0.1
+# Nearer to one than this is a difference of method (other closing prints), not of unit.
+SMALLEST_FACTOR = 1.02
+SMALLEST_VOLUME_FACTOR = 1.25
+
+FACTORS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "symbol": pl.String,
+    "field": pl.String,
+    "first": pl.String,
+    "second": pl.String,
+    "factor": pl.Float64,
+    "first_session": pl.Date,
+    "last_session": pl.Date,
+    "sessions": pl.UInt32,
+    "share_at_factor": pl.Float64,
+    "finding": pl.String,
+}
+
+
+def constant_factors(both: pl.DataFrame, name: str, pair: tuple[str, str], tolerance: float) -> pl.DataFrame:
+    """Find the spans of one field and pair of sources.
+
+    Parameters
+    ----------
+    both : polars.DataFrame
+        ``symbol``, ``session``, ``a``, ``b`` sorted by symbol and session: the values of both sources.
+    name : str
+        Field.
+    pair : tuple of str
+        Labels of ``a`` and ``b``.
+    tolerance : float
+        Fraction within which values of this field agree.
+
+    Returns
+    -------
+    polars.DataFrame
+        `FACTORS_SCHEMA`: ``factor`` is the median of a / b over the span, ``share_at_factor`` the share of its
+        sessions within the spread around it. Spans of fewer than `LEVEL_SESSIONS` sessions are not reported.
+
+    Notes
+    -----
+    The level is the running median of a / b; a span ends where the level moves by more than the spread from one
+    session to the next.
+    """
+    volume = name == "volume"
+    spread = max(tolerance, VOLUME_SPREAD) if volume else tolerance
+    smallest = SMALLEST_VOLUME_FACTOR if volume else SMALLEST_FACTOR
+    ratio = both.filter((pl.col("a") > 0) & (pl.col("b") > 0)).with_columns(ratio=pl.col("a") / pl.col("b"))
+    level = pl.col("ratio").rolling_median(LEVEL_SESSIONS, center=True, min_samples=1).over("symbol")
+    moved = (pl.col("level") / pl.col("level").shift(1) - 1).abs() > spread
+    spans = (
+        ratio.with_columns(level=level)
+        .with_columns(span=moved.fill_null(value=False).cum_sum().over("symbol"))
+        .with_columns(middle=pl.col("ratio").median().over("symbol", "span"))
+        .group_by("symbol", "span")
+        .agg(
+            factor=pl.col("middle").first(),
+            first_session=pl.col("session").min(),
+            last_session=pl.col("session").max(),
+            sessions=pl.len(),
+            share_at_factor=((pl.col("ratio") / pl.col("middle") - 1).abs() <= spread).mean(),
+        )
+    )
+    size = pl.max_horizontal("factor", 1 / pl.col("factor"))
+    found = spans.filter(
+        (pl.col("sessions") >= LEVEL_SESSIONS)
+        & (pl.col("share_at_factor") >= SHARE_AT_FACTOR)
+        & (size >= smallest)
+    )
+    first, second = pair
+    sentence = pl.format(
+        "{}: {} of {} is {} times that of {} on {} sessions from {} to {}",
+        "symbol", pl.lit(name), pl.lit(first), pl.col("factor").round_sig_figs(4), pl.lit(second),
+        "sessions", "first_session", "last_session",
+    )  # fmt: skip
+    return found.select(
+        "symbol",
+        field=pl.lit(name),
+        first=pl.lit(first),
+        second=pl.lit(second),
+        factor="factor",
+        first_session="first_session",
+        last_session="last_session",
+        sessions="sessions",
+        share_at_factor="share_at_factor",
+        finding=sentence,
+    ).sort("symbol", "first_session")
+
+
+# --------------------------------------------------------------------------------------------------
+# How far several sources of the same bars agree: counts by size, factors, shifted dates, missing sessions.
+#
+# Pairs are compared in order of preference; a ratio is always the first source's value over the second's.
+
 
 # Upper ends of the size classes, as fractions of the smaller value; above the last is one more class.
 PRICE_CLASSES = {"to_1bp": 1e-4, "to_5bp": 5e-4, "to_50bp": 5e-3, "to_500bp": 5e-2}
@@ -53,7 +161,7 @@ class Disagreements:
         ``shift_sessions`` (by how many sessions the second lies later, where its closes then agree and as dated
         they do not; else 0).
     factors : polars.DataFrame
-        Constant-factor defects: `quant_assets.market.factor_defects.constant_factors`.
+        Constant-factor defects: `quant_assets.market.reconciliation_report.constant_factors`.
     """
 
     prices: pl.DataFrame
@@ -206,3 +314,70 @@ def _shift(tolerance: float) -> pl.Expr:
         clear = (share[by] >= 0.8) & (share[by] >= 2 * share[0])
         found = pl.when(clear).then(pl.lit(by, dtype=pl.Int32)).otherwise(found)
     return found
+
+
+# --------------------------------------------------------------------------------------------------
+
+
+MAX_ROWS = 20
+_WORDS = ("≤ 1 bp", "1 to 5 bp", "5 to 50 bp", "50 to 500 bp", "> 500 bp")
+
+
+def reconciliation_figure(disagreements: Disagreements) -> str:
+    """Closes by size of difference, one bar for each symbol and pair of sources, as a PNG ``data:`` address.
+
+    The pairs that differ most are shown, at most `MAX_ROWS`; beside each bar stand the median ratio of volumes and
+    the number of daily returns that differ by more than 50 bp.
+    """
+    pair = ["symbol", "first", "second"]
+    classes = size_classes(PRICE_CLASSES)
+    closes = disagreements.prices.filter(pl.col("field") == "close")
+    volumes = disagreements.volumes.select(*pair, volume_ratio="median_ratio")
+    rows = (
+        closes.join(volumes, on=pair, how="left", maintain_order="left")
+        .join(
+            disagreements.coverage.select(*pair, "returns_over_50bp"),
+            on=pair,
+            how="left",
+            maintain_order="left",
+        )
+        .with_columns(apart=1 - pl.col("within_tolerance") / pl.col("compared"))
+        .sort("apart", *pair, descending=[True, False, False, False])
+        .head(MAX_ROWS)
+    )
+    colours = mpl.colormaps["YlOrRd"](np.linspace(0.12, 0.92, len(classes)))
+    colours[0] = (0.83, 0.87, 0.92, 1.0)  # agreement is background, not a finding
+    with themed_figure(7.6, 1.3 + 0.34 * max(rows.height, 1)) as (figure, axes):
+        several = rows.select(pl.struct("first", "second").n_unique()).item() > 1 if rows.height else False
+        left = np.zeros(rows.height)
+        places = np.arange(rows.height)[::-1]
+        for name, words, colour in zip(classes, _WORDS, colours, strict=True):
+            share = (rows[name] / rows["compared"]).to_numpy()
+            axes.barh(places, share, left=left, height=0.66, color=colour, edgecolor="white", label=words)
+            left = left + share
+        names = [
+            f"{symbol}  {first} / {second}" if several else symbol
+            for symbol, first, second in rows.select(pair).iter_rows()
+        ]
+        axes.set_yticks(places, [name.replace("$", r"\$") for name in names], color=INK)
+        for place, ratio, returns in zip(
+            places, rows["volume_ratio"], rows["returns_over_50bp"], strict=True
+        ):
+            volume = "no volume" if ratio is None else f"volume × {ratio:.3g}"
+            axes.text(
+                1.015,
+                place,
+                f"{volume}, {returns} returns > 50 bp apart",
+                va="center",
+                fontsize=9,
+                color=MUTED,
+            )
+        axes.set_xlim(0, 1)
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        pairs = "" if several or not rows.height else f", {rows['first'][0]} against {rows['second'][0]}"
+        axes.set_xlabel(f"share of closes by size of difference{pairs}")
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=5, columnspacing=1.2, handlelength=1.2
+        )
+        return png_data_uri(figure_png(figure))

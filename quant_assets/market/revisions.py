@@ -17,9 +17,9 @@ from quant_assets.common.errors import SourceError
 from quant_assets.common.hashing import combined_fingerprint, frame_digest
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.common.store import Table
-from quant_assets.market.bar_source import SourceRead
-from quant_assets.market.contract import PRICES
-from quant_assets.market.sources import open_source, read_year
+from quant_assets.market.sources.bar_source import SourceRead
+from quant_assets.market.sources.parsing import PRICES
+from quant_assets.market.sources.sources import open_source, read_year
 
 Kind = Literal["first", "unchanged", "appended", "revised"]
 
@@ -220,7 +220,7 @@ def content_versions(universe: UniverseConfig) -> dict[str, str]:
     Raises
     ------
     SourceError, BarContractError
-        As `quant_assets.market.sources.read_bars`.
+        As `quant_assets.market.sources.sources.read_bars`.
     """
     versions = {}
     for year in universe.years:

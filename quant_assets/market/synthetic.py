@@ -64,7 +64,7 @@ def generate(source: SyntheticSource, calendar: str, start: date, end: date) -> 
     Returns
     -------
     polars.DataFrame
-        Columns of `quant_assets.market.contract.RAW_SCHEMA`; symbols ``S000``, ``S001``, ... ``adj_close``
+        Columns of `quant_assets.market.sources.contract.RAW_SCHEMA`; symbols ``S000``, ``S001``, ... ``adj_close``
         equals ``close``: these companies neither split nor pay.
 
     Raises

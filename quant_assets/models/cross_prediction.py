@@ -65,7 +65,7 @@ def cross_predict(
     ModelError
         When a split has nothing to train on.
     """
-    from quant_assets.validation.cpcv import CombinatorialPurgedCV
+    from quant_assets.splits.cpcv import CombinatorialPurgedCV
 
     data = training_arrays(frame, feature_names, models.label_kind)
     if models.binning == "shared":

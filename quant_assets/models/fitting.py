@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from quant_assets.common.settings import ModelsConfig
-from quant_assets.models.early_stopping import chosen_trees
+from quant_assets.models.inner_folds import chosen_trees
 from quant_assets.models.learners import FittedLearner, fit_learner
 from quant_assets.models.training_arrays import TrainingArrays
 

@@ -1,10 +1,18 @@
-"""Purged folds inside the training rows, for whatever is chosen or fitted on held-out predictions."""
+"""Purged folds inside the training rows, and the number of trees that early stopping chooses on them."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
-from quant_assets.models.training_arrays import TrainingArrays
+from quant_assets.common.settings import EarlyStoppingConfig, ModelsConfig
+from quant_assets.models.learners import learning_curve
+from quant_assets.models.training_arrays import Samples, TrainingArrays
+
+# --------------------------------------------------------------------------------------------------
+# Purged folds inside the training rows, for whatever is chosen or fitted on held-out predictions.
+
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -24,7 +32,7 @@ def inner_folds(data: TrainingArrays, n_folds: int, embargo_sessions: int, *, se
     ModelError
         When a fold has nothing to train on.
     """
-    from quant_assets.validation.cpcv import PurgedKFold
+    from quant_assets.splits.cpcv import PurgedKFold
 
     folds = list(PurgedKFold(n_folds, embargo=embargo_sessions).split(data.t0, data.t1))
     for number, (train, _) in enumerate(folds):
@@ -36,3 +44,74 @@ def inner_folds(data: TrainingArrays, n_folds: int, embargo_sessions: int, *, se
                 action=f"lower {setting} or validation.embargo_sessions, or train on more sessions",
             )
     return folds
+
+
+# --------------------------------------------------------------------------------------------------
+# Early stopping: the number of trees chosen on purged inner folds of the training rows.
+#
+# Each fold's learner grows to the ceiling while its loss on the fold's own rows is written down; the curves are
+# averaged, which is steadier than one fold's, and patience ends the search. The learner is then fitted to all
+# training rows with that number. Rows outside of the training rows are not even an argument.
+
+
+def chosen_trees(
+    name: str,
+    data: TrainingArrays,
+    models: ModelsConfig,
+    stopping: EarlyStoppingConfig,
+    *,
+    seed: int,
+    feature_names: Sequence[str],
+    embargo_sessions: int,
+) -> int:
+    """Number of trees with the smallest mean loss over the inner folds.
+
+    Parameters
+    ----------
+    name : {"lightgbm", "xgboost", "catboost"}
+    data : TrainingArrays
+        Training rows.
+    models : ModelsConfig
+    stopping : EarlyStoppingConfig
+    seed : int
+    feature_names : sequence of str
+    embargo_sessions : int
+
+    Raises
+    ------
+    ModelError
+        When an inner fold has nothing to train on, or as `quant_assets.models.learners.learning_curve`.
+    """
+    config = getattr(models, name)
+    ceiling = stopping.max_estimators or config.n_estimators
+    grown = config.model_copy(update={"n_estimators": ceiling})
+    total = np.zeros(ceiling)
+    for train, held_out in inner_folds(
+        data, stopping.inner_folds, embargo_sessions, setting="models.early_stopping.inner_folds"
+    ):
+        curve = learning_curve(
+            name,
+            grown,
+            _samples(data.take(train), models),
+            _samples(data.take(held_out), models),
+            seed=seed,
+            feature_names=feature_names,
+            device=models.device,
+        )
+        total += len(held_out) * curve
+    return best_count(total, stopping.rounds)
+
+
+def _samples(data: TrainingArrays, models: ModelsConfig) -> Samples:
+    return Samples(data.features, data.target, data.weights(models.weights), data.binned)
+
+
+def best_count(losses: NDArray[np.float64], rounds: int) -> int:
+    """Trees at the lowest loss before ``rounds`` trees in a row brought none lower; the first of equals."""
+    best = 0
+    for number, loss in enumerate(losses):
+        if loss < losses[best]:
+            best = number
+        elif number - best >= rounds:
+            break
+    return best + 1

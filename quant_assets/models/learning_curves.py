@@ -14,8 +14,7 @@ from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import ModelsConfig
 from quant_assets.models.inner_folds import inner_folds
 from quant_assets.models.learners import learning_curve
-from quant_assets.models.samples import Samples
-from quant_assets.models.training_arrays import TrainingArrays
+from quant_assets.models.training_arrays import Samples, TrainingArrays
 
 # What each library calls the loss of an objective, and reports without being told.
 _LOSSES = {

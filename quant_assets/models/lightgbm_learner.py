@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import LightGBMConfig
-from quant_assets.models.samples import Samples, cuda_refused
+from quant_assets.models.training_arrays import Samples, cuda_refused
 from quant_assets.models.trees import Tree, checked_tree
 
 # LightGBM's kZeroThreshold, a float32: x with |x| <= this is read as 0.

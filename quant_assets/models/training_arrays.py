@@ -13,6 +13,41 @@ from quant_assets.common.model_settings import LabelKind, WeightsConfig
 from quant_assets.datasets.labels import direction
 from quant_assets.models.shared_bins import BinnedRows, SharedBins
 
+# --------------------------------------------------------------------------------------------------
+# What every library's fit is given, and the one refusal they share.
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Checked rows of a fit.
+
+    Attributes
+    ----------
+    features : ndarray of float32, shape (n, f)
+    target : ndarray of float64, shape (n,)
+    weights : ndarray of float64, shape (n,), or None
+    binned : BinnedRows or None
+        The same rows in a matrix whose bins are shared; CatBoost, which cannot, bins ``features``.
+    """
+
+    features: NDArray[np.float32]
+    target: NDArray[np.float64]
+    weights: NDArray[np.float64] | None = None
+    binned: BinnedRows | None = None
+
+
+def cuda_refused(learner: str, found: str) -> ModelError:
+    """The error of a library that was asked for CUDA and has none, to be raised."""
+    return ModelError(
+        f"device of learner {learner!r}",
+        expected="a CUDA device, and a build of the library that uses it",
+        found=" ".join(found.split()),
+        action="set models.device: cpu in the strategy, or fit on a machine with CUDA",
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class TrainingArrays:

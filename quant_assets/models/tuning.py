@@ -6,15 +6,33 @@ that the trial has ended. A trial that the storage knows as ended is therefore a
 is still running is evaluated again under its own number, with the same parameters, to the same row.
 """
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal
+
+from quant_assets.common.errors import ModelError, StoreError
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+from typing import TYPE_CHECKING
+
+from optuna.samplers import BaseSampler, TPESampler
+
+from quant_assets.common.hashing import json_digest
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial, TrialState
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_assets.common.errors import ModelError, StoreError
 from quant_assets.common.parallel import run_tasks
 from quant_assets.common.settings import ModelsConfig, TuningConfig
 from quant_assets.models.cross_prediction import split_scores
@@ -22,12 +40,164 @@ from quant_assets.models.inner_folds import Fold, inner_folds
 from quant_assets.models.training_arrays import TrainingArrays
 from quant_assets.models.tuning_space import apply_tuning, configured_values, distributions_of, nested
 from quant_assets.models.tuning_storage import opened_study
-from quant_assets.models.tuning_trials import OUTCOME, State, TrialRecord, best_trial, record_of
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, Trial
+
+
+# --------------------------------------------------------------------------------------------------
+# Trials of a tuning as they ended, and the best of them.
+
+
+State = Literal["complete", "pruned", "failed"]
+
+# Under this name the storage keeps what a trial showed, written before the trial ends.
+OUTCOME = "outcome"
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as it ended.
+
+    Attributes
+    ----------
+    number : int
+    state : {"complete", "pruned", "failed"}
+    value : float or None
+        The judge's value of the whole track; None unless complete.
+    params : mapping of str to number
+        By ``<learner>.<parameter>``.
+    fold_values : tuple of float
+        Of the folds that were evaluated, in order of time.
+    fingerprint : str or None
+        Its row in the trial ledger; None when it failed before any score was seen.
+    reason : str or None
+        Why it failed.
+    """
+
+    number: int
+    state: State
+    value: float | None
+    params: Mapping[str, int | float]
+    fold_values: tuple[float, ...]
+    fingerprint: str | None
+    reason: str | None
+
+
+def best_trial(records: Sequence[TrialRecord]) -> TrialRecord:
+    """The completed trial of the highest value; the earliest of equals.
+
+    Raises
+    ------
+    ModelError
+        When none was completed.
+    """
+    completed = [r for r in records if r.state == "complete" and r.value is not None]
+    if not completed:
+        raise ModelError(
+            "tuning",
+            expected="at least one completed trial",
+            found=f"{len(records)} that failed, the first with: {records[0].reason}",
+            action="correct the models or the space in the strategy's tuning section",
+        )
+    return min(completed, key=lambda r: (-(r.value or 0.0), r.number))
+
+
+def record_of(trial: "FrozenTrial") -> TrialRecord:
+    """A trial of the storage that has ended.
+
+    Raises
+    ------
+    StoreError
+        When it has no outcome, so somebody else has ended it.
+    """
+    from optuna.trial import TrialState
+
+    states: dict[Any, State] = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+    }
+    outcome = trial.user_attrs.get(OUTCOME)
+    if outcome is None or trial.state not in states:
+        raise StoreError(
+            f"trial {trial.number} of the study",
+            expected="an outcome, written before the trial ended",
+            found=f"state {trial.state.name} without one",
+            action="delete the study: somebody else has written into it",
+        )
+    return TrialRecord(
+        trial.number,
+        states[trial.state],
+        outcome["value"],
+        dict(sorted(trial.params.items())),
+        tuple(outcome["fold_values"]),
+        outcome["fingerprint"],
+        outcome["reason"],
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# A sampler without a state: what a trial is given follows from its number and the finished trials alone.
+#
+# Optuna's own samplers draw from one random stream, so a study that was killed and resumed goes on with other
+# numbers than one that ran through. Here each draw has a seed of its own, and a trial that was killed half-way is
+# given the same parameters again.
+
+
+class NumberedSampler(BaseSampler):
+    """Tree-structured Parzen estimator (Bergstra et al. 2011, NeurIPS), seeded for each trial's number.
+
+    Parameters
+    ----------
+    seed : int
+    startup_trials : int
+        Trials drawn at random before the estimator has something to model.
+    first : mapping of str to number, optional
+        What trial 0 is given instead of a draw.
+    """
+
+    def __init__(self, seed: int, startup_trials: int, first: Mapping[str, int | float] | None) -> None:
+        self._seed, self._startup_trials, self._first = seed, startup_trials, first or {}
+
+    def _estimator(self, *subject: int | str) -> TPESampler:
+        seed = int(json_digest([self._seed, *subject])[:8], 16)
+        # Parameters of a learner act together, hence multivariate. No other worker's trials need to be avoided.
+        return TPESampler(
+            seed=seed, n_startup_trials=self._startup_trials, multivariate=True, constant_liar=False
+        )
+
+    def infer_relative_search_space(
+        self, study: "Study", trial: "FrozenTrial"
+    ) -> "dict[str, BaseDistribution]":
+        """The parameters that are drawn together."""
+        return {} if trial.number == 0 else self._estimator().infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: "Study", trial: "FrozenTrial", search_space: "dict[str, BaseDistribution]"
+    ) -> dict[str, Any]:
+        """Draw the parameters of one trial together."""
+        return self._estimator(trial.number).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: "Study", trial: "FrozenTrial", param_name: str, param_distribution: "BaseDistribution"
+    ) -> Any:
+        """Draw one parameter; each has its own seed, so the order and number of earlier draws do not matter."""
+        if trial.number == 0 and param_name in self._first:
+            return self._first[param_name]
+        estimator = self._estimator(trial.number, param_name)
+        return estimator.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: "Study", trial: "FrozenTrial", state: "TrialState", values: Sequence[float] | None
+    ) -> None:
+        """Nothing to remember."""
+
+
+# --------------------------------------------------------------------------------------------------
+
 
 Progress = Callable[[int, int], None]
 
@@ -111,7 +281,6 @@ def tune(
     StoreError
         When the storage cannot be used, or holds a trial that is not this search's.
     """
-    from quant_assets.models.tuning_sampler import NumberedSampler
 
     folds, tuning = search.folds(), search.tuning
     space = distributions_of(tuning, search.models)

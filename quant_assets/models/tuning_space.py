@@ -14,18 +14,15 @@ if TYPE_CHECKING:
 
 # What shapes a trial: the version of the asset and the name of the study both follow from it.
 TUNING_CODE = (
-    "quant_assets.common.tuning_settings",
+    "quant_assets.common.model_settings",
     "quant_assets.models",
     "quant_assets.datasets.labels",
     "quant_assets.datasets.sample_weights",
-    *(
-        f"quant_assets.validation.{m}"
-        for m in (
-            "costs", "cpcv", "paths", "portfolio", "purging", "sharpe", "spans", "splitting", "tuning",
-            "walk_forward",
-        )
-    ),
-)  # fmt: skip
+    "quant_assets.splits",
+    "quant_assets.statistics.sharpe",
+    "quant_assets.trading",
+    "quant_assets.studies.strategy_tuning",
+)
 TUNING_LIBRARIES = ("lightgbm", "numpy", "optuna", "polars", "scipy", "xgboost")
 
 # By learner, then parameter.

@@ -19,10 +19,11 @@ from quant_assets.common.errors import DriftError
 from quant_assets.common.hashing import canonical_json
 from quant_assets.common.settings import DriftConfig
 from quant_assets.monitoring.drift import Floats
-from quant_assets.monitoring.rehearsal import AlarmRehearsal, alarms
 from quant_assets.monitoring.window_null import (
     OVERLAP,
+    AlarmRehearsal,
     WindowNull,
+    alarms,
     distances_to_rest,
     fit_null,
     left_out_p_values,

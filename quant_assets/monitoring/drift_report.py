@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from quant_assets.common.errors import DriftError
+from quant_assets.gates.verdicts import GateReport, judge
 from quant_assets.monitoring.baseline import DriftBaseline, FeatureBaseline, feature_matrix
 from quant_assets.monitoring.drift import (
     Floats,
@@ -18,7 +19,6 @@ from quant_assets.monitoring.drift import (
     population_stability_index,
 )
 from quant_assets.monitoring.window_null import p_value
-from quant_assets.validation.verdicts import GateReport, judge
 
 GATE = "feature_drift"
 

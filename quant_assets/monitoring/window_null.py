@@ -1,21 +1,4 @@
-"""What a distance does without drift: the distribution of a feature's own windows against its own rest.
-
-Textbook thresholds take rows for independent. Features are autocorrelated (a 200-session average moves once a
-year) and symbols move together, so a 63-session window of 10 symbols holds far fewer than 630 observations,
-and "KS p < .05" rings 97 % of the time without any drift at AR(1) = .98. Here the unit is the *window*: every
-contiguous window of the baseline, all symbols together, is compared with the rest of the baseline.
-
-Some 40 disjoint windows cannot show a 1 % tail, so it is extrapolated: the logit of the JS distance is taken
-as normal, and a new window is judged by the predictive Student t with the number of windows that neighbouring
-windows' correlation leaves.
-
-Measured without drift at alpha .01 (1000 panels of 8 features, 10 symbols, half of the variance common, 2400
-sessions, windows of 63, AR(1) = 0 / .5 / .9 / .98 / .995): one feature alone rings 0.8 / 1.0 / 0.7 / 1.2 / 1.9 %
-of the time, three features after Benjamini-Hochberg at most 0.1 %. A shift of every feature by one standard
-deviation is seen in 100 / 100 / 40 / 11 / 10 % of windows: a quarter of a slow feature is one observation, and
-no test can make more of it. The KS statistic in place of the JS distance saw a doubled spread at AR(1) = .5 in
-22 % of windows, the JS distance in 100 %.
-"""
+"""What distances do without drift: a feature's own windows, and how often the whole alarm then rings."""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +6,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_assets.monitoring.drift import Floats, js_distances
+from quant_assets.common.settings import DriftConfig
+from quant_assets.monitoring.drift import Floats, benjamini_hochberg, js_distances
+
+# --------------------------------------------------------------------------------------------------
+# What a distance does without drift: the distribution of a feature's own windows against its own rest.
+#
+# Textbook thresholds take rows for independent. Features are autocorrelated (a 200-session average moves once a
+# year) and symbols move together, so a 63-session window of 10 symbols holds far fewer than 630 observations,
+# and "KS p < .05" rings 97 % of the time without any drift at AR(1) = .98. Here the unit is the *window*: every
+# contiguous window of the baseline, all symbols together, is compared with the rest of the baseline.
+#
+# Some 40 disjoint windows cannot show a 1 % tail, so it is extrapolated: the logit of the JS distance is taken
+# as normal, and a new window is judged by the predictive Student t with the number of windows that neighbouring
+# windows' correlation leaves.
+#
+# Measured without drift at alpha .01 (1000 panels of 8 features, 10 symbols, half of the variance common, 2400
+# sessions, windows of 63, AR(1) = 0 / .5 / .9 / .98 / .995): one feature alone rings 0.8 / 1.0 / 0.7 / 1.2 / 1.9 %
+# of the time, three features after Benjamini-Hochberg at most 0.1 %. A shift of every feature by one standard
+# deviation is seen in 100 / 100 / 40 / 11 / 10 % of windows: a quarter of a slow feature is one observation, and
+# no test can make more of it. The KS statistic in place of the JS distance saw a doubled spread at AR(1) = .5 in
+# 22 % of windows, the JS distance in 100 %.
+
 
 # Windows overlap by two thirds: the mean and the spread are steadier than from disjoint ones alone.
 OVERLAP = 3
@@ -137,3 +141,44 @@ def left_out_p_values(null_distances: Floats, judged: Floats, n_disjoint: int) -
         apart = np.abs(positions - index * OVERLAP) >= OVERLAP
         chances[index] = p_value(judged[index : index + 1], *moments(odds[apart], n_disjoint - 1))[0]
     return chances
+
+
+# --------------------------------------------------------------------------------------------------
+# How often the data set's alarm rings without drift, and how often with it: rehearsed on the baseline itself.
+
+
+@dataclass(frozen=True)
+class AlarmRehearsal:
+    """The data set's alarm, rehearsed on the baseline's own disjoint windows, each left out of its own null.
+
+    Attributes
+    ----------
+    n_windows, false_alarms : int
+        Windows judged as they are, and how many of them raised the alarm.
+    power_mean_shift_1sd, power_spread_x2 : float
+        Share of windows that raise it after every feature is shifted by one of its standard deviations, or
+        spread out twofold about its median.
+    windows_per_year : float
+        Disjoint windows in a calendar year.
+    """
+
+    n_windows: int
+    false_alarms: int
+    power_mean_shift_1sd: float
+    power_spread_x2: float
+    windows_per_year: float
+
+    def alarms_per_year(self, confidence: float = 0.95) -> tuple[float, float, float]:
+        """Alarms per year without drift, judged once per window: estimate and Clopper-Pearson interval."""
+        from scipy.special import betaincinv
+
+        k, n, tail = self.false_alarms, self.n_windows, (1.0 - confidence) / 2
+        low = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
+        high = float(betaincinv(k + 1, n - k, 1.0 - tail)) if k < n else 1.0
+        return k / n * self.windows_per_year, low * self.windows_per_year, high * self.windows_per_year
+
+
+def alarms(p_values: Floats, drift: DriftConfig) -> NDArray[np.bool_]:
+    """Whether each window (rows) raises the data set's alarm over its features (columns)."""
+    drifted = benjamini_hochberg(p_values) <= drift.alpha
+    return np.asarray(drifted.sum(axis=-1) >= drift.min_drifted_features)

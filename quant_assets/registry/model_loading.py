@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
-from quant_assets.artifacts.payload_scan import payload_scan
-from quant_assets.artifacts.runtime import checked_model
+from quant_assets.artifacts.bundle.payload_scan import payload_scan
+from quant_assets.artifacts.runtimes.runtime import checked_model
 from quant_assets.common.errors import ArtifactError, ModelError
 from quant_assets.models.learners import from_text
 from quant_assets.registry.connection import connect, quiet_mlflow, reported
-from quant_assets.registry.native_flavours import MODEL_DATA
+from quant_assets.registry.flavours import MODEL_DATA
 
 DESCRIPTION = "MLmodel"
 # What each flavour keeps its model in.

@@ -1,23 +1,190 @@
-"""What of a candidate goes into its MLflow record: parameters, metrics, curves, verdicts, links, files."""
+"""What one training leaves behind in MLflow, and which of it is evidence: parameters, metrics, data, files."""
 
+import importlib.metadata
+import platform
+import re
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+import quant_assets
 from quant_assets.common.errors import EvidenceError
+from quant_assets.common.hashing import bytes_digest, canonical_json, json_digest
 from quant_assets.common.settings import StrategyConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import feature_names_of
+from quant_assets.gates.evidence import require_recipe
+from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.models.ensemble import Ensemble
 from quant_assets.models.learning_curves import LearningCurves
 from quant_assets.registry.dataset_input import dataset_profile, dataset_schema
-from quant_assets.registry.environment import environment_files
-from quant_assets.registry.run_writer import RUN_URL_TAG
 from quant_assets.registry.split_metrics import split_metrics, spread
-from quant_assets.registry.training_record import MODEL_FILE, TrainingRecord
-from quant_assets.validation.evidence import require_recipe
-from quant_assets.validation.paths import rank_ic_by_session
-from quant_assets.validation.verdicts import GateReport
+from quant_assets.trading.paths import rank_ic_by_session
+
+# --------------------------------------------------------------------------------------------------
+# The environment of a record: every installed distribution at its version, Python, platform, the lock file.
+
+
+REQUIREMENTS, FACTS = "environment/requirements.txt", "environment/environment.json"
+
+
+def installed_versions() -> dict[str, str]:
+    """Version of every distribution that this interpreter sees, by normalised name (PEP 503), in name order.
+
+    The first on the path counts where one is there twice, as it does for imports.
+    """
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        name = re.sub(r"[-_.]+", "-", distribution.name).lower()
+        found.setdefault(name, distribution.version)
+    return dict(sorted(found.items()))
+
+
+def environment_files(project: Path | None = None) -> dict[str, bytes]:
+    """The environment as two files.
+
+    Parameters
+    ----------
+    project : Path, optional
+        Folder in which ``uv.lock`` is looked for; by default the checkout that holds this package.
+
+    Returns
+    -------
+    dict of str to bytes
+        ``environment/requirements.txt``, which pip and uv can install from, and ``environment/environment.json``
+        with Python, platform, number of distributions and the SHA-256 of ``uv.lock`` (null where there is none, as
+        in an installed wheel).
+    """
+    folder = Path(quant_assets.__file__).parents[1] if project is None else project
+    lock = folder / "uv.lock"
+    versions = installed_versions()
+    facts = {
+        "python": platform.python_version(),
+        "implementation": sys.implementation.name,
+        "platform": platform.platform(),
+        "architecture": platform.machine(),
+        "distributions": len(versions),
+        "uv_lock_sha256": bytes_digest(lock.read_bytes()) if lock.is_file() else None,
+    }
+    lines = [f"{name}=={version}\n" for name, version in versions.items()]
+    return {REQUIREMENTS: "".join(lines).encode(), FACTS: canonical_json(facts)}
+
+
+# --------------------------------------------------------------------------------------------------
+# What one training leaves behind, and which of it is evidence: the identity of its MLflow run.
+
+
+RUN_URL_TAG = "dagster.run_url"
+MODEL_FILE = "model.onnx"
+MODEL_FOLDER = "model"
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What one training leaves behind, ready to be recorded.
+
+    Attributes
+    ----------
+    strategy, subject : str
+        Name of the strategy and data version of the candidate.
+    params : mapping of str to str
+    metrics : mapping of str to float
+        Aggregates over all paths and splits. One that is not finite becomes a tag, because a chart drops it
+        silently.
+    path_metrics, split_metrics : tuple of mapping
+        One mapping per backtest path and per split of the cross-validation; logged with its number as the step.
+    curves : mapping of str to LearningCurves
+        By base learner; logged with the number of trees as the step.
+    dataset_name, dataset_digest : str
+        The training set and its data version.
+    feature_names : tuple of str
+        Columns of the model's input, in order.
+    artifacts : mapping of str to bytes
+        By file name. ``model.onnx`` becomes the MLflow model.
+    verdicts : tuple of Verdict
+        One row per gate, as known when the record is made.
+    tags : mapping of str to str
+        Links (orchestrator run, versions upstream). They and everything below are not evidence: changing one makes
+        no new run.
+    ensemble : mapping or None
+        The stored candidate, for MLflow models of its base learners.
+    attachments : mapping of str to bytes
+        Pictures of the evidence and the environment of the record, by file name.
+    system : mapping of str to float
+        What the training took of the machine, by ``<step>/<quantity>``; logged below ``system/``.
+    dataset_schema, dataset_profile
+        As `quant_assets.registry.dataset_input` gives them.
+    """
+
+    strategy: str
+    subject: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    dataset_name: str
+    dataset_digest: str
+    feature_names: tuple[str, ...]
+    artifacts: Mapping[str, bytes]
+    path_metrics: tuple[Mapping[str, float], ...] = ()
+    split_metrics: tuple[Mapping[str, float], ...] = ()
+    curves: Mapping[str, LearningCurves] = field(default_factory=dict)
+    verdicts: tuple[Verdict, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    ensemble: Mapping[str, Any] | None = None
+    attachments: Mapping[str, bytes] = field(default_factory=dict)
+    system: Mapping[str, float] = field(default_factory=dict)
+    dataset_schema: tuple[dict[str, Any], ...] = ()
+    dataset_profile: Mapping[str, Any] = field(default_factory=dict)
+
+    def evidence_digest(self) -> str:
+        """SHA-256 of the evidence: the identity of the run."""
+        return json_digest(
+            {
+                "strategy": self.strategy,
+                "subject": self.subject,
+                "params": dict(self.params),
+                "metrics": _exact(self.metrics),
+                "paths": [_exact(path) for path in self.path_metrics],
+                "splits": [_exact(split) for split in self.split_metrics],
+                "curves": {
+                    name: {
+                        "train": list(map(repr, c.train)),
+                        "valid": list(map(repr, c.valid)),
+                        "loss": c.loss,
+                    }
+                    for name, c in self.curves.items()
+                },
+                "dataset": [self.dataset_name, self.dataset_digest],
+                "features": list(self.feature_names),
+                "artifacts": {name: bytes_digest(data) for name, data in self.artifacts.items()},
+                "verdicts": [asdict(v) for v in self.verdicts],
+            }
+        )
+
+    def measured(self) -> list[tuple[str, float, int]]:
+        """Every metric as (name, value, step)."""
+        rows = [(name, value, 0) for name, value in sorted(self.metrics.items())]
+        for kind, many in (("path", self.path_metrics), ("split", self.split_metrics)):
+            rows += [
+                (f"{kind}_{name}", value, step)
+                for step, one in enumerate(many)
+                for name, value in sorted(one.items())
+            ]
+        for learner, curves in sorted(self.curves.items()):
+            for part, losses in (("train", curves.train), ("valid", curves.valid)):
+                name = f"learning_curve/{learner}/{part}_{curves.loss}"
+                rows += [(name, loss, trees) for trees, loss in enumerate(losses, start=1)]
+        return rows + [(f"system/{name}", value, 0) for name, value in sorted(self.system.items())]
+
+
+def _exact(values: Mapping[str, float]) -> dict[str, str]:
+    return {name: repr(float(value)) for name, value in values.items()}
+
+
+# --------------------------------------------------------------------------------------------------
+# What of a candidate goes into its MLflow record: parameters, metrics, curves, verdicts, links, files.
+
 
 # Path statistics that are facts about the path, not measurements to chart.
 _NOT_METRICS = frozenset({"path", "n_sessions"})

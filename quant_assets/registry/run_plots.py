@@ -9,7 +9,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
 from quant_assets.common.plotting import ACCENT, BAD, FAN, GRID, MUTED, figure_png, themed_figure
 from quant_assets.models.learning_curves import LearningCurves
-from quant_assets.validation.tear_sheet_plots import WIDTH, equity_fan, importance_bars
+from quant_assets.reports.tear_sheet_plots import WIDTH, equity_fan, importance_bars
 
 FOLDER = "plots"
 _LOSS_NAMES = {
@@ -34,9 +34,9 @@ def run_plots(
     Parameters
     ----------
     path_returns : polars.DataFrame
-        As made by `quant_assets.validation.paths.path_returns`.
+        As made by `quant_assets.trading.paths.path_returns`.
     rank_ic : polars.DataFrame
-        As made by `quant_assets.validation.paths.rank_ic_by_session`; where it is empty (one name, no
+        As made by `quant_assets.trading.paths.rank_ic_by_session`; where it is empty (one name, no
         cross-section) there is no picture of it.
     curves : mapping of str to LearningCurves
         By base learner.

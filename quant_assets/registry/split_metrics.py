@@ -12,8 +12,8 @@ from quant_assets.common.errors import EvidenceError
 from quant_assets.common.model_settings import LabelKind
 from quant_assets.common.settings import ValidationConfig
 from quant_assets.datasets.labels import direction
-from quant_assets.validation.cpcv import CombinatorialPurgedCV
-from quant_assets.validation.paths import path_columns, rank_ic_by_session
+from quant_assets.splits.cpcv import CombinatorialPurgedCV
+from quant_assets.trading.paths import path_columns, rank_ic_by_session
 
 # Metrics of which the worst decile is the upper one, and one that is neither good nor bad.
 LOSSES = frozenset({"rmse", "log_loss", "turnover_per_session", "annual_volatility_fraction", "kurtosis"})

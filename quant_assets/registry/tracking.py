@@ -1,12 +1,25 @@
-"""The training record: one MLflow run and one model version per body of evidence, written in one step.
+"""Tuning trials in MLflow: one nested run per trial below the run of the training that used the tuning.
 
-Everything goes through ``MlflowClient`` by run id. The run is found again by its tags, so a step that is
-repeated finds its finished run, and a step that was killed resumes the run it had opened: there are never two
-finished runs for the same evidence.
+Written in one step with the training record, through ``MlflowClient`` by run id. A trial's run is found again by
+its parent, study and number, and one that was left open by a process that died is written again to the same values.
 """
 
-from dataclasses import dataclass
+import json
+import math
+import tempfile
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quant_assets.registry.dataset_input import training_input
+from quant_assets.registry.flavours import NATIVE_FOLDER, write_model_directory, write_native_models
+from quant_assets.registry.record import MODEL_FILE, MODEL_FOLDER, RUN_URL_TAG, TrainingRecord
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from upath import UPath
@@ -14,13 +27,126 @@ from upath import UPath
 from quant_assets.common.errors import RegistryError
 from quant_assets.common.logging import get_logger
 from quant_assets.registry.connection import connect, exclusive, reported
-from quant_assets.registry.run_writer import descriptive_tags, write_run
-from quant_assets.registry.training_record import MODEL_FILE, MODEL_FOLDER, TrainingRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+# --------------------------------------------------------------------------------------------------
+# Everything that a run holds, written through ``MlflowClient`` by run id. Writing it again changes nothing.
+
+
+# MLflow shows the text of this tag, in Markdown, at the head of the run's page.
+NOTE_TAG = "mlflow.note.content"
+
+# MLflow refuses batches above these sizes.
+_METRICS_PER_BATCH = 1000
+_PARAMS_PER_BATCH = 100
+
+
+def write_run(client: "MlflowClient", run: "Run", record: TrainingRecord) -> None:
+    """Log everything. Repeating it changes nothing: times are the run's start, artifacts are overwritten."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    run_id, at = run.info.run_id, run.info.start_time
+    params = [Param(k, str(v)) for k, v in sorted(record.params.items())]
+    for start in range(0, len(params), _PARAMS_PER_BATCH):
+        client.log_batch(run_id, params=params[start : start + _PARAMS_PER_BATCH])
+
+    rows = record.measured()
+    metrics = [Metric(name, float(v), at, step) for name, v, step in rows if math.isfinite(v)]
+    for start in range(0, len(metrics), _METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH])
+
+    tags = dict(record.tags) | descriptive_tags(record) | {NOTE_TAG: _note(record)}
+    tags |= {f"quant.not_finite.{name}.{step}": str(v) for name, v, step in rows if not math.isfinite(v)}
+    for start in range(0, len(tags), _PARAMS_PER_BATCH):
+        batch = sorted(tags.items())[start : start + _PARAMS_PER_BATCH]
+        client.log_batch(run_id, tags=[RunTag(k, v) for k, v in batch])
+
+    dataset = training_input(
+        record.dataset_name,
+        record.dataset_digest,
+        record.dataset_name,
+        record.dataset_schema,
+        dict(record.dataset_profile),
+    )
+    client.log_inputs(run_id, [dataset])
+    _write_artifacts(client, run_id, record)
+
+
+def descriptive_tags(record: TrainingRecord) -> dict[str, str]:
+    """Tags of a run and of its model version."""
+    return {
+        "quant.dataset": record.dataset_name,
+        "quant.dataset_digest": record.dataset_digest,
+        "quant.n_features": str(len(record.feature_names)),
+        **{f"quant.verdict.{verdict.gate}": verdict.status for verdict in record.verdicts},
+    }
+
+
+def _note(record: TrainingRecord) -> str:
+    """The head of the run's page: what this is, the way back to the orchestrator's run, the verdicts."""
+    lines = [f"Candidate `{record.subject[:12]}` of **{record.strategy}**."]
+    if RUN_URL_TAG in record.tags:
+        lines.append(f"Recorded by [this Dagster run]({record.tags[RUN_URL_TAG]}).")
+    if record.verdicts:
+        lines += ["", "| gate | verdict | observed | required |", "| --- | --- | --- | --- |"]
+        for verdict in record.verdicts:
+            observed = "-" if verdict.observed is None else f"{verdict.observed:.4g}"
+            lines.append(
+                f"| {verdict.gate} | {verdict.status} | {observed} | {verdict.comparison} {verdict.required:.4g} |"
+            )
+    return "\n".join(lines)
+
+
+def _write_artifacts(client: "MlflowClient", run_id: str, record: TrainingRecord) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        files, model = Path(folder) / "files", Path(folder) / MODEL_FOLDER
+        files.mkdir()
+        facts: dict[str, Any] = {
+            "features.json": list(record.feature_names),
+            "verdicts.json": [asdict(verdict) for verdict in record.verdicts],
+        }
+        if record.curves:
+            facts["learning_curves.json"] = {name: c.to_json() for name, c in sorted(record.curves.items())}
+        if record.dataset_schema:
+            facts["dataset.json"] = {
+                "name": record.dataset_name,
+                "digest": record.dataset_digest,
+                "schema": list(record.dataset_schema),
+                "profile": dict(record.dataset_profile),
+            }
+        written = {
+            name: json.dumps(value, indent=1, allow_nan=False).encode() for name, value in facts.items()
+        }
+        for name, data in {**record.attachments, **record.artifacts, **written}.items():
+            if name != MODEL_FILE:
+                (files / name).parent.mkdir(parents=True, exist_ok=True)
+                (files / name).write_bytes(data)
+        write_model_directory(record.artifacts[MODEL_FILE], record.feature_names, model)
+        if record.ensemble is not None:
+            write_native_models(record.ensemble, files / NATIVE_FOLDER)
+        client.log_artifacts(run_id, str(files))
+        client.log_artifacts(run_id, str(model), MODEL_FOLDER)
+
+
+# --------------------------------------------------------------------------------------------------
+# The training record: one MLflow run and one model version per body of evidence, written in one step.
+#
+# Everything goes through ``MlflowClient`` by run id. The run is found again by its tags, so a step that is
+# repeated finds its finished run, and a step that was killed resumes the run it had opened: there are never two
+# finished runs for the same evidence.
+
 
 CANDIDATE = "candidate"
 
@@ -157,3 +283,106 @@ def _register(client: "MlflowClient", run: "Run", record: TrainingRecord) -> "Mo
     if str(current) != str(version.version):
         client.set_registered_model_alias(name, CANDIDATE, str(version.version))
     return version
+
+
+# --------------------------------------------------------------------------------------------------
+
+
+PARENT_TAG = "mlflow.parentRunId"
+TRIAL_TAG = "quant.trial"
+STUDY_TAG = "quant.study"
+
+# MLflow's word for how each state ended.
+_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+
+
+def record_trials(tracking_uri: str, parent: RecordedRun, tuning: Mapping[str, Any]) -> tuple[str, ...]:
+    """Write every trial of a tuning as a nested run of a training record.
+
+    Parameters
+    ----------
+    tracking_uri : str
+    parent : RecordedRun
+        The finished run of the training.
+    tuning : mapping
+        The result of `quant_assets.studies.strategy_tuning.tune_strategy`.
+
+    Returns
+    -------
+    tuple of str
+        Run ids, by number of the trial. The same when called again.
+
+    Raises
+    ------
+    RegistryError
+        When the server is unreachable.
+    """
+    client = connect(tracking_uri)
+    with (
+        exclusive(tracking_uri, "record"),
+        reported(tracking_uri, f"recording trials of {tuning['strategy']}"),
+    ):
+        known = _children(client, parent, tuning["study"])
+        return tuple(
+            _record(client, parent, tuning, trial, known.get(trial["number"])) for trial in tuning["trials"]
+        )
+
+
+def _children(client: "MlflowClient", parent: RecordedRun, study: str) -> "dict[int, Run]":
+    """The trials that are there, by number, page by page."""
+    condition = f"tags.`{PARENT_TAG}` = '{parent.run_id}' and tags.`{STUDY_TAG}` = '{study}'"
+    found: dict[int, Run] = {}
+    token: str | None = None
+    while True:
+        page = client.search_runs([parent.experiment_id], condition, max_results=500, page_token=token)
+        found |= {int(run.data.tags[TRIAL_TAG]): run for run in page}
+        token = page.token
+        if not token:
+            return found
+
+
+def _record(
+    client: "MlflowClient",
+    parent: RecordedRun,
+    tuning: Mapping[str, Any],
+    trial: Mapping[str, Any],
+    run: "Run | None",
+) -> str:
+    if run is None:
+        run = client.create_run(
+            parent.experiment_id,
+            run_name=f"trial {trial['number']}",
+            tags={
+                PARENT_TAG: parent.run_id,
+                TRIAL_TAG: str(trial["number"]),
+                STUDY_TAG: tuning["study"],
+            },
+        )
+    elif run.info.status != "RUNNING":
+        return str(run.info.run_id)
+    _write(client, run, tuning, trial)
+    client.set_terminated(run.info.run_id, _STATUS[trial["state"]], run.info.start_time)
+    return str(run.info.run_id)
+
+
+def _write(client: "MlflowClient", run: "Run", tuning: Mapping[str, Any], trial: Mapping[str, Any]) -> None:
+    """Everything in one call. Repeating it changes nothing: times are the run's start."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    at = run.info.start_time
+    values = [("sharpe_per_session", trial["value"], 0)] if trial["value"] is not None else []
+    values += [("fold_sharpe_per_session", value, fold) for fold, value in enumerate(trial["fold_values"])]
+    tags = {
+        "quant.strategy": tuning["strategy"],
+        "quant.trial_state": trial["state"],
+        "quant.best_trial": str(trial["number"] == tuning["best"]["trial"]).lower(),
+        "quant.ledger_row": trial["fingerprint"] or "not counted: no score was seen",
+    }
+    if trial["reason"]:
+        tags["quant.reason"] = trial["reason"]
+    client.log_batch(
+        run.info.run_id,
+        metrics=[Metric(name, float(v), at, step) for name, v, step in values if math.isfinite(v)],
+        params=[Param(name, str(value)) for name, value in trial["params"].items()],
+        tags=[RunTag(name, value) for name, value in tags.items()],
+    )

@@ -1,1 +1,1 @@
-"""Validation: purged splits, Sharpe statistics, the trial ledger, gates and their verdicts, the tear sheet."""
+"""The names under which notebooks know the splitters and the statistics of `splits` and `statistics`."""

@@ -1,7 +1,7 @@
 import pytest
 
-from quant_assets.artifacts.onnx_export import export_onnx
-from quant_assets.artifacts.student import make_student
+from quant_assets.artifacts.onnx.export import export_onnx
+from quant_assets.artifacts.onnx.student import make_student
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.models.training_arrays import training_arrays
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS, training_frame

@@ -4,9 +4,9 @@ import numpy as np
 import onnx
 import pytest
 
-from quant_assets.artifacts.onnx_export import export_onnx
-from quant_assets.artifacts.parity import judge_parity
-from quant_assets.artifacts.runtime import metadata_of, open_session, score
+from quant_assets.artifacts.onnx.export import export_onnx
+from quant_assets.artifacts.onnx.parity import judge_parity
+from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
 from quant_assets.common.settings import GatesConfig
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.models.lightgbm_learner import exact_thresholds

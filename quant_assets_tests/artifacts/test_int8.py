@@ -8,10 +8,16 @@ import numpy as np
 import onnx
 import pytest
 
-from quant_assets.artifacts.int8_parity import int8_verdict
-from quant_assets.artifacts.quantisation import quantise, spaced
-from quant_assets.artifacts.runtime import metadata_of, open_session, score
-from quant_assets.artifacts.student import Student, distil, make_student, student_record
+from quant_assets.artifacts.onnx.parity import int8_verdict
+from quant_assets.artifacts.onnx.student import (
+    Student,
+    distil,
+    make_student,
+    quantise,
+    spaced,
+    student_record,
+)
+from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
 from quant_assets.common.errors import ArtifactError, EvidenceError
 from quant_assets.common.hashing import bytes_digest, canonical_json
 from quant_assets.common.settings import GatesConfig
@@ -101,7 +107,7 @@ def test_the_same_input_gives_the_same_bytes_here_and_in_another_process(
     np.save(tmp_path / "rows.npy", np.asfortranarray(training_data.features))
     code = (
         "import json, pathlib, numpy\n"
-        "from quant_assets.artifacts.student import student_record\n"
+        "from quant_assets.artifacts.onnx.student import student_record\n"
         "from quant_assets.common.hashing import json_digest\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
         "ensemble = json.loads((folder / 'ensemble.json').read_text())\n"

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from quant_assets.artifacts.onnx_export import export_onnx
-from quant_assets.artifacts.runtime import metadata_of, open_session, score
+from quant_assets.artifacts.onnx.export import export_onnx
+from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
 from quant_assets.common.errors import ArtifactError
 from quant_assets.common.hashing import bytes_digest, canonical_json
 from quant_assets.common.settings import CatBoostConfig, LightGBMConfig
@@ -54,7 +54,7 @@ def test_the_same_ensemble_gives_the_same_bytes_here_and_in_another_process(ense
     stored.write_bytes(canonical_json(ensemble.to_json()))
     code = (
         "import json, pathlib\n"
-        "from quant_assets.artifacts.onnx_export import export_onnx\n"
+        "from quant_assets.artifacts.onnx.export import export_onnx\n"
         "from quant_assets.common.hashing import bytes_digest\n"
         "from quant_assets.models.ensemble import Ensemble\n"
         f"ensemble = Ensemble.from_json(json.loads(pathlib.Path({str(stored)!r}).read_text()))\n"

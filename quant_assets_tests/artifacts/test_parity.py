@@ -6,15 +6,15 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from quant_assets.artifacts.onnx_export import export_onnx
-from quant_assets.artifacts.parity import judge_parity, parity_report
-from quant_assets.artifacts.runtime import open_session, score
-from quant_assets.artifacts.student import student_record
+from quant_assets.artifacts.onnx.export import export_onnx
+from quant_assets.artifacts.onnx.parity import judge_parity, parity_report
+from quant_assets.artifacts.onnx.student import student_record
+from quant_assets.artifacts.runtimes.runtime import open_session, score
 from quant_assets.common.errors import ArtifactError, EvidenceError
 from quant_assets.common.settings import GatesConfig
+from quant_assets.gates.verdicts import PARITY_GATES, GateReport, closed_reasons
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.models.lightgbm_learner import exact_thresholds
-from quant_assets.validation.verdicts import PARITY_GATES, GateReport, closed_reasons
 from quant_assets_tests.artifacts.conftest import SUBJECT
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS, training_frame
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quant_assets.artifacts.payload_scan import payload_scan
-from quant_assets.artifacts.pickle_streams import find_pickles
+from quant_assets.artifacts.bundle.payload_scan import find_pickles, payload_scan
 from quant_assets.common.errors import ArtifactError
 from quant_assets.models.learners import fit_learner
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS
@@ -150,7 +149,7 @@ def test_a_file_made_to_tire_the_scan_out_is_refused_in_seconds():
     """Almost-pickles that each read to the end: quadratic work without a budget."""
     data = b"\x80\x04\x8c\x00" * 4 + b"\x80\x04U" * 200_000
     script = (
-        "import sys, time; from quant_assets.artifacts.payload_scan import payload_scan\n"
+        "import sys, time; from quant_assets.artifacts.bundle.payload_scan import payload_scan\n"
         "data = sys.stdin.buffer.read(); payload_scan({'a': data}); print(time.process_time())"
     )
     done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, check=True)
@@ -169,7 +168,7 @@ def test_the_same_files_give_the_same_report_and_the_report_is_plain_data(graph)
 
 def test_real_models_graphs_and_random_bytes_give_no_false_alarm(training_data, graph, student, ensemble):
     """100 files: learners of other seeds, graphs, an SBOM, a card's text, and 20 MB of random bytes."""
-    from quant_assets.artifacts.sbom import environment_sbom
+    from quant_assets.artifacts.bundle.sbom import environment_sbom
 
     files = {
         "model.onnx": graph,

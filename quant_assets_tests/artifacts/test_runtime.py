@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from quant_assets.artifacts import runtime
-from quant_assets.artifacts.runtime import open_session, score
+from quant_assets.artifacts.runtimes import runtime
+from quant_assets.artifacts.runtimes.runtime import open_session, score
 from quant_assets.common.errors import ArtifactError
 
 

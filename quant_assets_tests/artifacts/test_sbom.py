@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from quant_assets.artifacts.sbom import environment_sbom, installed_closure
+from quant_assets.artifacts.bundle.sbom import environment_sbom, installed_closure
 from quant_assets.common.errors import ArtifactError
 
 
@@ -32,7 +32,10 @@ def test_the_library_itself_reads_it_back(document):
 
 
 def test_the_same_environment_gives_the_same_bytes_in_every_process():
-    script = "import sys; from quant_assets.artifacts.sbom import environment_sbom as s; sys.stdout.buffer.write(s())"
+    script = (
+        "import sys; from quant_assets.artifacts.bundle.sbom import environment_sbom as s; "
+        "sys.stdout.buffer.write(s())"
+    )
     for seed in ("0", "1"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": "Asia/Tokyo"}
         done = subprocess.run(

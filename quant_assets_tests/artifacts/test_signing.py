@@ -11,11 +11,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from quant_assets.artifacts.archive import pack
-from quant_assets.artifacts.bundle import build_bundle, examine_bundle, inspect_bundle, verify_bundle
-from quant_assets.artifacts.manifest import sealed
-from quant_assets.artifacts.signing import sign_bundle, verify_signature
-from quant_assets.artifacts.signing_keys import (
+from quant_assets.artifacts.bundle.archive import pack
+from quant_assets.artifacts.bundle.bundle import build_bundle, examine_bundle, inspect_bundle, verify_bundle
+from quant_assets.artifacts.bundle.manifest import sealed
+from quant_assets.artifacts.bundle.signing import (
     PRIVATE_FILE,
     PUBLIC_FILE,
     SIGNING_VARIABLE,
@@ -24,8 +23,10 @@ from quant_assets.artifacts.signing_keys import (
     _create_once,
     development_key,
     read_public_key,
+    sign_bundle,
     signing_key,
     trusted_keys,
+    verify_signature,
 )
 from quant_assets.common.errors import ArtifactError, ConfigurationError
 from quant_assets.common.hashing import bytes_digest

@@ -9,19 +9,24 @@ import polars as pl
 import pytest
 from onnx import numpy_helper
 
-from quant_assets.artifacts.contestants import DESCRIPTIONS, open_contestant, prepare
-from quant_assets.artifacts.latency import measure
-from quant_assets.artifacts.runtime import open_session, score
-from quant_assets.artifacts.runtime_parity import compare_runtimes
-from quant_assets.artifacts.scorer import Scorer
-from quant_assets.artifacts.single_row import single_row_scorer
-from quant_assets.artifacts.student import student_record
-from quant_assets.artifacts.tournament import Plan, decide, run_tournament
-from quant_assets.artifacts.tournament_report import (
+from quant_assets.artifacts.onnx.student import student_record
+from quant_assets.artifacts.runtimes.contestants import (
+    DESCRIPTIONS,
+    open_contestant,
+    prepare,
+    single_row_scorer,
+)
+from quant_assets.artifacts.runtimes.latency import measure
+from quant_assets.artifacts.runtimes.runtime import Scorer, open_session, score
+from quant_assets.artifacts.runtimes.runtime_parity import compare_runtimes
+from quant_assets.artifacts.runtimes.tournament import (
+    Plan,
     contestant_table,
+    decide,
     latency_plot,
     latency_table,
     pair_table,
+    run_tournament,
     summary,
     winners,
 )

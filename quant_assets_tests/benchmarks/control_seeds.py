@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
-from quant_assets.artifacts.onnx_export import export_onnx
-from quant_assets.artifacts.parity import parity_report
-from quant_assets.artifacts.student import student_record
+from quant_assets.artifacts.onnx.export import export_onnx
+from quant_assets.artifacts.onnx.parity import parity_report
+from quant_assets.artifacts.onnx.student import student_record
 from quant_assets.common.configuration import load_settings
 from quant_assets.common.hashing import frame_digest, json_digest
 from quant_assets.common.settings import (
@@ -26,16 +26,16 @@ from quant_assets.common.settings import (
     UniverseConfig,
 )
 from quant_assets.datasets.training_set import feature_names_of
+from quant_assets.gates.verdicts import REQUIRED_GATES, GateReport, Verdict, closed_reasons
 from quant_assets.models.ensemble import Ensemble, fit_ensemble
 from quant_assets.monitoring.baseline import fit_baseline
 from quant_assets.monitoring.drift_report import judge_drift
-from quant_assets.validation.calibration.pipeline import (
+from quant_assets.studies.calibration.pipeline import (
     Lineage,
     judge_predictions,
     lineage_of,
     predict_paths,
 )
-from quant_assets.validation.verdicts import REQUIRED_GATES, GateReport, Verdict, closed_reasons
 
 CONTROLS = ("planted_edge", "pure_noise")
 MAX_PARITY_ROWS = 100_000

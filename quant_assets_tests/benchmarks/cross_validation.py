@@ -29,7 +29,7 @@ from quant_assets.features import compute
 from quant_assets.models.cross_prediction import cross_predict
 from quant_assets.models.learners import LearnerConfig, fit_learner
 from quant_assets.models.training_arrays import TrainingArrays, training_arrays
-from quant_assets.validation.cpcv import CombinatorialPurgedCV, PurgedKFold
+from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold
 from quant_assets_tests.benchmarks.contest import circumstances, show
 from quant_assets_tests.benchmarks.features import stored, walks
 

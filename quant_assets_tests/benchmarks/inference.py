@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from quant_assets.artifacts.contestants import NATIVE, NATIVE_ROW, ONNX
-from quant_assets.artifacts.onnx_export import export_onnx
-from quant_assets.artifacts.student import student_record
-from quant_assets.artifacts.tournament import run_tournament
-from quant_assets.artifacts.tournament_report import summary
+from quant_assets.artifacts.onnx.export import export_onnx
+from quant_assets.artifacts.onnx.student import student_record
+from quant_assets.artifacts.runtimes.contestants import NATIVE, NATIVE_ROW, ONNX
+from quant_assets.artifacts.runtimes.tournament import run_tournament, summary
 from quant_assets.common.settings import GatesConfig, LightGBMConfig, ModelsConfig, XGBoostConfig
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets_tests.benchmarks.contest import circumstances, show

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 from skfolio.model_selection import CombinatorialPurgedCV as SkfolioCPCV
 
-from quant_assets.validation.cpcv import CombinatorialPurgedCV
-from quant_assets.validation.overfitting import probability_of_backtest_overfitting
-from quant_assets.validation.sharpe import deflated_sharpe_ratio, probabilistic_sharpe_ratio
-from quant_assets.validation.track_record import track_record
+from quant_assets.splits.cpcv import CombinatorialPurgedCV
+from quant_assets.statistics.overfitting import probability_of_backtest_overfitting
+from quant_assets.statistics.sharpe import deflated_sharpe_ratio, probabilistic_sharpe_ratio
+from quant_assets.statistics.track_record import track_record
 from quant_assets_tests.benchmarks.contest import circumstances, contest, medians, ratios, show, timed
 
 Table = NDArray[np.float64]

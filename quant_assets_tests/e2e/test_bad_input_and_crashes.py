@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from quant_assets.defs.running import QUIET, failures
-from quant_assets.market.sources import read_bars
+from quant_assets.market.sources.sources import read_bars
 from quant_assets_tests.e2e.lineage import Lineage, edit, lineage_in
 
 pytestmark = pytest.mark.xdist_group("lineage")

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from quant_assets.market.sources import read_bars
+from quant_assets.market.sources.sources import read_bars
 from quant_assets_tests.e2e.lineage import Lineage
 
 pytestmark = pytest.mark.xdist_group("lineage")
@@ -27,7 +27,7 @@ class Desk:
             "QUANT_ASSETS_HOME": str(self.lineage.folder / "home"),
             "QUANT_ASSETS_CONFIGS": str(self.lineage.configs),
         }
-        command = [sys.executable, "-m", "quant_assets.cli", *arguments]
+        command = [sys.executable, "-m", "quant_assets.cli.main", *arguments]
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 

@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 
 from quant_assets.defs.running import QUIET
-from quant_assets.registry.ledger import PromotionLedger
-from quant_assets.validation.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES
+from quant_assets.gates.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES
+from quant_assets.ledgers.promotions import PromotionLedger
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised
 
 pytestmark = pytest.mark.xdist_group("lineage")

@@ -5,7 +5,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
-from quant_assets.validation.verdicts import REQUIRED_GATES
+from quant_assets.gates.verdicts import REQUIRED_GATES
 from quant_assets_tests.e2e.lineage import Lineage, lineage_in, materialised
 
 pytestmark = pytest.mark.xdist_group("lineage")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from quant_assets.artifacts.signing_keys import development_key
-from quant_assets.cli import app
+from quant_assets.artifacts.bundle.signing import development_key
+from quant_assets.cli.main import app
 from quant_assets.common.errors import QuantAssetsError
 from quant_assets_tests.e2e.lineage import Lineage
 

@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from quant_assets.artifacts.tournament_report import winners
+from quant_assets.artifacts.runtimes.tournament import winners
 from quant_assets.defs.automation import strategy_keys
 from quant_assets.defs.storage import artifact_of
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from quant_assets.cli import app
+from quant_assets.cli.main import app
 from quant_assets.common.errors import ConfigurationError, StoreError
 from quant_assets.common.hashing import frame_digest
 from quant_assets.common.logging import configure_logging

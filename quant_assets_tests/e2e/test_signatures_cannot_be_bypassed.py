@@ -7,18 +7,18 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from quant_assets.artifacts.signing import sign_bundle
-from quant_assets.artifacts.signing_keys import (
+from quant_assets.artifacts.bundle.signing import (
     SIGNING_VARIABLE,
     VERIFY_VARIABLE,
     development_key,
+    sign_bundle,
     trusted_keys,
 )
 from quant_assets.common.errors import ArtifactError
 from quant_assets.common.store import encode
 from quant_assets.defs.running import QUIET
-from quant_assets.registry.champion_bundle import load_champion
-from quant_assets.registry.ledger import PromotionLedger
+from quant_assets.ledgers.promotions import PromotionLedger
+from quant_assets.registry.champion import load_champion
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised
 
 pytestmark = pytest.mark.xdist_group("lineage")

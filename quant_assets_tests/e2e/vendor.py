@@ -13,7 +13,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
 from quant_assets.defs.running import QUIET
-from quant_assets.market.sources import read_bars
+from quant_assets.market.sources.sources import read_bars
 from quant_assets_tests.e2e.lineage import Lineage, edit, lineage_in
 
 UNIVERSE = "edge_market"

@@ -7,7 +7,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from quant_assets.cli import app
+from quant_assets.cli.main import app
 from quant_assets.features import compute
 from quant_assets_tests.features.panels import irregular_bars, same_bits
 

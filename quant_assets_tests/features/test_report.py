@@ -13,15 +13,17 @@ from statsmodels.stats.multitest import multipletests
 
 from quant_assets.common.errors import FeatureError
 from quant_assets.features.report import FeatureReport, feature_report, render_html, report_plots
-from quant_assets.features.report.findings import redundant_pairs
-from quant_assets.features.report.stationarity import combined_p_value, stationarity, thinned
-from quant_assets.features.report.statistics import (
+from quant_assets.features.report.column_statistics import (
     DEAD_MODAL_SHARE,
+    combined_p_value,
     distributions,
     even_rows,
     feature_columns,
     rank_correlation,
+    stationarity,
+    thinned,
 )
+from quant_assets.features.report.feature_report import redundant_pairs
 
 SYMBOLS, SESSIONS = 6, 300
 RNG = np.random.default_rng(3)

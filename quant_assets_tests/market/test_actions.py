@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from quant_assets.common.errors import BarContractError, CalendarError
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.market.actions import ACTIONS_SCHEMA, adjust_bars, derive_corporate_actions
-from quant_assets.market.contract import validate_bars
-from quant_assets.market.sources import read_bars
+from quant_assets.market.sources.contract import validate_bars
+from quant_assets.market.sources.sources import read_bars
 
 
 @pytest.fixture(scope="module")

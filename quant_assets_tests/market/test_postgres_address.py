@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from quant_assets.common.configuration import parse, read_yaml
 from quant_assets.common.errors import ConfigurationError, SourceError
 from quant_assets.common.settings import PostgresSource, UniverseConfig
-from quant_assets.market.postgres_address import parse_address
+from quant_assets.market.sources.postgres import parse_address
 
 SECRET = "s3cret-word"
 

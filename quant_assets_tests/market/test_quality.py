@@ -10,8 +10,8 @@ import pytest
 
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.market.actions import ACTIONS_SCHEMA, adjust_bars, derive_corporate_actions
-from quant_assets.market.quality import OFFENDERS_SCHEMA, RULES, QualityFinding, check_bars
-from quant_assets.market.sources import read_bars
+from quant_assets.market.rules.quality import OFFENDERS_SCHEMA, RULES, QualityFinding, check_bars
+from quant_assets.market.sources.sources import read_bars
 
 
 def universe(**fields: Any) -> UniverseConfig:
@@ -268,7 +268,8 @@ def test_at_most_fifty_offenders_are_kept_and_all_are_counted() -> None:
 
 def test_importing_the_rules_loads_no_calendar_and_no_pandas() -> None:
     code = (
-        "import sys, quant_assets.market.quality, quant_assets.market.sources, quant_assets.market.actions\n"
+        "import sys, quant_assets.market.rules.quality, quant_assets.market.sources.sources\n"
+        "import quant_assets.market.actions\n"
         "heavy = {'pandas', 'exchange_calendars', 'bokeh_sampledata', 'scipy', 'dagster', 'mlflow'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )

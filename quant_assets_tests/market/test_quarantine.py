@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from quant_assets.common.errors import BarContractError
-from quant_assets.common.quality_settings import ACCEPTABLE_RULES, ADJUSTABLE_RULES, QualityConfig
 from quant_assets.common.settings import UniverseConfig
+from quant_assets.common.universe_settings import ACCEPTABLE_RULES, ADJUSTABLE_RULES, QualityConfig
 from quant_assets.market.actions import ACTIONS_SCHEMA
-from quant_assets.market.contract import RAW_SCHEMA
-from quant_assets.market.quality import RULES, QualityFinding
-from quant_assets.market.quality_rules import RAW_RULES, SUMMARY_RULES, bar_rules, raw_rules
-from quant_assets.market.quarantine import REASONS, Quarantine, quarantine
-from quant_assets.market.row_measures import ROW_MEASURES
-from quant_assets.market.sources import read_bars
+from quant_assets.market.rules.quality import RULES, QualityFinding
+from quant_assets.market.rules.quality_rules import RAW_RULES, SUMMARY_RULES, bar_rules, raw_rules
+from quant_assets.market.rules.quarantine import REASONS, Quarantine, quarantine
+from quant_assets.market.rules.row_measures import ROW_MEASURES
+from quant_assets.market.sources.parsing import RAW_SCHEMA
+from quant_assets.market.sources.sources import read_bars
 
 NO_ACTIONS = pl.DataFrame(schema=ACTIONS_SCHEMA)
 SPIKE = date(2023, 3, 2)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from quant_assets.common.errors import SourceError
 from quant_assets.common.hashing import frame_digest
 from quant_assets.common.settings import UniverseConfig
-from quant_assets.market.contract import RAW_SCHEMA
 from quant_assets.market.revisions import (
     FIELDS,
     KnownYear,
@@ -24,7 +23,8 @@ from quant_assets.market.revisions import (
     symbol_digests,
     vintage,
 )
-from quant_assets.market.sources import read_year
+from quant_assets.market.sources.parsing import RAW_SCHEMA
+from quant_assets.market.sources.sources import read_year
 
 JANUARY = date(2020, 1, 2)
 ROWS = [

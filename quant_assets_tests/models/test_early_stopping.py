@@ -5,12 +5,12 @@ import pytest
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import EarlyStoppingConfig
-from quant_assets.models import early_stopping, inner_folds
-from quant_assets.models.early_stopping import best_count, chosen_trees
+from quant_assets.models import inner_folds
+from quant_assets.models import inner_folds as early_stopping
 from quant_assets.models.fitting import fit_base
+from quant_assets.models.inner_folds import best_count, chosen_trees
 from quant_assets.models.learners import fit_learner, learning_curve
-from quant_assets.models.samples import Samples
-from quant_assets.models.training_arrays import training_arrays
+from quant_assets.models.training_arrays import Samples, training_arrays
 from quant_assets_tests.models.training_frames import (
     FEATURES,
     SMALL_DIRECTIONS,

@@ -196,7 +196,7 @@ def test_catboost_is_a_learner_where_its_extra_is_installed_and_says_so_where_it
 def test_importing_the_package_loads_no_learning_library():
     heavy = "lightgbm", "xgboost", "catboost", "sklearn", "scipy", "joblib", "onnx", "onnxruntime"
     code = (
-        "import sys, quant_assets.models.cross_prediction, quant_assets.models.recipe\n"
+        "import sys, quant_assets.models.cross_prediction, quant_assets.models.ensemble\n"
         f"print([m for m in {heavy} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

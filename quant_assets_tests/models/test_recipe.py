@@ -1,7 +1,7 @@
 import pytest
 
 from quant_assets.common.settings import CatBoostConfig, LightGBMConfig, ModelsConfig, StackerConfig
-from quant_assets.models.recipe import recipe_digest
+from quant_assets.models.ensemble import recipe_digest
 
 BASE = ("v" * 64, ModelsConfig(), 7, 5)
 
@@ -27,7 +27,7 @@ def test_anything_that_changes_the_bits_of_a_model_changes_its_recipe(changed):
 
 
 def test_code_of_the_split_that_stacks_is_part_of_the_recipe(monkeypatch):
-    from quant_assets.models import recipe
+    from quant_assets.models import ensemble as recipe
 
     seen = []
     monkeypatch.setattr(
@@ -35,9 +35,7 @@ def test_code_of_the_split_that_stacks_is_part_of_the_recipe(monkeypatch):
     )
     recipe_digest(*BASE)
     code, libraries = seen[0]
-    assert {"quant_assets.models", "quant_assets.validation.cpcv", "quant_assets.validation.purging"} <= set(
-        code
-    )
+    assert {"quant_assets.models", "quant_assets.splits.cpcv", "quant_assets.splits.purging"} <= set(code)
     assert libraries == ("lightgbm", "xgboost", "numpy")
     recipe_digest(BASE[0], ModelsConfig(catboost=CatBoostConfig()), 7, 5)
     assert seen[1][1][-1] == "catboost"

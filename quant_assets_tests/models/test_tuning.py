@@ -15,13 +15,13 @@ from quant_assets.common.errors import ModelError, StoreError
 from quant_assets.common.settings import (
     XGBoostConfig,
 )
+from quant_assets.gates.evidence import count_trial
 from quant_assets.models import tuning as searching
 from quant_assets.models.tuning_report import history_plot, importance_of, trials_table
 from quant_assets.models.tuning_space import apply_tuning
 from quant_assets.models.tuning_storage import opened_study, shown, storage_url
-from quant_assets.validation.evidence import count_trial
-from quant_assets.validation.paths import path_returns
-from quant_assets.validation.tuning import study_name_of
+from quant_assets.studies.strategy_tuning import study_name_of
+from quant_assets.trading.paths import path_returns
 from quant_assets_tests.models.tuning_cases import MODELS, market, rows_of, strategy_of, tuned
 from quant_assets_tests.postgres_server import address, own_database, server
 
@@ -140,7 +140,7 @@ def test_a_trial_is_what_trading_the_refitted_ensemble_out_of_fold_would_have_gi
 def test_a_pruned_trial_is_counted_with_the_returns_that_were_seen_and_cash_after_them(
     pruned: tuple[Path, dict[str, Any]],
 ) -> None:
-    from quant_assets.validation.ledger import TrialLedger
+    from quant_assets.ledgers.trials import TrialLedger
 
     home, result = pruned
     cut = [t for t in result["trials"] if t["state"] == "pruned"]

@@ -21,8 +21,8 @@ from quant_assets.common.settings import (
     ValidationConfig,
 )
 from quant_assets.common.store import Table
-from quant_assets.validation.ledger import TrialLedger
-from quant_assets.validation.tuning import tune_strategy
+from quant_assets.ledgers.trials import TrialLedger
+from quant_assets.studies.strategy_tuning import tune_strategy
 from quant_assets_tests.models.training_frames import FEATURES, training_frame
 
 MODELS = ModelsConfig(

@@ -12,11 +12,10 @@ from scipy.stats import beta, binom, ks_2samp, t
 
 from quant_assets.common.errors import DriftError
 from quant_assets.common.settings import DriftConfig
+from quant_assets.gates.verdicts import DRIFT_GATES, GateReport, closed_reasons
 from quant_assets.monitoring.baseline import DriftBaseline, fit_baseline
 from quant_assets.monitoring.drift_report import judge_drift
-from quant_assets.monitoring.rehearsal import AlarmRehearsal
-from quant_assets.monitoring.window_null import distances_to_rest, fit_null, p_value
-from quant_assets.validation.verdicts import DRIFT_GATES, GateReport, closed_reasons
+from quant_assets.monitoring.window_null import AlarmRehearsal, distances_to_rest, fit_null, p_value
 
 N_FEATURES, N_SYMBOLS, N_BASELINE, WINDOW = 8, 10, 2400, 63
 NAMES = tuple(f"f{i}" for i in range(N_FEATURES))

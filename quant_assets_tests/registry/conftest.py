@@ -13,12 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from quant_assets.common.settings import DriftConfig, GatesConfig
-from quant_assets.registry.connection import connect
-from quant_assets.registry.ledger import PromotionLedger
-from quant_assets.registry.promotion import PromotionDecision, promote
-from quant_assets.registry.tracking import RecordedRun, record_training
-from quant_assets.registry.training_record import TrainingRecord
-from quant_assets.validation.verdicts import (
+from quant_assets.gates.verdicts import (
     CPCV_GATES,
     DRIFT_GATES,
     PARITY_GATES,
@@ -27,6 +22,11 @@ from quant_assets.validation.verdicts import (
     Verdict,
     judge,
 )
+from quant_assets.ledgers.promotions import PromotionLedger
+from quant_assets.registry.connection import connect
+from quant_assets.registry.promotion import PromotionDecision, promote
+from quant_assets.registry.record import TrainingRecord
+from quant_assets.registry.tracking import RecordedRun, record_training
 
 NOW = datetime(2026, 3, 2, 21, 0, tzinfo=UTC)
 STRATEGY = "planted_edge"

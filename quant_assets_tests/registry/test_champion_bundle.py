@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from quant_assets.artifacts.signing_keys import TrustedKeys
+from quant_assets.artifacts.bundle.signing import TrustedKeys
 from quant_assets.common.errors import ArtifactError, GateClosedError, RegistryError
-from quant_assets.registry.champion_bundle import champion_files, load_champion
+from quant_assets.registry.champion import champion_files, load_champion
 from quant_assets_tests.registry.conftest import STRATEGY, Desk
 
 A = "a" * 64

@@ -17,18 +17,21 @@ from quant_assets.common.errors import EvidenceError
 from quant_assets.common.hashing import bytes_digest
 from quant_assets.common.settings import GatesConfig, StrategyConfig, ValidationConfig
 from quant_assets.common.store import Table
+from quant_assets.gates.judging import judge_candidate
+from quant_assets.ledgers.trials import TrialSnapshot
 from quant_assets.models.cross_prediction import cross_predict
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.models.learning_curves import learning_curves
 from quant_assets.models.training_arrays import training_arrays
-from quant_assets.registry.environment import environment_files
 from quant_assets.registry.model_loading import load_recorded_model
-from quant_assets.registry.record import CandidateEvidence, candidate_record
+from quant_assets.registry.record import (
+    CandidateEvidence,
+    TrainingRecord,
+    candidate_record,
+    environment_files,
+)
 from quant_assets.registry.tracking import record_training
-from quant_assets.registry.training_record import TrainingRecord
-from quant_assets.validation.gates import judge_candidate
-from quant_assets.validation.paths import median_path, path_statistics
-from quant_assets.validation.trials import TrialSnapshot
+from quant_assets.trading.paths import median_path, path_statistics
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS, training_frame
 
 from .conftest import Desk, graph

@@ -14,7 +14,7 @@ from quant_assets.common.settings import ValidationConfig
 from quant_assets.models.cross_prediction import cross_predict
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.registry.split_metrics import split_metrics, spread
-from quant_assets.validation.cpcv import CombinatorialPurgedCV
+from quant_assets.splits.cpcv import CombinatorialPurgedCV
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS, training_frame
 
 VALIDATION = ValidationConfig(n_groups=4, n_test_groups=2, embargo_sessions=2)

@@ -8,8 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from quant_assets.common.errors import RegistryError
-from quant_assets.registry.tracking import RecordedRun
-from quant_assets.registry.tuning_runs import record_trials
+from quant_assets.registry.tracking import RecordedRun, record_trials
 
 from .conftest import STRATEGY, Desk
 

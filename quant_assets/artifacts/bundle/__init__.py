@@ -1,0 +1,1 @@
+"""The bundle: everything that serving needs in one archive, scanned, signed, verified before use."""

@@ -1,0 +1,1 @@
+"""ONNX: the fused graph, the INT8 student, and parity of both with the model."""

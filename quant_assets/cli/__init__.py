@@ -1,0 +1,1 @@
+"""The ``quant-assets`` command: one module a command, one terminal."""

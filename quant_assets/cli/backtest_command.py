@@ -1,0 +1,156 @@
+"""The command ``quant-assets backtest``. Exit codes: 0 done, 1 data error, 2 wrong usage, 130 interrupted."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quant_assets.common.errors import ConfigurationError, QuantAssetsError
+from quant_assets.common.settings import CostConfig
+
+_DEFAULTS = CostConfig()
+_SUFFIXES = (".csv", ".csv.gz", ".parquet")
+
+
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        from quant_assets.trading.backtest.result import result_schema
+
+        typer.echo(json.dumps(result_schema(), indent=2, sort_keys=True))
+        raise typer.Exit
+
+
+def backtest(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA.(csv|parquet)"),
+    ],
+    top_k: Annotated[int, typer.Option(min=1, help="Symbols to hold in each session.")] = 10,
+    compare_baselines: Annotated[
+        bool,
+        typer.Option(
+            "--compare-baselines/--no-compare-baselines",
+            help="Also random, equal weight, cap weighted and momentum.",
+        ),
+    ] = False,
+    extended_metrics: Annotated[
+        bool,
+        typer.Option(
+            "--extended-metrics/--no-extended-metrics",
+            help="Also IC and rank IC with HAC t, Sharpe, Sortino, drawdown, turnover, cost breakdown.",
+        ),
+    ] = False,
+    json_output: Annotated[Path | None, typer.Option(help="Write the report here as JSON.")] = None,
+    horizon: Annotated[
+        int, typer.Option(min=1, max=252, help="Sessions that a return spans and a position is held.")
+    ] = 1,
+    returns_from: Annotated[
+        str,
+        typer.Option(help="auto (forward_return if the file has it), forward_return, or prices."),
+    ] = "auto",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Our column name = the file's, as score=my_prediction; repeat for several."),
+    ] = None,
+    commission_bps: Annotated[
+        float, typer.Option(min=0, max=1000, help="Commission per traded value.")
+    ] = _DEFAULTS.commission_bps,
+    half_spread_bps: Annotated[
+        float, typer.Option(min=0, max=1000, help="Half the bid-ask spread.")
+    ] = _DEFAULTS.half_spread_bps,
+    impact_coefficient: Annotated[
+        float, typer.Option(min=0, max=10, help="Square-root impact; needs close and volume.")
+    ] = _DEFAULTS.impact_coefficient,
+    capital: Annotated[
+        float, typer.Option(min=1, help="Size of the account, for impact.")
+    ] = _DEFAULTS.capital,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random baseline.")] = 0,
+    periods_per_year: Annotated[
+        float | None, typer.Option(min=1, help="Sessions per year; default: counted in the file.")
+    ] = None,
+    extreme_return: Annotated[
+        float, typer.Option(min=0.001, help="Returns beyond this fraction are flagged.")
+    ] = 0.5,
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema", callback=_print_schema, is_eager=True, help="Print the JSON Schema of the report."
+        ),
+    ] = False,
+) -> None:
+    """Judge a table of scores: hold the k best of each session, net of costs, and compare with baselines.
+
+    DATA has one row per symbol and session: symbol, session, score, and forward_return or close.
+
+    Optional: open (to fill at), volume (market impact), market_cap, adj_close.
+
+    The JSON report is the same, byte for byte, for the same data and options.
+
+    Exit code 0 done, 1 when the data is missing or wrong, 2 for wrong usage, 130 when interrupted.
+
+    Example: quant-assets backtest scores.parquet --top-k 10 --compare-baselines --extended-metrics
+    """
+    if not data.name.endswith(_SUFFIXES):
+        raise typer.BadParameter(f"{data} is none of {', '.join(_SUFFIXES)}", param_hint="DATA.(csv|parquet)")
+    if returns_from not in ("auto", "forward_return", "prices"):
+        raise typer.BadParameter(
+            f"{returns_from!r} is none of auto, forward_return, prices", param_hint="--returns-from"
+        )
+    if json_output is not None and not json_output.absolute().parent.is_dir():
+        raise typer.BadParameter(f"no folder {json_output.absolute().parent}", param_hint="--json-output")
+    columns = dict(_pair(text) for text in column or [])
+    import pydantic
+    from rich.console import Console
+
+    from quant_assets.trading.backtest import BacktestSettings, read_panel, run_backtest
+    from quant_assets.trading.backtest.result import notes, performance_table
+
+    try:
+        settings = BacktestSettings.model_validate(
+            {
+                "top_k": top_k,
+                "horizon_sessions": horizon,
+                "returns_from": returns_from,
+                "compare_baselines": compare_baselines,
+                "extended_metrics": extended_metrics,
+                "seed": seed,
+                "costs": {
+                    "commission_bps": commission_bps,
+                    "half_spread_bps": half_spread_bps,
+                    "impact_coefficient": impact_coefficient,
+                    "capital": capital,
+                },
+                "periods_per_year": periods_per_year,
+                "extreme_return": extreme_return,
+            }
+        )
+    except pydantic.ValidationError as error:  # what typer's bounds let through: nan and inf
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise typer.BadParameter(f"{place}: {first['msg']}, not {first['input']}") from error
+    try:
+        result = run_backtest(read_panel(data, columns), settings)
+    except ConfigurationError:
+        raise
+    except QuantAssetsError as error:
+        typer.echo(f"error {error}", err=True)
+        raise typer.Exit(1) from error
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(highlight=False, soft_wrap=True, width=160)  # a pipe has room for the whole table
+    console.print(performance_table(result))
+    for line in notes(result):
+        console.print(line, markup=False)
+    if json_output is not None:
+        from quant_assets.common.files import write_whole
+
+        write_whole(json_output, result.to_json())
+        console.print(f"report: {json_output}", markup=False)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    ours, equals, theirs = text.partition("=")
+    if not (ours and equals and theirs):
+        raise typer.BadParameter(f"{text!r} is not of the form score=my_prediction", param_hint="--column")
+    return ours, theirs

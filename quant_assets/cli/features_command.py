@@ -1,0 +1,76 @@
+"""The command ``quant-assets features``. Exit codes: 0 written, 1 refused or failed, 2 wrong usage."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def features(
+    bars: Annotated[
+        str, typer.Option("--bars", help="Parquet file of daily bars, a folder of them, or a glob in quotes.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--out", help="A .parquet file, or a folder for part-*.parquet; what is there is replaced."
+        ),
+    ],
+    pack: Annotated[str, typer.Option(help="Name of the feature pack.")] = "technical_v1",
+    block_rows: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Bars in memory per worker; default 1,000,000 (below 1 GB with one worker)."
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Blocks at the same time, in processes.")] = 1,
+) -> None:
+    """Compute a feature pack over a universe that may be larger than memory, a block of symbols at a time.
+
+    The bits are those of the whole panel at once, whatever the size of the blocks and the workers. Exit code 0 when
+    the features are written; 1 when the bars are refused or the work failed (the output is then as it was); 2 for
+    wrong usage.
+
+    Example: quant-assets features --bars bars.parquet --pack technical_v1 --out features.parquet --workers 2
+    """
+    from rich.console import Console
+    from rich.markup import escape
+
+    from quant_assets.common.errors import QuantAssetsError
+    from quant_assets.common.logging import configure_logging
+    from quant_assets.features import packs
+    from quant_assets.features.blocks.blocks import BLOCK_ROWS, compute_in_blocks
+
+    configure_logging(level=logging.ERROR)
+    if pack not in packs():
+        raise typer.BadParameter(f"{pack!r} is none of {', '.join(packs())}", param_hint="--pack")
+    if not output.absolute().parent.is_dir():
+        raise typer.BadParameter(f"no folder {output.absolute().parent}", param_hint="--out")
+    out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+
+    def report(done: int, total: int) -> None:
+        """About ten lines, and always the last."""
+        if done == total or done % max(1, total // 10) == 0:
+            out.print(f"  [dim]{done:>4} of {total} tasks[/]")
+
+    try:
+        run = compute_in_blocks(
+            bars,
+            output,
+            pack,
+            block_rows=block_rows or BLOCK_ROWS,
+            workers=workers,
+            threads=1 if workers > 1 else None,
+            processes=workers > 1,
+            progress=report,
+        )
+    except QuantAssetsError as error:
+        stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+        stderr.print(f"[red]error[/] {escape(str(error))}")
+        raise typer.Exit(1) from error
+    blocks = f"{run.blocks} block{'s' if run.blocks > 1 else ''} of symbols"
+    across = f" and {run.session_blocks} of sessions" if run.session_blocks else ""
+    first = ", sorted into blocks first" if run.sorted_first else ""
+    out.print(f"{run.rows:,} rows of {pack} in {blocks}{across}{first}: {escape(str(run.out))}")

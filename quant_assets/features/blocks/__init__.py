@@ -1,0 +1,1 @@
+"""Features of a universe larger than memory, in blocks of symbols."""

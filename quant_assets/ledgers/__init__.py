@@ -1,0 +1,1 @@
+"""Ledgers: append-only, hash-chained records of trials and of promotions."""

@@ -1,0 +1,167 @@
+"""What every kind of bar source offers, and what one reading of it gives."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Protocol
+
+import polars as pl
+
+from quant_assets.common.errors import SourceError
+from quant_assets.common.settings import UniverseConfig
+
+_SYMBOLS_SHOWN = 20
+
+State = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class SourceOutcome:
+    """What became of one source of a universe.
+
+    ``used`` says whether its bars were taken, ``reason`` why not (the source's own error text) or what it lacks;
+    ``last_session`` is None when nothing was read.
+    """
+
+    source: str
+    provider: str
+    used: bool
+    reason: str
+    n_bars: int
+    last_session: date | None
+
+
+@dataclass(frozen=True)
+class SourceRead:
+    """Raw bars of one universe, and what is worth knowing about how they were read.
+
+    ``bars`` has `quant_assets.market.sources.contract.RAW_SCHEMA`, sorted by symbol and session; with alternatives
+    configured it has `quant_assets.market.reconciliation.LABELLED_SCHEMA`: the bars of every source that was
+    used. ``column_mapping`` maps our names to the source's (with alternatives, as ``label.name``); ``notes`` are
+    sentences for people. ``outcomes`` has one entry for each source where there are several.
+    """
+
+    bars: pl.DataFrame
+    provider: str
+    column_mapping: dict[str, str]
+    notes: tuple[str, ...]
+    n_files: int
+    outcomes: tuple[SourceOutcome, ...] = ()
+
+
+class BarSource(Protocol):
+    """One place that bars come from."""
+
+    @property
+    def provider(self) -> str:
+        """What it is, for people: kind and path, host and table, or seed. Never a password."""
+        ...
+
+    def state(self, universe: UniverseConfig) -> State:
+        """Identity of the data as it is now. Equal states give equal bars; another one must be read again.
+
+        Raises
+        ------
+        SourceError
+            When nothing is there.
+        """
+        ...
+
+    def read(self, universe: UniverseConfig) -> SourceRead:
+        """Validated bars of (at least) the universe's symbols and dates, as far as the source has them.
+
+        Raises
+        ------
+        SourceError
+            When nothing can be read.
+        BarContractError
+            When a column is missing or ambiguous, or a row that was read is no bar.
+        """
+        ...
+
+    def holdings(self, universe: UniverseConfig) -> "Holdings":
+        """Symbols and dates that the source has at all, asked only to say what is wrong with a universe."""
+        ...
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """Symbols in order, and the first and last session (None when there is no row)."""
+
+    symbols: tuple[str, ...]
+    first: date | None
+    last: date | None
+
+
+def holdings_of(bars: pl.DataFrame) -> Holdings:
+    """What a frame of bars holds."""
+    symbols = tuple(bars["symbol"].unique().sort())
+    first, last = bars.select(
+        pl.col("session").min().alias("first"), pl.col("session").max().alias("last")
+    ).row(0)
+    return Holdings(symbols, first, last)
+
+
+def read_restricted(
+    source: BarSource, universe: UniverseConfig, *, allow_missing: bool = False
+) -> SourceRead:
+    """Read a source and keep the universe's symbols and dates.
+
+    Parameters
+    ----------
+    allow_missing : bool
+        Whether some (never all) of the universe's symbols may be missing; a note names them.
+
+    Raises
+    ------
+    SourceError
+        As `BarSource.read`; when a configured symbol is missing, or no row is left.
+    BarContractError
+        As `BarSource.read`.
+    """
+    whole = source.read(universe)
+    bars, notes = whole.bars, list(whole.notes)
+    if universe.symbols is not None:
+        held = set(bars["symbol"].unique())
+        absent = [symbol for symbol in universe.symbols if symbol not in held]
+        if absent:
+            # A database was asked for the universe's symbols and dates only, and may have more.
+            holdings = source.holdings(universe)
+            absent = [symbol for symbol in absent if symbol not in set(holdings.symbols)]
+            if absent and (not allow_missing or len(absent) == len(universe.symbols)):
+                raise _absent_symbols(universe, absent, holdings.symbols, whole.provider)
+            if absent:
+                notes.append(f"without {', '.join(absent)}")
+        bars = bars.filter(pl.col("symbol").is_in(universe.symbols))
+    bars = bars.filter(pl.col("session").is_between(universe.start, universe.end))
+    if bars.is_empty():
+        holdings = source.holdings(universe)
+        raise SourceError(
+            f"universe {universe.name}",
+            expected=f"bars from {universe.start} to {universe.end}",
+            found=f"none; {whole.provider} "
+            + (
+                "has no rows at all"
+                if holdings.first is None
+                else f"spans {holdings.first} to {holdings.last}"
+            ),
+            action="correct `start:` and `end:` in the universe YAML",
+        )
+    notes.append(f"kept {bars.height} of {whole.bars.height} rows (symbols and dates of the universe)")
+    return replace(whole, bars=bars, notes=tuple(notes))
+
+
+def _absent_symbols(
+    universe: UniverseConfig, absent: Sequence[str], available: Sequence[str], provider: str
+) -> SourceError:
+    by_upper = {name.upper(): name for name in available}
+    close = difflib.get_close_matches(absent[0].upper(), by_upper, n=1, cutoff=0.0)
+    guess = f"did you mean {by_upper[close[0]]!r}? " if close else ""
+    more = len(available) - _SYMBOLS_SHOWN
+    return SourceError(
+        f"universe {universe.name}, symbols {', '.join(absent)}",
+        expected=f"symbols that {provider} has",
+        found=f"only {', '.join(available[:_SYMBOLS_SHOWN])}" + (f" and {more} more" if more > 0 else ""),
+        action=f"{guess}correct `symbols:` in the universe YAML",
+    )

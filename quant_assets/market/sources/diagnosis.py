@@ -1,0 +1,194 @@
+"""What went wrong with a refused file: the cause behind rows, cells and lines that are no bars.
+
+A count of broken cells says that a file cannot be used. These functions say why: a page inside the table, two
+columns exchanged, downloads appended to one another. They only look; nothing is repaired.
+"""
+
+import re
+from collections.abc import Sequence
+
+import polars as pl
+
+from quant_assets.market.sources.parsing import text_of
+
+PRICES = ("open", "high", "low", "close")
+
+_THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
+_DECIMAL_COMMA = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+$"
+_NO_VALUE = r"(?i)^(null|none|n/?a|#n/a|nil|missing|-+)$"
+_DAY_OR_MONTH_FIRST = r"^\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}\b"
+_HTML = re.compile(r"<\s*(!doctype|html|head|body|meta|script|title|div|p|table)\b", re.IGNORECASE)
+_JSON = re.compile(r'\s*("[^"]*"\s*:|[{}\]]\s*,?\s*$)')
+_SECONDS_PER_HOUR = 3600
+
+FEWEST_ROWS = 5  # below, any two columns fit by chance
+FITTING, NOT_FITTING = 0.9, 0.1
+WIDEST_RANGE = 2.0  # high over low of a bar whose columns are in place
+MOST_STAMPS = 4  # a daily feed stamps its bars with the open or the close, in summer and in winter time
+FEWEST_STAMPED = 10
+OTHER_INSTRUMENT = 1.2  # two accounts of one session do not differ by a fifth
+ROUNDING = 1e-6
+
+
+def number_problem(name: str) -> pl.Expr:
+    """Why the text of a cell is no number."""
+    text = text_of(f"raw.{name}")
+    return (
+        pl.when(text.str.contains(_THOUSANDS))
+        .then(pl.lit("thousands separator"))
+        .when(text.str.contains(_DECIMAL_COMMA))
+        .then(pl.lit("decimal comma"))
+        .when(text.str.contains(_NO_VALUE))
+        .then(pl.lit("no value but a word"))
+        .otherwise(pl.lit("unparsable number"))
+    )
+
+
+def date_problem() -> pl.Expr:
+    """Why the text of a cell is no date: in doubt throughout, in doubt among clear ones, or none at all."""
+    doubtful = text_of("raw.session").str.contains(_DAY_OR_MONTH_FIRST)
+    some_clear = pl.col("session").is_not_null().any()
+    return (
+        pl.when(doubtful & some_clear)
+        .then(pl.lit("another date format"))
+        .when(doubtful)
+        .then(pl.lit("ambiguous date"))
+        .otherwise(pl.lit("unparsable date"))
+    )
+
+
+def is_header(aliases: dict[str, frozenset[str]]) -> pl.Expr:
+    """Whether a row holds the names of the columns instead of values."""
+
+    def named(name: str) -> pl.Expr:
+        plain = text_of(f"raw.{name}").str.to_lowercase().str.replace_all(r"[^a-z0-9]", "")
+        return plain.is_in(sorted(aliases[name])).fill_null(value=False)
+
+    return named("session") & named("open") & named("close")
+
+
+def is_case_variant(typed: pl.DataFrame) -> pl.Series:
+    """Whether a row's symbol differs only in upper and lower case from one that more rows have."""
+    counted = typed.select("symbol", upper=pl.col("symbol").str.to_uppercase()).with_columns(
+        n=pl.len().over("symbol")
+    )
+    usual = counted.sort("n", "symbol", descending=[True, False]).unique("upper", keep="first")
+    joined = counted.join(
+        usual.select("upper", usual="symbol"), on="upper", how="left", maintain_order="left"
+    )
+    return joined.select((pl.col("symbol") != pl.col("usual")).fill_null(value=False)).to_series()
+
+
+def is_unfinished(typed: pl.DataFrame) -> pl.Series:
+    """Whether a row of the last session carries a time of day that no earlier session has.
+
+    Vendors stamp finished daily bars with the open or close, and the running one with the moment of the download.
+    Stamps that differ by whole hours are summer time, half days or other zones.
+    """
+    raw = typed["raw.session"]
+    if isinstance(raw.dtype, pl.Datetime):
+        clock = raw.dt.strftime("%H:%M:%S")
+    else:
+        clock = raw.cast(pl.String).str.extract(r"[T ](\d{1,2}:\d{2}(?::\d{2})?)", 1)
+    hms = [clock.str.extract(r"^(\d+)"), clock.str.extract(r":(\d+)"), clock.str.extract(r":\d+:(\d+)")]
+    hours, minutes, seconds = (part.cast(pl.Int64, strict=False) for part in hms)
+    stamp = hours * _SECONDS_PER_HOUR + minutes * 60 + seconds.fill_null(0)
+    session = pl.col("session")
+    last = typed.select((session == session.max()).fill_null(value=False)).to_series()
+    earlier = stamp.filter(~last).drop_nulls()
+    if earlier.len() < FEWEST_STAMPED or earlier.n_unique() > MOST_STAMPS:
+        return pl.repeat(value=False, n=typed.height, eager=True)
+    past_hour = (earlier % _SECONDS_PER_HOUR).unique().implode()
+    return last & ~(stamp % _SECONDS_PER_HOUR).is_in(past_hour) & stamp.is_not_null()
+
+
+def swapped_columns(typed: pl.DataFrame) -> tuple[str, str] | None:
+    """Two columns that make bars of nearly all rows when exchanged, and of hardly any as they are."""
+    values = typed.select((*PRICES, "volume")).drop_nulls()
+    if values.height < FEWEST_ROWS:
+        return None
+
+    def fitting(frame: pl.DataFrame) -> float:
+        within = [pl.col(name).is_between(pl.col("low"), pl.col("high")) for name in ("open", "close")]
+        narrow = pl.col("high") < WIDEST_RANGE * pl.col("low")
+        return float(frame.select((pl.all_horizontal(within) & narrow).mean()).item())
+
+    if fitting(values) > NOT_FITTING:
+        return None
+    for pair in (("high", "low"), *((name, "volume") for name in PRICES)):
+        if fitting(values.rename({pair[0]: pair[1], pair[1]: pair[0]})) >= FITTING:
+            return pair
+    return None
+
+
+def repetition_cause(typed: pl.DataFrame) -> str | None:
+    """Why sessions stand more than once, in a clause; None when it is not clear."""
+    close = pl.col("close")
+    sessions = (
+        typed.drop_nulls(["symbol", "session"])
+        .group_by("symbol", "session")
+        .agg(
+            times=pl.len(),
+            spread=close.max() / close.min(),
+            adjacent=pl.col("row").max() - pl.col("row").min() == pl.len() - 1,
+        )
+    )
+    repeated = sessions.filter(pl.col("times") > 1)
+    if repeated.is_empty():
+        return None
+    differing = repeated.filter(pl.col("spread") > 1 + ROUNDING)
+    median = repeated["spread"].median()
+    if isinstance(median, float) and median > OTHER_INSTRUMENT:
+        return (
+            f"rows of another instrument or unit are mixed in: closes of one session differ by a factor of "
+            f"{median:.4g}"
+        )
+    first, most = repeated.select(pl.col("session").min(), pl.col("times").max()).row(0)
+    if 2 * repeated.height > sessions.height:
+        where = ", ".join(str(day) for day in differing["session"].unique().sort().head(3))
+        changed = f", with other closes on {where}" if differing.height else ""
+        return (
+            f"repeated downloads were appended to one another: {repeated.height} of {sessions.height} sessions "
+            f"stand up to {most} times{changed}"
+        )
+    if repeated.height >= FEWEST_ROWS and repeated["adjacent"].all():
+        return (
+            f"{repeated.height} sessions from {first} stand more than once in a row: "
+            "preliminary values were appended and not replaced by the final ones"
+        )
+    return None
+
+
+def line_cause(
+    numbers: Sequence[int], texts: Sequence[str], cells: Sequence[int], *, n_lines: int, n_cells: int
+) -> str:
+    """Why lines of a delimited file are no rows, in a clause."""
+    if any(_HTML.search(text) for text in texts):
+        return f"an HTML page inside the file, lines {numbers[0]} to {numbers[-1]}"
+    if any(_JSON.match(text) for text in texts):
+        return f"a JSON message inside the file, lines {numbers[0]} to {numbers[-1]}"
+    if list(numbers) == [n_lines] and cells[0] < n_cells:
+        return f"the last line is cut off after {len(texts[0])} characters"
+    if min(cells) > n_cells:
+        return "more cells than columns (decimal commas or thousands separators without quotes do this)"
+    return "text that is no table"
+
+
+def delimiter_in(columns: Sequence[str]) -> str | None:
+    """The delimiter that a file read with another one has in its only column name."""
+    found = [mark for mark in (";", "\t", "|", ",") if len(columns) == 1 and mark in columns[0]]
+    return found[0] if found else None
+
+
+def bytes_cause(head: bytes, n_bytes: int) -> str | None:
+    """What a file is that is not what its source's kind says, or None when its first bytes do not tell."""
+    if head.startswith(b"PAR1"):
+        return f"a Parquet file of {n_bytes} bytes"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16 text"
+    if head.startswith(b"\x1f\x8b"):
+        return "a gzip file"
+    line = head.split(b"\n", 1)[0].strip()
+    if line and all(32 <= byte < 127 or byte == 9 for byte in line):
+        return f"text that begins with {line[:60].decode('ascii')!r}"
+    return None

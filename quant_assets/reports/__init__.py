@@ -1,0 +1,1 @@
+"""Reports: a candidate on one page."""

@@ -1,0 +1,1 @@
+"""Splits: purged and embargoed, over label intervals: combinatorial, k-fold, walk-forward."""

@@ -1,0 +1,246 @@
+"""Combinatorial purged cross-validation, and purged k-fold, over label intervals.
+
+Lopez de Prado (2018), *Advances in Financial Machine Learning*, ch. 7 (purging, embargo) and ch. 12 (CPCV).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant_assets.common.errors import ValidationError
+from quant_assets.splits.purging import (
+    BoundSplitter,
+    Embargo,
+    IntArray,
+    PurgedSplitter,
+    Spans,
+    Split,
+    blocked_rows,
+    checked_count,
+    checked_embargo,
+    read_spans,
+)
+from quant_assets.splits.walk_forward import PurgedWalkForward
+
+__all__ = ["BoundSplitter", "CombinatorialPurgedCV", "PurgedKFold", "PurgedWalkForward"]
+
+_MOST_GROUPS = 64  # one bit for each group in a row's word
+# Copying a run of consecutive positions costs about as much as scanning 500 rows, so rows that form more runs
+# than this share are scanned instead.
+_ROWS_FOR_EACH_RUN = 512
+_RUNS_ALWAYS_COPIED = 16
+
+
+@dataclass(frozen=True)
+class CombinatorialPurgedCV(PurgedSplitter):
+    """Every choice of ``n_test_groups`` out of ``n_groups`` groups of consecutive sessions is tested once.
+
+    Parameters
+    ----------
+    n_groups : int, default 6
+        Groups of consecutive distinct decision times (sessions), sizes as equal as possible; 2 to 64. All rows of
+        one session fall into one group, so panels are split by time and never by name.
+    n_test_groups : int, default 2
+        Groups tested in each split.
+    embargo : int or timedelta, default 0
+        Sessions, or time, after the last outcome of each contiguous run of test groups in which no row trains.
+
+    Notes
+    -----
+    There are C(N, k) splits and C(N-1, k-1) paths (AFML ch. 12.3). Training rows whose closed interval [t0, t1]
+    meets [min t0, max t1] of a contiguous run of test groups are purged; separate runs are purged separately.
+
+    A training row never has its t0 inside a run, so it meets the run iff it meets one of the run's groups: from
+    the left it ends at or after the first group's start, from the right it starts at or before the latest
+    outcome of any of them. Which rows a group makes unusable is therefore found once for each group and kept as
+    one bit for each row, and a split costs one AND for each row, or for each run of rows with equal bits.
+
+    Examples
+    --------
+    >>> cv = CombinatorialPurgedCV(n_groups=3, n_test_groups=2)
+    >>> cv.n_splits, cv.n_paths
+    (3, 2)
+    >>> [train.tolist() for train, _ in cv.split(t0=range(12), t1=range(1, 13))]
+    [[9, 10, 11], [5, 6], [0, 1, 2]]
+    """
+
+    n_groups: int = 6
+    n_test_groups: int = 2
+    embargo: Embargo = 0
+
+    def __post_init__(self) -> None:
+        n_groups = checked_count(
+            self.n_groups,
+            "n_groups",
+            2,
+            _MOST_GROUPS,
+            "6 to 16 groups are usual: n_groups=10, n_test_groups=2",
+        )
+        n_test_groups = checked_count(
+            self.n_test_groups,
+            "n_test_groups",
+            1,
+            n_groups - 1,
+            f"leave at least one of the {n_groups} groups to train on",
+        )
+        object.__setattr__(self, "n_groups", n_groups)
+        object.__setattr__(self, "n_test_groups", n_test_groups)
+        object.__setattr__(self, "embargo", checked_embargo(self.embargo))
+
+    @property
+    def n_splits(self) -> int:
+        """C(N, k): models to fit."""
+        return math.comb(self.n_groups, self.n_test_groups)
+
+    @property
+    def n_paths(self) -> int:
+        """C(N-1, k-1): full-length out-of-sample tracks, equal to k/N times the number of splits."""
+        return math.comb(self.n_groups - 1, self.n_test_groups - 1)
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Number of splits; the arguments exist for scikit-learn and are not read."""
+        return self.n_splits
+
+    def test_groups(self) -> Iterator[tuple[int, ...]]:
+        """Yield the groups tested in each split, 0-based, in the order of the splits (lexicographic)."""
+        return combinations(range(self.n_groups), self.n_test_groups)
+
+    def paths(self) -> list[list[tuple[int, int]]]:
+        """Which split supplies each group of each path (AFML figures 12.1 and 12.2).
+
+        Returns
+        -------
+        list of n_paths lists of (group, split)
+            0-based, groups in time order. Path p takes, for each group, the p-th split that tests it; so each
+            (group, split) pair is used exactly once.
+        """
+        testing: list[list[int]] = [[] for _ in range(self.n_groups)]
+        for split, tested in enumerate(self.test_groups()):
+            for group in tested:
+                testing[group].append(split)
+        return [
+            [(group, testing[group][path]) for group in range(self.n_groups)] for path in range(self.n_paths)
+        ]
+
+    def groups(self, t0: Any) -> IntArray:
+        """Group of each row, 0-based and in time order; rows in the caller's order."""
+        spans = read_spans(t0, t0)
+        sizes = np.diff(_group_rows(spans, self.n_groups, "n_groups"))
+        return spans.in_caller_order(np.repeat(np.arange(self.n_groups, dtype=np.int64), sizes))
+
+    def splits_of(self, spans: Spans) -> Iterator[Split]:
+        """Splits of label intervals that were already read."""
+        return self._splits(spans, _group_rows(spans, self.n_groups, "n_groups"))
+
+    def _splits(self, spans: Spans, rows: IntArray) -> Iterator[Split]:
+        word = np.min_scalar_type(2**self.n_groups - 1)
+        tested = np.zeros(spans.n_rows, dtype=word)
+        unusable = np.zeros(spans.n_rows, dtype=word)
+        for group in range(self.n_groups):
+            bit = word.type(1 << group)
+            first, stop = int(rows[group]), int(rows[group + 1])
+            blocked = blocked_rows(spans, first, stop, self.embargo)
+            tested[first:stop] |= bit
+            unusable[first : blocked.stop] |= bit
+            unusable[blocked.before] |= bit
+        test_rows = _RowsByBits(spans.in_caller_order(tested))
+        train_rows = _RowsByBits(spans.in_caller_order(unusable))
+        for chosen in self.test_groups():
+            mask = word.type(sum(1 << group for group in chosen))
+            yield train_rows.without(mask), test_rows.having(mask)
+
+
+@dataclass(frozen=True)
+class PurgedKFold(PurgedSplitter):
+    """``n_splits`` contiguous folds of sessions, each tested once against the purged rest.
+
+    Parameters
+    ----------
+    n_splits : int, default 5
+        Folds of consecutive sessions, sizes as equal as possible.
+    embargo : int or timedelta, default 0
+        Sessions, or time, after the last outcome of the test fold in which no row trains.
+
+    Examples
+    --------
+    >>> folds = PurgedKFold(n_splits=3, embargo=1).split(t0=range(9), t1=range(1, 10))
+    >>> [(train.tolist(), test.tolist()) for train, test in folds]
+    [([5, 6, 7, 8], [0, 1, 2]), ([0, 1, 8], [3, 4, 5]), ([0, 1, 2, 3, 4], [6, 7, 8])]
+    """
+
+    n_splits: int = 5
+    embargo: Embargo = 0
+
+    def __post_init__(self) -> None:
+        n_splits = checked_count(self.n_splits, "n_splits", 2, None, "5 to 10 folds are usual: n_splits=5")
+        object.__setattr__(self, "n_splits", n_splits)
+        object.__setattr__(self, "embargo", checked_embargo(self.embargo))
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Number of folds; the arguments exist for scikit-learn and are not read."""
+        return self.n_splits
+
+    def splits_of(self, spans: Spans) -> Iterator[Split]:
+        """Splits of label intervals that were already read."""
+        return self._splits(spans, _group_rows(spans, self.n_splits, "n_splits"))
+
+    def _splits(self, spans: Spans, rows: IntArray) -> Iterator[Split]:
+        for first, stop in zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True):
+            blocked = blocked_rows(spans, first, stop, self.embargo)
+            usable = np.ones(spans.n_rows, dtype=np.bool_)
+            usable[first : blocked.stop] = False
+            usable[blocked.before] = False
+            tested = np.zeros(spans.n_rows, dtype=np.bool_)
+            tested[first:stop] = True
+            yield (
+                np.flatnonzero(spans.in_caller_order(usable)).astype(np.int64, copy=False),
+                np.flatnonzero(spans.in_caller_order(tested)).astype(np.int64, copy=False),
+            )
+
+
+def _group_rows(spans: Spans, n_groups: int, parameter: str) -> IntArray:
+    """First row (in time order) of each group of sessions, and the number of rows at the end."""
+    if spans.n_sessions < n_groups:
+        raise ValidationError(
+            "there are fewer sessions than groups",
+            expected=f"at least {n_groups} distinct times in t0 ({parameter}={n_groups})",
+            found=f"{spans.n_sessions} distinct times in {spans.n_rows} rows",
+            action=f"lower {parameter}, or pass a longer history",
+        )
+    size, longer = divmod(spans.n_sessions, n_groups)
+    first_sessions = [group * size + min(group, longer) for group in range(n_groups)]
+    return np.append(spans.first_rows[first_sessions], spans.n_rows)
+
+
+class _RowsByBits:
+    """Positions of rows by the bits of their words; rows with equal words side by side are handled as one run."""
+
+    def __init__(self, words: NDArray[Any]) -> None:
+        self.words = words
+        edges = np.flatnonzero(words[1:] != words[:-1]) + 1
+        self.by_run = edges.size < max(_RUNS_ALWAYS_COPIED, words.size // _ROWS_FOR_EACH_RUN)
+        if self.by_run:
+            self.edges = np.concatenate(([0], edges, [words.size]))
+            self.words = words[self.edges[:-1]]
+            self.positions = np.arange(words.size, dtype=np.int64)
+
+    def having(self, mask: Any) -> IntArray:
+        """Rows with at least one bit of ``mask``."""
+        return self._where((self.words & mask) != 0)
+
+    def without(self, mask: Any) -> IntArray:
+        """Rows with no bit of ``mask``."""
+        return self._where((self.words & mask) == 0)
+
+    def _where(self, wanted: NDArray[np.bool_]) -> IntArray:
+        if not self.by_run:
+            return np.flatnonzero(wanted).astype(np.int64, copy=False)
+        switches = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
+        cuts = self.edges[switches].tolist()
+        pieces = [self.positions[a:b] for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
+        return np.concatenate(pieces) if pieces else self.positions[:0].copy()

@@ -1,0 +1,301 @@
+"""What is known of an estimated Sharpe ratio: its variance, the power of its test, the maximum without skill."""
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from quant_assets.common.errors import ValidationError
+
+# --------------------------------------------------------------------------------------------------
+# Variance of the estimated Sharpe ratio under both standards, and the domains of its arguments.
+#
+# sqrt(T) (SR_hat - SR) is asymptotically normal with variance 1 - g3 SR + (g4 - 1)/4 SR^2 for independent returns
+# with skewness g3 and kurtosis g4 (Mertens 2002; normal: 1 + SR^2/2, Lo 2002). For returns that follow an AR(1) with
+# coefficient r, Lopez de Prado, Lipton and Zoonekynd (2025) give a - b g3 SR + c (g4 - 1)/4 SR^2 with
+# a = (1 + r)/(1 - r), b = 1 + r/(1 - r) + r^2/(1 - r^2) and c = (1 + r^2)/(1 - r^2).
+
+
+SharpeStandard = Literal["2012", "2025"]
+Statistic = Any  # a float when all arguments are scalars, a float64 array otherwise
+FloatArray = NDArray[np.float64]
+
+# A constant series has a standard deviation of about 1e-16 of its mean after rounding, not 0.
+RELATIVE_ZERO = 1e-12
+
+
+def sharpe_standard_error(
+    sharpe: ArrayLike,
+    n_obs: ArrayLike,
+    skewness: ArrayLike = 0.0,
+    kurtosis: ArrayLike = 3.0,
+    standard: SharpeStandard = "2012",
+    autocorrelation: ArrayLike = 0.0,
+) -> Statistic:
+    """Standard error of an estimated Sharpe ratio whose true value is ``sharpe`` (Mertens 2002; 2025: eq. for AR(1)).
+
+    sqrt((a - b g3 SR + c (g4 - 1)/4 SR^2) / T), where a = b = c = 1 without autocorrelation, and T - 1 in place of T
+    for the 2012 standard.
+    """
+    variance = variance_factor(sharpe, skewness, kurtosis, autocorrelation, standard)
+    return plain(np.sqrt(variance / degrees(n_obs, standard)))
+
+
+def critical_value(alpha: ArrayLike) -> Statistic:
+    """Standard normal quantile of the one-sided level ``alpha``, which must lie in (0, 0.5]."""
+    level = np.asarray(alpha, dtype=np.float64)
+    check_domain("alpha", level, (level > 0) & (level <= 0.5), "above 0 and at most 0.5")
+    return plain(-special.ndtri(level))
+
+
+def check_domain(name: str, values: FloatArray, inside: NDArray[np.bool_] | np.bool_, expected: str) -> None:
+    """Refuse values outside their domain; NaN is let through, because it comes out as NaN."""
+    wrong = np.atleast_1d(~np.asarray(inside) & ~np.isnan(values))
+    if wrong.any():
+        raise ValidationError(
+            f"{name} is outside its domain",
+            expected=expected,
+            found=f"{np.atleast_1d(values)[wrong][0]!s}",
+            action=f"check how {name} was computed, and that it is per period where a ratio is meant",
+        )
+
+
+def variance_factor(
+    sharpe: ArrayLike,
+    skewness: ArrayLike,
+    kurtosis: ArrayLike,
+    autocorrelation: ArrayLike,
+    standard: SharpeStandard,
+) -> FloatArray:
+    """Variance of sqrt(T) times the estimated Sharpe ratio, at the true value ``sharpe``; NaN where it is zero."""
+    ratio, g3, g4, rho = (
+        np.asarray(value, dtype=np.float64) for value in (sharpe, skewness, kurtosis, autocorrelation)
+    )
+    check_domain("autocorrelation", rho, np.abs(rho) < 1, "between -1 and 1, both excluded")
+    if checked_standard(standard) == "2012" and bool(np.any(rho != 0)):
+        raise ValidationError(
+            "autocorrelation was given to the 2012 standard",
+            expected="autocorrelation=0, because its variance assumes independent returns",
+            found=f"autocorrelation={autocorrelation!r}",
+            action='use standard="2025"',
+        )
+    linear, square = rho / (1.0 - rho), rho**2 / (1.0 - rho**2)
+    variance = np.asarray(
+        (1.0 + 2.0 * linear)
+        - (1.0 + linear + square) * g3 * ratio
+        + (1.0 + 2.0 * square) * (g4 - 1.0) / 4.0 * ratio**2
+    )
+    if bool(np.any(variance < -RELATIVE_ZERO)):
+        raise ValidationError(
+            "skewness and kurtosis give a negative variance of the Sharpe ratio",
+            expected="kurtosis >= 1 + skewness**2 (Pearson), with kurtosis 3 for a normal",
+            found=f"skewness {skewness!r} and kurtosis {kurtosis!r} at a Sharpe ratio of {sharpe!r}",
+            action="pass both moments of the same returns (sharpe.moments), and no excess kurtosis",
+        )
+    return np.where(variance > RELATIVE_ZERO, variance, np.nan)
+
+
+def degrees(n_obs: ArrayLike, standard: SharpeStandard) -> FloatArray:
+    """Divisor of the variance: T - 1 under the 2012 standard, T under the 2025 standard."""
+    observed = np.asarray(n_obs, dtype=np.float64)
+    check_domain("n_obs", observed, observed >= 2, "at least 2 observed periods")
+    return observed - (1.0 if standard == "2012" else 0.0)
+
+
+def checked_standard(standard: str) -> str:
+    """The name of a known standard; anything else is refused."""
+    if standard not in ("2012", "2025"):
+        raise ValidationError(
+            "the standard of inference is unknown",
+            expected='"2012" or "2025"',
+            found=repr(standard),
+            action="name one of the two; they give different numbers",
+        )
+    return standard
+
+
+def plain(values: Any) -> Statistic:
+    """A float for a single number, the array otherwise."""
+    array = np.asarray(values, dtype=np.float64)
+    return float(array) if array.ndim == 0 else array
+
+
+# --------------------------------------------------------------------------------------------------
+# Power of the test behind the probabilistic Sharpe ratio: how often a true skill passes it.
+
+
+def sharpe_test_power(
+    true_sharpe: ArrayLike,
+    n_obs: ArrayLike,
+    skewness: ArrayLike = 0.0,
+    kurtosis: ArrayLike = 3.0,
+    benchmark: ArrayLike = 0.0,
+    alpha: ArrayLike = 0.05,
+    standard: SharpeStandard = "2012",
+    autocorrelation: ArrayLike = 0.0,
+) -> Statistic:
+    """Probability that PSR >= 1 - alpha against ``benchmark``, for returns whose true Sharpe ratio is given.
+
+    The estimate is taken as normal around ``true_sharpe`` with :func:`sharpe_standard_error` there. Under the 2025
+    standard it passes above benchmark + z sigma(benchmark). Under the 2012 standard the variance moves with the
+    estimate, so the limits are the roots of (T - 1)(x - b)^2 = z^2 (1 - g3 x + (g4 - 1)/4 x^2); for short and very
+    fat-tailed records no estimate at all passes, and the power is 0.
+
+    Parameters
+    ----------
+    true_sharpe, benchmark : array-like
+        Per period.
+    n_obs : array-like
+        Periods, at least 2.
+    skewness, kurtosis : array-like
+        Of the returns; a normal has 0 and 3.
+    alpha : array-like, default 0.05
+        Level of the one-sided test, in (0, 0.5].
+
+    Returns
+    -------
+    float or ndarray
+        A probability; equal to ``alpha`` at ``true_sharpe = benchmark`` under the 2025 standard.
+
+    Raises
+    ------
+    ValidationError
+        ``n_obs < 2``, ``alpha`` outside (0, 0.5], moments that no distribution has.
+    """
+    truth = np.asarray(true_sharpe, dtype=np.float64)
+    error = sharpe_standard_error(truth, n_obs, skewness, kurtosis, standard, autocorrelation)
+    if checked_standard(standard) == "2025":
+        null_error = sharpe_standard_error(benchmark, n_obs, skewness, kurtosis, standard, autocorrelation)
+        lowest = np.asarray(benchmark, dtype=np.float64) + critical_value(alpha) * null_error
+        return plain(special.ndtr((truth - lowest) / error))
+    lowest, highest = _passing_range(
+        np.asarray(benchmark, dtype=np.float64),
+        np.asarray(critical_value(alpha), dtype=np.float64),
+        np.asarray(skewness, dtype=np.float64),
+        np.asarray(kurtosis, dtype=np.float64),
+        degrees(n_obs, standard),
+    )
+    with np.errstate(invalid="ignore"):
+        return plain(special.ndtr((highest - truth) / error) - special.ndtr((lowest - truth) / error))
+
+
+def _passing_range(
+    benchmark: FloatArray, z: FloatArray, skewness: FloatArray, kurtosis: FloatArray, periods: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Estimates between which the 2012 test passes: a x^2 + b x + c >= 0 and x >= benchmark."""
+    a = periods - z**2 * (kurtosis - 1.0) / 4.0
+    b = z**2 * skewness - 2.0 * periods * benchmark
+    c = periods * benchmark**2 - z**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # The parabola is negative at the benchmark itself. Opening upwards, its larger root starts the range and
+        # nothing ends it; opening downwards, the range lies between the roots, if these exist above the benchmark.
+        discriminant = b**2 - 4.0 * a * c
+        root = np.sqrt(np.where(a > 0, np.maximum(discriminant, 0.0), discriminant))
+        near, far = (-b + root) / (2.0 * a), (-b - root) / (2.0 * a)
+        bounded = (a < 0) & (root > 0) & (near > benchmark)
+    lowest = np.where(a > 0, near, np.where(bounded, near, np.inf))
+    highest = np.where(bounded, far, np.inf)
+    unknown = np.isnan(a + b + c)
+    return np.where(unknown, np.nan, lowest), np.where(unknown, np.nan, highest)
+
+
+# --------------------------------------------------------------------------------------------------
+# What selection alone shows: the maximum over skill-less trials.
+#
+# Bailey, Borwein, Lopez de Prado and Zhu (2014, *Pseudo-Mathematics and Financial Charlatanism*); Bailey and Lopez de
+# Prado (2014, *The Deflated Sharpe Ratio*, the False Strategy theorem).
+
+
+# Trapezoids over the density of the maximum: it is below 1e-17 outside [-9, 39] for up to 1e300 trials, and for a
+# smooth function that vanishes at both ends the rule is exact to rounding at this step.
+_GRID = np.linspace(-9.0, 39.0, 9601)
+
+
+def expected_maximum_sharpe(n_trials: ArrayLike, trial_variance: ArrayLike = 1.0) -> Statistic:
+    """Expected maximum of ``n_trials`` independent Sharpe ratios with true value 0 and the given variance.
+
+    sqrt(V) ((1 - g) Phi^-1(1 - 1/N) + g Phi^-1(1 - 1/(N e))), g = Euler-Mascheroni (2014, eq. 1).
+
+    Parameters
+    ----------
+    n_trials : array-like
+        Trials, at least 1; fractions are allowed. One trial selects nothing: the expectation is 0. (The formula is
+        asymptotic, and negative below about 1.5; it is held at 0 there.)
+    trial_variance : array-like, default 1.0
+        Variance of the Sharpe ratios over the trials; per period if a per-period maximum is wanted.
+
+    Raises
+    ------
+    ValidationError
+        ``n_trials < 1`` or a negative variance.
+
+    Examples
+    --------
+    >>> round(expected_maximum_sharpe(100), 4)
+    2.5306
+    """
+    trials, variance = _checked_trials(n_trials), np.asarray(trial_variance, dtype=np.float64)
+    check_domain("trial_variance", variance, variance >= 0, "a variance, at least 0")
+    with np.errstate(invalid="ignore"):
+        # Phi^-1(1 - p) = -Phi^-1(p): for many trials 1 - p would round to 1
+        maximum = -(1.0 - np.euler_gamma) * special.ndtri(1.0 / trials)
+        maximum -= np.euler_gamma * special.ndtri(1.0 / (trials * math.e))
+        maximum = np.where(trials == 1.0, 0.0, np.maximum(maximum, 0.0))
+        return plain(np.sqrt(variance) * maximum)
+
+
+def variance_of_maximum(n_trials: ArrayLike) -> Statistic:
+    """Variance of the maximum of ``n_trials`` independent standard normals, by integration of its density.
+
+    1 for one trial, 1 - 1/pi for two, falling slowly with the number of trials.
+    """
+    trials = _checked_trials(n_trials)
+    found, inverse = np.unique(trials, return_inverse=True)
+    variances = np.array([_variance_of_maximum(float(count)) for count in found], dtype=np.float64)
+    return plain(variances[inverse].reshape(trials.shape))
+
+
+def minimum_backtest_length(n_trials: ArrayLike, expected_maximum: ArrayLike = 1.0) -> Statistic:
+    """Years of data below which the best of ``n_trials`` skill-less trials is expected to beat a Sharpe ratio.
+
+    (E[max_N] / ``expected_maximum``)^2 (Bailey, Borwein, Lopez de Prado and Zhu 2014, theorem 2).
+
+    Parameters
+    ----------
+    n_trials : array-like
+        Trials, at least 1.
+    expected_maximum : array-like, default 1.0
+        Annual Sharpe ratio that selection alone may be expected to reach.
+
+    Raises
+    ------
+    ValidationError
+        ``n_trials < 1`` or ``expected_maximum <= 0``.
+
+    Examples
+    --------
+    >>> round(minimum_backtest_length(45), 3)
+    4.998
+    """
+    target = np.asarray(expected_maximum, dtype=np.float64)
+    check_domain("expected_maximum", target, target > 0, "an annual Sharpe ratio above 0")
+    return plain((expected_maximum_sharpe(n_trials) / target) ** 2)
+
+
+def _variance_of_maximum(trials: float) -> float:
+    if math.isnan(trials):
+        return math.nan
+    log_density = math.log(trials) - _GRID**2 / 2 + (trials - 1.0) * special.log_ndtr(_GRID)
+    weights = np.exp(log_density)
+    weights /= weights.sum()
+    mean = float(weights @ _GRID)
+    return float(weights @ (_GRID - mean) ** 2)
+
+
+def _checked_trials(n_trials: ArrayLike) -> FloatArray:
+    trials = np.asarray(n_trials, dtype=np.float64)
+    inside = (trials >= 1) & np.isfinite(trials)
+    check_domain("n_trials", trials, inside, "at least 1 trial, counted by the trial ledger")
+    return trials

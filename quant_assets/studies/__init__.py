@@ -1,0 +1,1 @@
+"""Studies: experiments on the platform itself and on a strategy: calibration, leakage, importance, tuning."""

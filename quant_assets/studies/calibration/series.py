@@ -1,0 +1,429 @@
+"""Level 1: the gates on return series whose true Sharpe ratio is known, thousands at once, and the best of many."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant_assets.common.errors import ValidationError
+from quant_assets.common.settings import GatesConfig
+from quant_assets.statistics import sharpe
+from quant_assets.statistics.rates import Rate
+from quant_assets.statistics.track_record import TrackRecord, track_record
+
+Series = NDArray[np.float64]
+
+
+# --------------------------------------------------------------------------------------------------
+# Level 1: the gates on return series whose true Sharpe ratio is known.
+#
+# Daily returns ``r = sigma (SR / sqrt(252) + x)`` where ``x`` has mean 0 and variance 1, Student-t tails and
+# first-order autocorrelation. The Sharpe ratio is that of the platform: per period, times the square root of periods
+# per year, without a correction for autocorrelation.
+
+
+PERIODS_PER_YEAR = 252.0
+# Series drawn from one child of the seed: enough for the compiled record kernel, 20 MB for ten years. A constant,
+# because the series must not depend on how many are asked for.
+SERIES_PER_CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class ReturnLaw:
+    """How the returns of a strategy scatter around their mean.
+
+    Attributes
+    ----------
+    annual_volatility : float
+        Fraction of capital. The Sharpe gates do not depend on it; the drawdown gate does.
+    tail_degrees_of_freedom : float
+        Of the Student-t innovations, above 2; 5 has kurtosis 9.
+    autocorrelation : float
+        First order, between -1 and 1.
+    """
+
+    annual_volatility: float = 0.10
+    tail_degrees_of_freedom: float = 5.0
+    autocorrelation: float = 0.05
+
+    def __post_init__(self) -> None:
+        sound = (
+            self.annual_volatility > 0 and self.tail_degrees_of_freedom > 2 and abs(self.autocorrelation) < 1
+        )
+        if not sound:
+            raise ValidationError(
+                "law of the returns",
+                expected="annual_volatility > 0, tail_degrees_of_freedom > 2, -1 < autocorrelation < 1",
+                found=f"{asdict(self)}",
+                action="correct the value",
+            )
+
+
+DAILY_LAW = ReturnLaw()
+
+
+@dataclass(frozen=True)
+class SeriesRates:
+    """How often series of one true Sharpe ratio passed.
+
+    Attributes
+    ----------
+    true_sharpe_annual, years : float
+    law : ReturnLaw
+    standard : str
+        Of the Sharpe inference.
+    admitted : Rate
+        By every gate.
+    underpowered : Rate
+        Told that the record is too short.
+    by_gate : dict of str to Rate
+        Each gate alone.
+    """
+
+    true_sharpe_annual: float
+    years: float
+    law: ReturnLaw
+    standard: str
+    admitted: Rate
+    underpowered: Rate
+    by_gate: dict[str, Rate]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "true_sharpe_annual": self.true_sharpe_annual,
+            "years": self.years,
+            "law": asdict(self.law),
+            "standard": self.standard,
+            "admitted": self.admitted.to_json(),
+            "underpowered": self.underpowered.to_json(),
+            "by_gate": {gate: rate.to_json() for gate, rate in self.by_gate.items()},
+        }
+
+
+def calibrate_on_series(
+    limits: GatesConfig,
+    *,
+    n_series: int,
+    years: float,
+    true_sharpe_annual: Sequence[float],
+    seed: int,
+    law: ReturnLaw = DAILY_LAW,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[SeriesRates, ...]:
+    """Measure how often the gates pass series of known true Sharpe ratio.
+
+    Parameters
+    ----------
+    limits : GatesConfig
+    n_series : int
+        Series for each true Sharpe ratio. The same scatter is used for each of them, so a curve over Sharpe ratios is
+        smooth, and its points are not independent of each other.
+    years : float
+        Length of the records.
+    true_sharpe_annual : sequence of float
+    seed : int
+        The first 1000 series are the same, however many are asked for.
+    law : ReturnLaw
+    progress : callable, optional
+        Called with (series done, series in all).
+
+    Returns
+    -------
+    tuple of SeriesRates
+        One for each true Sharpe ratio, in their order.
+
+    Raises
+    ------
+    ValidationError
+        No series, or a record of fewer than two periods.
+    """
+    n_periods = round(years * PERIODS_PER_YEAR)
+    if n_series < 1 or n_periods < 2 or not true_sharpe_annual:
+        raise ValidationError(
+            "calibration on series",
+            expected="at least one series of two periods, and one true Sharpe ratio",
+            found=f"{n_series} series of {n_periods} periods, {len(true_sharpe_annual)} Sharpe ratios",
+            action="ask for more",
+        )
+    counts = [dict.fromkeys((*SERIES_GATES, "admitted", "underpowered"), 0) for _ in true_sharpe_annual]
+    done = 0
+    for scatter in scatters(law, n_series, n_periods, seed):
+        for count, ratio in zip(counts, true_sharpe_annual, strict=True):
+            decisions = decide(returns_of(scatter, ratio, law), limits, PERIODS_PER_YEAR)
+            flags: dict[str, Flags] = {
+                **decisions.passed,
+                "admitted": decisions.admitted,
+                "underpowered": decisions.underpowered,
+            }
+            for name, flag in flags.items():
+                count[name] += int(flag.sum())
+        done += len(scatter)
+        if progress is not None:
+            progress(done, n_series)
+    return tuple(
+        SeriesRates(
+            true_sharpe_annual=ratio,
+            years=years,
+            law=law,
+            standard=limits.psr_standard,
+            admitted=Rate(count["admitted"], n_series),
+            underpowered=Rate(count["underpowered"], n_series),
+            by_gate={gate: Rate(count[gate], n_series) for gate in SERIES_GATES},
+        )
+        for ratio, count in zip(true_sharpe_annual, counts, strict=True)
+    )
+
+
+def scatters(law: ReturnLaw, n_series: int, n_periods: int, seed: int) -> Iterator[Series]:
+    """Mean-0, variance-1 series in chunks of at most `SERIES_PER_CHUNK` rows, each from its own child of the seed."""
+    from scipy.signal import lfilter
+
+    rho, freedom = law.autocorrelation, law.tail_degrees_of_freedom
+    unit = math.sqrt((freedom - 2.0) / freedom)
+    n_chunks = -(-n_series // SERIES_PER_CHUNK)
+    for number, child in enumerate(np.random.SeedSequence(seed).spawn(n_chunks)):
+        rows = min(SERIES_PER_CHUNK, n_series - number * SERIES_PER_CHUNK)
+        shocks = unit * np.random.Generator(np.random.PCG64(child)).standard_t(
+            freedom, size=(rows, n_periods)
+        )
+        if rho:
+            # The first value has the stationary variance 1 already; later shocks keep it there.
+            shocks[:, 1:] *= math.sqrt(1.0 - rho**2)
+            shocks = lfilter([1.0], [1.0, -rho], shocks, axis=1)
+        yield shocks
+
+
+def returns_of(scatter: Series, true_sharpe_annual: float, law: ReturnLaw) -> Series:
+    """Simple returns per period with this true Sharpe ratio."""
+    daily = law.annual_volatility / math.sqrt(PERIODS_PER_YEAR)
+    returns: Series = daily * (scatter + true_sharpe_annual / math.sqrt(PERIODS_PER_YEAR))
+    return returns
+
+
+# --------------------------------------------------------------------------------------------------
+# The gates of one candidate, decided for thousands of return series at once.
+#
+# Each series stands for a candidate with a single path and a ledger that holds that one trial. What is decided here
+# and what `quant_assets.gates.judging.judge_candidate` decides is the same, series by series: a test compares them.
+
+
+Flags = NDArray[np.bool_]
+
+# PBO needs two trials; a series is one, so that gate does not apply.
+SERIES_GATES = ("cpcv_sharpe", "cpcv_probabilistic_sharpe", "cpcv_deflated_sharpe", "cpcv_max_drawdown")
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesDecisions:
+    """What each gate decided about each series.
+
+    Attributes
+    ----------
+    passed : mapping of str to ndarray of bool, shape (series,)
+        For each gate of `SERIES_GATES`.
+    underpowered : ndarray of bool, shape (series,)
+        Where the Sharpe gate says that the record is too short to tell.
+    """
+
+    passed: Mapping[str, Flags]
+    underpowered: Flags
+
+    @property
+    def admitted(self) -> Flags:
+        """Series that every gate let pass."""
+        admitted: Flags = np.logical_and.reduce([self.passed[gate] for gate in SERIES_GATES])
+        return admitted
+
+
+def decide(returns: Series, limits: GatesConfig, periods_per_year: float) -> SeriesDecisions:
+    """Pass many series through the gates.
+
+    Parameters
+    ----------
+    returns : ndarray, shape (series, T)
+        Net simple returns per period.
+    limits : GatesConfig
+    periods_per_year : float
+
+    Raises
+    ------
+    ValidationError
+        When ``returns`` is not two-dimensional, or a return is not finite.
+    """
+    if returns.ndim != 2 or not np.isfinite(returns).all():
+        raise ValidationError(
+            "return series",
+            expected="finite returns of shape (series, periods)",
+            found=f"shape {returns.shape}, {int((~np.isfinite(returns)).sum())} not finite",
+            action="pass one row for each series",
+        )
+    record = track_record(returns, periods_per_year)
+    rho: Series | float = autocorrelations(returns) if limits.psr_standard == "2025" else 0.0
+    ratio, n = record.sharpe_per_period, record.n_obs
+    psr = sharpe.probabilistic_sharpe_ratio(
+        ratio, n, record.skewness, record.kurtosis, standard=limits.psr_standard, autocorrelation=rho
+    )
+    dsr = sharpe.deflated_sharpe_ratio(
+        ratio, n, 1, 0.0, record.skewness, record.kurtosis,
+        standard=limits.psr_standard, autocorrelation=rho,
+    )  # fmt: skip
+    annual = sharpe.annualised_sharpe(ratio, periods_per_year)
+    underpowered = _underpowered(record, rho, limits, periods_per_year) & ~np.isnan(annual)
+    # NaN compares false: a series without variance passes none of the first three.
+    passed = {
+        "cpcv_sharpe": (annual >= limits.sharpe_min) & ~underpowered,
+        "cpcv_probabilistic_sharpe": psr >= limits.psr_min,
+        "cpcv_deflated_sharpe": dsr >= limits.dsr_min,
+        "cpcv_max_drawdown": record.max_drawdown_fraction >= limits.max_drawdown_min,
+    }
+    return SeriesDecisions(passed, underpowered)
+
+
+def _underpowered(
+    record: TrackRecord, rho: Series | float, limits: GatesConfig, periods_per_year: float
+) -> Flags:
+    """Whether the record is shorter than what the required Sharpe ratio needs to differ from 0."""
+    required = limits.sharpe_min / math.sqrt(periods_per_year)
+    if required <= 0.0:
+        return np.zeros(record.sharpe_per_period.shape, dtype=np.bool_)
+    alpha, standard = limits.alpha, limits.psr_standard
+    normal = sharpe.minimum_track_record_length(required, alpha=alpha, standard=standard)
+    own = sharpe.minimum_track_record_length(
+        required, record.skewness, record.kurtosis, 0.0, alpha, standard=standard, autocorrelation=rho
+    )
+    return np.asarray(record.n_obs < np.fmax(normal, own))
+
+
+def autocorrelations(returns: Series) -> Series:
+    """First-order autocorrelation of each row; NaN where returns do not vary."""
+    deviations = returns - returns.mean(axis=1, keepdims=True)
+    total = (deviations * deviations).sum(axis=1)
+    lagged = (deviations[:, 1:] * deviations[:, :-1]).sum(axis=1)
+    found: Series = np.where(total > 0.0, lagged / np.where(total > 0.0, total, 1.0), np.nan)
+    return found
+
+
+# --------------------------------------------------------------------------------------------------
+# Selection: many trials without skill, and the best of them presented to the gates.
+#
+# With the ledger, the deflated Sharpe ratio knows how many trials there were and how far they spread. Without it, the
+# best of many looks like the only one.
+
+
+@dataclass(frozen=True)
+class SelectionRates:
+    """How often the best of several skill-less trials passed.
+
+    Attributes
+    ----------
+    n_trials : int
+        Independent trials of true Sharpe ratio 0, of which the best is presented.
+    years : float
+    with_ledger, without_ledger : Rate
+        By every gate; without the ledger, the deflated Sharpe ratio takes the best for the only trial.
+    deflated_alone, probabilistic_alone : Rate
+        The deflated Sharpe gate that counts all trials, and the probabilistic one that knows of none.
+    """
+
+    n_trials: int
+    years: float
+    with_ledger: Rate
+    without_ledger: Rate
+    deflated_alone: Rate
+    probabilistic_alone: Rate
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "n_trials": self.n_trials,
+            "years": self.years,
+            "with_ledger": self.with_ledger.to_json(),
+            "without_ledger": self.without_ledger.to_json(),
+            "deflated_alone": self.deflated_alone.to_json(),
+            "probabilistic_alone": self.probabilistic_alone.to_json(),
+        }
+
+
+def calibrate_selection(
+    limits: GatesConfig,
+    *,
+    n_trials: int,
+    n_repetitions: int,
+    years: float,
+    seed: int,
+    law: ReturnLaw = DAILY_LAW,
+) -> SelectionRates:
+    """Measure how often the best of ``n_trials`` series without skill passes the gates.
+
+    Parameters
+    ----------
+    limits : GatesConfig
+    n_trials : int
+        At least 2.
+    n_repetitions : int
+        Times that the whole selection is repeated.
+    years : float
+    seed : int
+    law : ReturnLaw
+
+    Raises
+    ------
+    ValidationError
+        Fewer than two trials, or no repetition.
+    """
+    if n_trials < 2 or n_repetitions < 1:
+        raise ValidationError(
+            "calibration of selection",
+            expected="at least two trials and one repetition",
+            found=f"{n_trials} trials, {n_repetitions} repetitions",
+            action="ask for more",
+        )
+    n_periods = round(years * PERIODS_PER_YEAR)
+    columns: dict[str, list[Any]] = {k: [] for k in ("ratio", "skewness", "kurtosis", "rho", "others", "psr")}
+    for scatter in scatters(law, n_trials * n_repetitions, n_periods, seed):
+        returns = returns_of(scatter, 0.0, law)
+        record, decisions = track_record(returns, PERIODS_PER_YEAR), decide(returns, limits, PERIODS_PER_YEAR)
+        columns["ratio"].append(record.sharpe_per_period)
+        columns["skewness"].append(record.skewness)
+        columns["kurtosis"].append(record.kurtosis)
+        columns["rho"].append(
+            autocorrelations(returns) if limits.psr_standard == "2025" else np.zeros(len(returns))
+        )
+        others = [flags for gate, flags in decisions.passed.items() if gate != "cpcv_deflated_sharpe"]
+        columns["others"].append(np.logical_and.reduce(others))
+        columns["psr"].append(decisions.passed["cpcv_probabilistic_sharpe"])
+    table = {name: np.concatenate(parts).reshape(n_repetitions, n_trials) for name, parts in columns.items()}
+    best = table["ratio"].argmax(axis=1)
+    chosen = {name: values[np.arange(n_repetitions), best] for name, values in table.items()}
+    deflated = sharpe.deflated_sharpe_ratio(
+        chosen["ratio"],
+        n_periods,
+        n_trials,
+        table["ratio"].var(axis=1, ddof=1),
+        chosen["skewness"],
+        chosen["kurtosis"],
+        standard=limits.psr_standard,
+        autocorrelation=chosen["rho"],
+    )
+    passed = deflated >= limits.dsr_min
+    # One trial is not deflated: its deflated Sharpe ratio is the probabilistic one.
+    alone = sharpe.probabilistic_sharpe_ratio(
+        chosen["ratio"], n_periods, chosen["skewness"], chosen["kurtosis"],
+        standard=limits.psr_standard, autocorrelation=chosen["rho"],
+    ) >= limits.dsr_min  # fmt: skip
+
+    def rate(flags: Any) -> Rate:
+        return Rate(int(flags.sum()), n_repetitions)
+
+    return SelectionRates(
+        n_trials=n_trials,
+        years=years,
+        with_ledger=rate(chosen["others"] & passed),
+        without_ledger=rate(chosen["others"] & alone),
+        deflated_alone=rate(passed),
+        probabilistic_alone=rate(chosen["psr"]),
+    )

@@ -1,0 +1,334 @@
+"""Change the bars after a session, or the scores: nothing that was decided at or before it may change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from quant_assets.common.settings import StrategyConfig, UniverseConfig
+from quant_assets.common.store import Table
+from quant_assets.datasets.training_set import TARGET, feature_names_of
+from quant_assets.features.causality import SCALES
+from quant_assets.studies.leakage.leakage_report import Evidence, Stage, evidence_of
+from quant_assets.studies.leakage.stages import Pipeline
+
+# --------------------------------------------------------------------------------------------------
+# Changes that an experiment makes, and the comparison of what came out before and after.
+
+
+PRICES = ("open", "high", "low", "close")
+FUTURE_SEED = 20
+
+
+def with_altered_future(bars: pl.DataFrame, cut: date) -> pl.DataFrame:
+    """Bars after ``cut`` drawn anew around their own: other levels, other candles, other volumes.
+
+    Every price of every bar has a factor of its own. One factor for a whole bar would leave its open over its close
+    as it was, and factors that repeat would leave returns over their period as they were.
+    """
+    rng = np.random.default_rng(FUTURE_SEED)
+    draw = {name: pl.Series(rng.lognormal(0.0, 0.3, bars.height)) for name in ("open", "close", "volume")}
+    reach = {name: pl.Series(rng.uniform(0.0, 0.1, bars.height)) for name in ("high", "low")}
+    opened, closed = pl.col("open") * draw["open"], pl.col("close") * draw["close"]
+    other = {
+        "open": opened,
+        "high": pl.max_horizontal(opened, closed) * (1.0 + reach["high"]),
+        "low": pl.min_horizontal(opened, closed) * (1.0 - reach["low"]),
+        "close": closed,
+        "volume": pl.col("volume") * draw["volume"] + 1.0,
+    }
+    later = pl.col("session") > cut
+    return bars.with_columns(
+        pl.when(later).then(altered).otherwise(pl.col(name)).alias(name) for name, altered in other.items()
+    )
+
+
+def rescaled(bars: pl.DataFrame) -> pl.DataFrame:
+    """Bars as a later split would leave them: each symbol's prices times a power of two, volumes over it."""
+    rank = pl.col("symbol").rank("dense").cast(pl.Int64)
+    scale = pl.lit(pl.Series(SCALES)).gather(rank % len(SCALES))
+    return bars.with_columns(*(pl.col(p) * scale for p in PRICES), volume=pl.col("volume") / scale)
+
+
+def spliced(before: pl.DataFrame, after: pl.DataFrame, settled: pl.Expr) -> pl.DataFrame:
+    """Rows of ``before`` that are settled, rows of ``after`` that are not: the next stage's clean input."""
+    return pl.concat([before.filter(settled), after.filter(~settled)]).sort("session", "symbol")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two frames differ over the rows that they must share.
+
+    Attributes
+    ----------
+    checked, violations : int
+        Values compared and values that differ; a row that only one frame has differs in all its values.
+    columns : tuple of str
+        Those with a difference, with their first row.
+    """
+
+    checked: int
+    violations: int
+    columns: tuple[str, ...]
+
+
+def difference(
+    before: pl.DataFrame,
+    after: pl.DataFrame,
+    columns: Sequence[str],
+    keys: Sequence[str] = ("symbol", "session"),
+) -> Difference:
+    """Compare columns of two frames row by row, bit by bit; null equals null, NaN equals NaN."""
+    one, other = before.select(*keys, *columns), after.select(*keys, *columns)
+    lonely = pl.Series([], dtype=pl.Boolean)
+    if not one.select(keys).equals(other.select(keys)):  # the join costs ten times the comparison
+        pairs = one.with_columns(_one=True).join(
+            other.with_columns(_other=True), on=list(keys), how="full", suffix="|", coalesce=True
+        )
+        lonely = pairs["_one"].is_null() | pairs["_other"].is_null()
+        one = pairs.select(*keys, *columns)
+        other = pairs.select(*keys, *(pl.col(f"{name}|").alias(name) for name in columns))
+    found, violations = [], 0
+    for name in columns:
+        differs = one[name].ne_missing(other[name])
+        if len(lonely):
+            differs = differs | lonely
+        count = int(differs.sum())
+        if count:
+            first = one.filter(differs).sort(*reversed(keys)).row(0, named=True)
+            found.append(f"{name} ({', '.join(str(first[k]) for k in keys)})")
+            violations += count
+    return Difference(one.height * len(columns), violations, tuple(found))
+
+
+# --------------------------------------------------------------------------------------------------
+# Change the bars after a session: nothing that was decided at or before it may change.
+#
+# Each stage is fed with what it would have got if the stages before it were clean (rows settled by the cut from the
+# original bars, later rows from the altered ones), so a leak shows in the stage that makes it and nowhere else.
+
+
+LABEL_VALUES = ("t0", "t1", "known_at", "forward_return")
+# Labels published this much later must leave a training set that ends before that.
+DELAY = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Original:
+    """What the stages make of the bars as they are."""
+
+    bars: pl.DataFrame
+    features: pl.DataFrame
+    labels: pl.DataFrame
+    training_set: Table
+    known_by: datetime
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Columns of the features frame."""
+        return tuple(c for c in self.features.columns if c not in ("symbol", "session"))
+
+
+@dataclass
+class _Tally:
+    """One experiment over several cuts."""
+
+    checked: int = 0
+    violations: int = 0
+    moved: int = 0
+    offenders: tuple[str, ...] = ()
+
+    def add(
+        self,
+        before: pl.DataFrame,
+        after: pl.DataFrame,
+        columns: Sequence[str],
+        settled: pl.Expr,
+    ) -> None:
+        same = difference(before.filter(settled), after.filter(settled), columns)
+        self.checked += same.checked
+        self.violations += same.violations
+        self.offenders = self.offenders or same.columns
+        self.moved += difference(before.filter(~settled), after.filter(~settled), columns).violations
+
+    def evidence(self, stage: Stage, experiment: str, question: str) -> Evidence:
+        return evidence_of(
+            stage, experiment, checked=self.checked, violations=self.violations, moved=self.moved,
+            offenders=self.offenders, question=question,
+        )  # fmt: skip
+
+
+def altered_future(
+    original: Original,
+    universe: UniverseConfig,
+    strategy: StrategyConfig,
+    pipeline: Pipeline,
+    cuts: Sequence[date],
+) -> tuple[Evidence, ...]:
+    """Features, labels and training set, for each cut."""
+    features, labels, rows, targets = _Tally(), _Tally(), _Tally(), _Tally()
+    for cut in cuts:
+        known_by: datetime = original.bars.filter(pl.col("session") == cut)["known_at"][0]
+        bars = with_altered_future(original.bars, cut)
+        decided, settled = pl.col("session") <= cut, pl.col("known_at") <= known_by
+        new_features = pipeline.features(bars, strategy)
+        new_labels = pipeline.labels(bars, universe, strategy)
+        features.add(original.features, new_features, original.inputs, decided)
+        # Whether a label was known by then is what the *original* says: a label cannot excuse itself.
+        known = original.labels.filter(settled).select("symbol", "session", _known=True)
+        before, after = (
+            f.join(known, on=["symbol", "session"], how="left") for f in (original.labels, new_labels)
+        )
+        labels.add(before, after, LABEL_VALUES, pl.col("_known").is_not_null())
+        clean_features = spliced(original.features, new_features, decided)
+        clean_labels = _spliced_labels(original.labels, new_labels, known_by)
+        table = pipeline.training_set(clean_features, clean_labels, strategy, original.known_by)
+        names = feature_names_of(original.training_set)
+        rows.add(original.training_set.frame, table.frame, names, decided)
+        targets.add(original.training_set.frame, table.frame, ("t0", "t1", "known_at", TARGET), settled)
+    what = "bars after a session altered"
+    return (
+        features.evidence("features", what, "feature values moved when later bars changed"),
+        labels.evidence("labels", what, "values of labels already known moved when later bars changed"),
+        rows.evidence("training_set", what, "model inputs moved when later bars and labels changed"),
+        targets.evidence("training_set", f"{what}, targets", "known targets moved when later bars changed"),
+    )
+
+
+def _spliced_labels(before: pl.DataFrame, after: pl.DataFrame, known_by: datetime) -> pl.DataFrame:
+    settled = before.filter(pl.col("known_at") <= known_by)
+    later = after.join(settled.select("symbol", "session"), on=["symbol", "session"], how="anti")
+    return pl.concat([settled, later]).sort("session", "symbol")
+
+
+def rescaled_history(
+    original: Original, universe: UniverseConfig, strategy: StrategyConfig, pipeline: Pipeline
+) -> tuple[Evidence, ...]:
+    """A later split rescales the whole adjusted history: nothing may read the level of prices."""
+    bars = rescaled(original.bars)
+    outputs: tuple[tuple[Stage, pl.DataFrame, pl.DataFrame, Sequence[str]], ...] = (
+        ("features", original.features, pipeline.features(bars, strategy), original.inputs),
+        ("labels", original.labels, pipeline.labels(bars, universe, strategy), LABEL_VALUES),
+    )
+    found = [(stage, difference(before, after, columns)) for stage, before, after, columns in outputs]
+    return tuple(
+        evidence_of(
+            stage,
+            "history rescaled as by a later split",
+            checked=d.checked,
+            violations=d.violations,
+            moved=None,
+            offenders=d.columns,
+            question="values moved with the scale of prices",
+        )
+        for stage, d in found
+    )
+
+
+def stated_times(original: Original, universe: UniverseConfig) -> tuple[Evidence, ...]:
+    """Bars are known at the close of their session at the earliest, labels after what they measure."""
+    from quant_assets.market.calendar import session_times
+
+    closes = session_times(universe.calendar, universe.start, universe.end).select("session", "close_at")
+    bars = original.bars.join(closes, on="session", how="left")
+    early = bars.filter(~(pl.col("known_at") >= pl.col("close_at")).fill_null(False))
+    labels = original.labels.join(closes, on="session", how="left")
+    in_order = (
+        (pl.col("t0") >= pl.col("close_at"))
+        & (pl.col("t1") > pl.col("t0"))
+        & (pl.col("known_at") >= pl.col("t1"))
+    )
+    disordered = labels.filter(~in_order.fill_null(False))
+    found: tuple[tuple[Stage, pl.DataFrame, int, str], ...] = (
+        ("bars", early, bars.height, "bars say that they were known before the close of their session"),
+        ("labels", disordered, labels.height, "labels break close of decision <= t0 < t1 <= known_at"),
+    )
+    return tuple(
+        evidence_of(
+            stage, "stated times against the calendar", checked=checked, violations=wrong.height, moved=None,
+            offenders=[f"{symbol} on {session}" for symbol, session in wrong.select("symbol", "session").rows()],
+            question=question,
+        )
+        for stage, wrong, checked, question in found
+    )  # fmt: skip
+
+
+def shifted_known_at(
+    original: Original, strategy: StrategyConfig, pipeline: Pipeline, cuts: Sequence[date]
+) -> Evidence:
+    """Training sets of earlier days, from labels as published and from labels published 30 days later."""
+    checked = violations = moved = 0
+    offenders: list[str] = []
+    delayed = original.labels.with_columns(pl.col("known_at") + DELAY)
+    closes = original.bars.filter(pl.col("session").is_in(list(cuts)))["known_at"].unique().to_list()
+    for known_by in sorted({*closes, original.known_by}):
+        sizes = []
+        for labels in (original.labels, delayed):
+            frame = pipeline.training_set(original.features, labels, strategy, known_by).frame
+            # The truth about when a label is known is the label's, not what the training set says of it.
+            truth = frame.select("symbol", "session").join(
+                labels.select("symbol", "session", "known_at"), on=["symbol", "session"], how="left"
+            )
+            unknown = truth.filter(~(pl.col("known_at") <= known_by).fill_null(False))
+            checked += frame.height
+            violations += unknown.height
+            offenders += [f"{s} on {d}" for s, d, _ in unknown.head(3).rows()]
+            sizes.append(frame.height)
+        moved += max(0, sizes[0] - sizes[1])
+    return evidence_of(
+        "training_set", "labels published later", checked=checked, violations=violations, moved=moved,
+        offenders=offenders, question="training rows have a label that was not known in time",
+    )  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------
+# Positions: what was decided at a session depends on no later score and no later bar.
+#
+# A decision at the close of t is filled at the next open. So when scores after t and bars after that fill change,
+# every trade up to the fill stays as it was, and so does every return that was earned before it.
+
+
+TRADED = ("turnover", "commission", "spread_cost", "impact_cost")
+EARNED = ("gross_return", "net_return")
+
+
+def positions(original: Original, strategy: StrategyConfig, pipeline: Pipeline, *, seed: int) -> Evidence:
+    """Trade seeded scores, then the same scores with another future."""
+    rng = np.random.default_rng(seed)
+    keys = original.training_set.frame.select("symbol", "session")
+    scores = keys.with_columns(path_0=pl.Series(rng.standard_normal(keys.height)))
+    sessions = original.bars["session"].unique().sort()
+    decided_sessions = keys["session"].unique().sort()
+    cut = decided_sessions[len(decided_sessions) // 2]
+    fill = sessions.filter(sessions > cut)[0]
+    other = scores.with_columns(
+        path_0=pl.when(pl.col("session") > cut)
+        .then(pl.Series(rng.standard_normal(keys.height)))
+        .otherwise(pl.col("path_0"))
+    )
+    before = pipeline.decisions(scores, original.bars, strategy)
+    after = pipeline.decisions(other, with_altered_future(original.bars, fill), strategy)
+    by = ("path", "session")
+    traded = difference(
+        before.filter(pl.col("session") <= fill), after.filter(pl.col("session") <= fill), TRADED, by
+    )
+    earned = difference(
+        before.filter(pl.col("session") <= cut), after.filter(pl.col("session") <= cut), EARNED, by
+    )
+    moved = difference(
+        before.filter(pl.col("session") > fill),
+        after.filter(pl.col("session") > fill),
+        (*TRADED, *EARNED),
+        by,
+    )
+    return evidence_of(
+        "decisions",
+        "later scores and bars altered",
+        checked=traded.checked + earned.checked,
+        violations=traded.violations + earned.violations,
+        moved=moved.violations,
+        offenders=(*traded.columns, *earned.columns),
+        question="trades and returns moved when later scores and bars changed",
+    )

@@ -1,0 +1,219 @@
+"""Tuning judged by trading: net Sharpe ratio of the out-of-fold track, and a ledger row for each trial.
+
+The objective is the net Sharpe ratio and not the rank correlation, because that is what the candidate is gated on:
+the deflated Sharpe ratio (Bailey and Lopez de Prado 2014, JPM 40(5)) corrects for having taken the best of N
+configurations *by Sharpe ratio*, and it sees turnover and costs, which a correlation does not.
+
+Tuning and the candidate's cross-validation read the same training window. That is no leak into the holdout, but the
+candidate's Sharpe ratio is that of a winner, which is what the rows are for: N and the spread of the trials' Sharpe
+ratios reach the deflation by themselves.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from quant_assets.common.errors import ValidationError
+from quant_assets.common.hashing import code_fingerprint, json_digest
+from quant_assets.common.settings import StrategyConfig, TuningConfig
+from quant_assets.common.store import Table
+from quant_assets.datasets.training_set import feature_names_of
+from quant_assets.gates.evidence import enter_trial
+from quant_assets.ledgers.trials import TrialLedger
+from quant_assets.models.training_arrays import training_arrays
+from quant_assets.models.tuning import Search, TrialRecord, best_trial, tune
+from quant_assets.models.tuning_space import TUNING_CODE, TUNING_LIBRARIES, nested
+from quant_assets.statistics.sharpe import sharpe_ratio
+from quant_assets.trading.paths import path_returns
+
+FORMAT = "quant_assets.tuning/1"
+
+
+class NetSharpe:
+    """Judges scores by what trading them would have given, and enters every track into the trial ledger.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        ``symbol, session`` of the training set's rows.
+    bars : polars.DataFrame
+        Adjusted panel.
+    strategy : StrategyConfig
+        Portfolio and costs.
+    root : Path
+        The platform's home: trials are below ``trials/``.
+    run_id : str
+        Who evaluates.
+    """
+
+    def __init__(
+        self, rows: pl.DataFrame, bars: pl.DataFrame, strategy: StrategyConfig, root: Path, run_id: str
+    ) -> None:
+        self._rows, self._strategy, self._root, self._run_id = (
+            rows.select("symbol", "session"), strategy, root, run_id,
+        )  # fmt: skip
+        self._bars = bars.filter(pl.col("symbol").is_in(rows["symbol"].unique().to_list()))
+        self._counted = {t.fingerprint for t in TrialLedger(root).trials(strategy.name)}
+
+    def _returns(self, rows: pl.DataFrame, scores: NDArray[np.float64]) -> pl.DataFrame:
+        predictions = rows.with_columns(pl.Series("path_0", scores))
+        return path_returns(predictions, self._bars, self._strategy.portfolio, self._strategy.costs)
+
+    def fold_value(self, rows: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
+        """Net Sharpe ratio per session of trading one fold's scores alone; 0 when nothing was traded."""
+        return _ratio(self._returns(self._rows[rows], scores))
+
+    def track_value(self, scores: NDArray[np.float64]) -> tuple[float, str]:
+        """Net Sharpe ratio per session of the whole track, and the fingerprint of its ledger row.
+
+        Rows without a score (folds that a pruned or failed trial never reached) are all tied, and a session whose
+        scores order nothing holds cash. So the row is as long as every other, and holds the returns that were
+        seen and no others. With a share f of the folds seen, its Sharpe ratio is about sqrt(f) of theirs.
+        """
+        returns = self._returns(self._rows, np.nan_to_num(scores, nan=0.0))
+        trial = enter_trial(self._root, self._strategy.name, Table(returns), run_id=self._run_id)
+        self._counted.add(trial.fingerprint)
+        return _ratio(returns), trial.fingerprint
+
+    def is_counted(self, fingerprint: str) -> bool:
+        """Whether the ledger has this row."""
+        return fingerprint in self._counted
+
+
+def _ratio(returns: pl.DataFrame) -> float:
+    ratio = float(sharpe_ratio(returns["net_return"].to_numpy()))
+    return 0.0 if np.isnan(ratio) else ratio
+
+
+def study_name_of(strategy: StrategyConfig, training_set_version: str, bars_version: str) -> str:
+    """Name of the study: a digest of all that shapes a trial, so that none is taken for another's.
+
+    ``n_trials`` is left out: trial k is the same however many follow it, and a longer search goes on from a
+    shorter one.
+    """
+    tuning = _tuning_of(strategy)
+    libraries = (*TUNING_LIBRARIES, *(("catboost",) if strategy.models.catboost is not None else ()))
+    digest = json_digest(
+        {
+            "training_set": training_set_version,
+            "bars": bars_version,
+            "models": strategy.models.model_dump(mode="json"),
+            "tuning": tuning.model_dump(mode="json", exclude={"n_trials"}),
+            "ranges": {k: r.model_dump() for k, r in tuning.ranges(strategy.models).items()},
+            "seed": strategy.seed,
+            "embargo_sessions": strategy.validation.embargo_sessions,
+            "portfolio": strategy.portfolio.model_dump(mode="json"),
+            "costs": strategy.costs.model_dump(mode="json"),
+            "code": code_fingerprint(TUNING_CODE, libraries),
+        }
+    )
+    return f"{strategy.name}-{digest[:32]}"
+
+
+def tune_strategy(
+    strategy: StrategyConfig,
+    training_set: Table,
+    bars: pl.DataFrame,
+    *,
+    training_set_version: str,
+    bars_version: str,
+    home: Path,
+    run_id: str,
+    url: str | None = None,
+    n_jobs: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Tune a strategy's learners on its training set and count every trial.
+
+    Parameters
+    ----------
+    strategy : StrategyConfig
+        With a ``tuning`` section.
+    training_set : Table
+        The training window; the holdout is not in it.
+    bars : polars.DataFrame
+        Adjusted panel to trade on.
+    training_set_version, bars_version : str
+        Data versions of the two.
+    home : Path
+        Ledger and, by default, storage are below it.
+    run_id : str
+    url : str, optional
+        Of the storage; see `quant_assets.models.tuning_storage.storage_url`.
+    n_jobs : int, optional
+        Folds fitted at the same time. The result does not depend on it.
+    progress : callable, optional
+        Called with (trials ended, trials in all).
+
+    Returns
+    -------
+    dict
+        Plain data: ``study``, ``objective``, ``space``, ``best`` (``trial``, ``value``, ``params`` by learner),
+        and ``trials``, one mapping per trial with the fields of `quant_assets.models.tuning.TrialRecord`. Values
+        are net Sharpe ratios per session. Nothing in it depends on storage, time or interruptions.
+
+    Raises
+    ------
+    ModelError, StoreError, ConfigurationError
+        As `quant_assets.models.tuning.tune` and `quant_assets.models.tuning_storage.storage_url`.
+    LedgerError
+        When the trial ledger is damaged.
+    """
+    from quant_assets.models.tuning_storage import storage_url
+
+    tuning, names = _tuning_of(strategy), feature_names_of(training_set)
+    study = study_name_of(strategy, training_set_version, bars_version)
+    search = Search(
+        training_arrays(training_set.frame, names, strategy.models.label_kind),
+        tuple(names),
+        strategy.models,
+        tuning,
+        strategy.seed,
+        strategy.validation.embargo_sessions,
+        n_jobs,
+    )
+    judge = NetSharpe(training_set.frame, bars, strategy, home, run_id)
+    records = tune(
+        search, judge, url=url or storage_url(home, strategy.name), study_name=study, progress=progress
+    )
+    best = best_trial(records)
+    return {
+        "format": FORMAT,
+        "strategy": strategy.name,
+        "study": study,
+        "objective": "net Sharpe ratio per session of the out-of-fold track",
+        "sampler": tuning.sampler,
+        "pruning": tuning.pruning,
+        "folds": tuning.folds,
+        "seed": strategy.seed,
+        "space": {k: r.model_dump() for k, r in tuning.ranges(strategy.models).items()},
+        "best": {"trial": best.number, "value": best.value, "params": nested(best.params)},
+        "trials": [_plain(record) for record in records],
+    }
+
+
+def _plain(record: TrialRecord) -> dict[str, Any]:
+    return {
+        "number": record.number,
+        "state": record.state,
+        "value": record.value,
+        "params": dict(record.params),
+        "fold_values": list(record.fold_values),
+        "fingerprint": record.fingerprint,
+        "reason": record.reason,
+    }
+
+
+def _tuning_of(strategy: StrategyConfig) -> TuningConfig:
+    if strategy.tuning is None:
+        raise ValidationError(
+            f"strategy {strategy.name}",
+            expected="a tuning section",
+            found="none",
+            action="add `tuning: {n_trials: 40}` to its file",
+        )
+    return strategy.tuning

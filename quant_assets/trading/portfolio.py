@@ -1,0 +1,239 @@
+"""From scores to net returns: rank targets, overlapping tranches, fills at the next open, drift and costs.
+
+A decision made at the close of session t is filled at the open of the next session of the bars, and earns
+from that open to the one after it. So ``decision_time < fill_time`` always, and a score can move nothing that
+happened before its own fill.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from quant_assets.common.errors import ValidationError
+from quant_assets.common.settings import CostConfig, PortfolioConfig
+from quant_assets.trading.costs import trade_costs, trailing_liquidity
+
+Matrix = NDArray[np.float64]
+
+PATH_RETURN_COLUMNS = (
+    "path", "session", "gross_return", "commission", "spread_cost", "impact_cost", "net_return", "turnover",
+)  # fmt: skip
+
+
+def target_weights(scores: Matrix, portfolio: PortfolioConfig) -> Matrix:
+    """Positions wanted for one session's scores (or one row per session), as fractions of capital.
+
+    Parameters
+    ----------
+    scores : array, shape (..., symbols)
+        Higher is better; NaN where a symbol has no score.
+    portfolio : PortfolioConfig
+        ``long_short`` weighs by the rank minus the mean rank (average ranks for ties, so the order of symbols
+        never decides); ``long_only`` keeps the positive part of the same numbers. Either is scaled so that
+        absolute weights sum to ``gross_leverage``.
+
+    Returns
+    -------
+    array
+        Same shape, 0 for symbols without a score. A session whose scores order nothing (one symbol, or all
+        tied) holds cash in both schemes: a rank among one says nothing.
+
+    Raises
+    ------
+    ValidationError
+        When a score is infinite.
+    """
+    from scipy.stats import rankdata
+
+    scores = np.asarray(scores, dtype=np.float64)
+    if np.isinf(scores).any():
+        raise ValidationError(
+            "scores", expected="finite numbers", found="an infinity", action="look at the model's predictions"
+        )
+    scored = ~np.isnan(scores)
+    count = scored.sum(axis=-1, keepdims=True)
+    # Missing scores sort behind every number, so they never move a real symbol's rank.
+    ranks = rankdata(np.where(scored, scores, np.inf), method="average", axis=-1)
+    centred = np.where(scored, ranks - (count + 1) / 2.0, 0.0)
+    if portfolio.scheme == "long_only":
+        centred = np.maximum(centred, 0.0)
+    gross = np.abs(centred).sum(axis=-1, keepdims=True)
+    scale = np.divide(portfolio.gross_leverage, gross, out=np.zeros_like(gross), where=gross > 0.0)
+    return np.asarray(centred * scale)
+
+
+def tranche_average(targets: Matrix, holding_sessions: int) -> Matrix:
+    """Average each session's targets with those of the ``holding_sessions - 1`` sessions before it.
+
+    Each session renews one tranche of ``1 / holding_sessions`` of capital, so a new track builds up over its
+    first sessions instead of buying everything at once.
+
+    Parameters
+    ----------
+    targets : array, shape (sessions, symbols)
+    holding_sessions : int
+    """
+    total = np.zeros_like(targets)
+    # Added one by one, not by differences of a running sum: those would leave 1e-17 positions behind.
+    for lag in range(min(holding_sessions, len(targets))):
+        total[lag:] += targets[: len(targets) - lag]
+    return total / holding_sessions
+
+
+@dataclass(frozen=True)
+class _Market:
+    """What the bars say, as matrices of shape (fills, symbols): row i is decided one session before it."""
+
+    sessions: NDArray[np.datetime64]  # of the fills
+    returns: Matrix  # open to next open; to the last close where the next bar is missing
+    tradable: NDArray[np.bool_]  # has a bar at the fill, and liquidity known at the decision
+    sigma_daily: Matrix  # known at the decision
+    adv_notional: Matrix
+
+
+def simulate(
+    predictions: pl.DataFrame, bars: pl.DataFrame, portfolio: PortfolioConfig, costs: CostConfig
+) -> pl.DataFrame:
+    """Trade every path's scores and report what each session gave, net of costs.
+
+    Parameters
+    ----------
+    predictions : polars.DataFrame
+        ``symbol, session`` (of the decision) and one score column ``path_<i>`` per path.
+    bars : polars.DataFrame
+        Adjusted panel; each decision session must be one of its sessions.
+    portfolio : PortfolioConfig
+    costs : CostConfig
+        Costs are charged at the fill, on the difference between the target and the position as it has drifted
+        with prices. Traded value is taken at ``capital`` throughout: the track is that of an account of a
+        stated size, not one whose impact vanishes after losses. Cash earns nothing and shorts pay no fee.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``path`` (Int32), ``session`` (of the fill), ``gross_return``, ``commission``, ``spread_cost``,
+        ``impact_cost``, ``net_return``, ``turnover``, sorted by (path, session). All are fractions of the
+        capital at the fill; ``turnover`` counts both sides (replacing a whole book of gross 1 is 2). The last
+        row is the last fill that has a next session.
+
+    Raises
+    ------
+    ValidationError
+        When a decision has no bar, or no symbol is ever tradable.
+
+    Notes
+    -----
+    A symbol without a bar at the fill gets no position, and one held when its bars stop leaves at its last
+    close; its costs use the liquidity last known. Symbols without ``20`` sessions of returns and positive
+    volume are not traded while impact is charged. A path that loses its whole capital stops there, at a net
+    return of -1.
+    """
+    bars = bars.select("symbol", "session", "open", "close", "volume")
+    market, decisions, symbols = _market(predictions, bars, costs)
+    rows = np.searchsorted(decisions, predictions["session"].to_numpy().astype("datetime64[D]"))
+    columns = np.searchsorted(symbols, predictions["symbol"].to_numpy())
+    keep = rows < len(decisions)
+    tracks = []
+    for name in (c for c in predictions.columns if c.startswith("path_")):
+        scores = np.full((len(decisions), len(symbols)), np.nan)
+        scores[rows[keep], columns[keep]] = predictions[name].to_numpy()[keep]
+        targets = tranche_average(target_weights(scores, portfolio), portfolio.holding_sessions)
+        track = _trade(np.where(market.tradable, targets, 0.0), market, costs)
+        tracks.append(
+            track.select(
+                pl.lit(int(name.removeprefix("path_")), dtype=pl.Int32).alias("path"),
+                pl.Series("session", market.sessions),
+                *PATH_RETURN_COLUMNS[2:],
+            )
+        )
+    return pl.concat(tracks).sort("path", "session")
+
+
+def _market(
+    predictions: pl.DataFrame, bars: pl.DataFrame, costs: CostConfig
+) -> tuple[_Market, NDArray[np.datetime64], NDArray[np.str_]]:
+    """Bars as matrices over the fills of the predicted period; also its decision sessions and symbols."""
+    orphans = predictions.join(bars, on=["symbol", "session"], how="anti")
+    if orphans.height:
+        row = orphans.sort("session", "symbol").row(0, named=True)
+        raise ValidationError(
+            "predictions",
+            expected="a bar for each (symbol, session) that is scored",
+            found=f"{orphans.height} without, the first {row['symbol']} on {row['session']}",
+            action="make predictions and returns from the same version of the bars",
+        )
+    grid = np.unique(bars["session"].to_numpy().astype("datetime64[D]"))
+    symbols = np.unique(predictions["symbol"].to_numpy().astype(str))
+    predicted = predictions["session"].to_numpy().astype("datetime64[D]")
+    first, last = predicted.min(), predicted.max()
+    start = int(np.searchsorted(grid, first))
+    # A decision needs the next session to be filled in and the one after it to be valued at.
+    stop = min(int(np.searchsorted(grid, last)) + 1, len(grid) - 2)
+    if stop <= start:
+        raise ValidationError(
+            f"bars of {len(grid)} sessions",
+            expected="at least two sessions after the first decision",
+            found=f"decisions from {first} to {last}, bars until {grid[-1]}",
+            action="give bars that reach beyond the predictions",
+        )
+    bars = bars.filter(pl.col("symbol").is_in(symbols.tolist()))
+    bars = bars.join(trailing_liquidity(bars), on=["symbol", "session"])
+    at = np.searchsorted(grid, bars["session"].to_numpy().astype("datetime64[D]"))
+    of = np.searchsorted(symbols, bars["symbol"].to_numpy().astype(str))
+
+    def matrix(name: str) -> Matrix:
+        values = np.full((len(grid), len(symbols)), np.nan)
+        values[at, of] = bars[name].to_numpy()
+        return values
+
+    opens, closes = matrix("open"), matrix("close")
+    sigma, adv = _last_known(matrix("sigma_daily")), _last_known(matrix("adv_notional"))
+    decided, filled = slice(start, stop), slice(start + 1, stop + 1)
+    valued_at = np.where(np.isnan(opens[start + 2 : stop + 2]), closes[filled], opens[start + 2 : stop + 2])
+    tradable = ~np.isnan(opens[filled])
+    if costs.impact_coefficient > 0.0:
+        tradable &= ~np.isnan(sigma[decided]) & ~np.isnan(adv[decided])
+    if not tradable.any():
+        raise ValidationError(
+            "bars",
+            expected="at least one symbol with a bar at the fill and 20 sessions of volume before it",
+            found=f"none of {len(symbols)} symbols between {first} and {last}",
+            action="give longer bars with volume, or set impact_coefficient to 0",
+        )
+    market = _Market(
+        sessions=grid[filled],
+        returns=np.where(tradable, valued_at / opens[filled] - 1.0, 0.0),
+        tradable=tradable,
+        sigma_daily=sigma[decided],
+        adv_notional=adv[decided],
+    )
+    return market, grid[decided], symbols
+
+
+def _last_known(values: Matrix) -> Matrix:
+    """Carry each symbol's last number forward over the sessions in which it has none."""
+    index = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
+    return np.asarray(np.take_along_axis(values, np.maximum.accumulate(index, axis=0), axis=0))
+
+
+def _trade(targets: Matrix, market: _Market, costs: CostConfig) -> pl.DataFrame:
+    """One path: at each fill, trade from the drifted position to the target, pay, then earn the session.
+
+    ``targets`` is 0 where a symbol cannot be traded, which is also what makes a vanished symbol leave.
+    """
+    track = np.zeros((len(targets), 6))
+    held = np.zeros(targets.shape[1])
+    for i, target in enumerate(targets):
+        trade = target - held
+        paid = trade_costs(trade, market.sigma_daily[i], market.adv_notional[i], costs)
+        commission, spread, impact = paid.commission.sum(), paid.spread.sum(), paid.impact.sum()
+        gross = float((target * market.returns[i]).sum())
+        net = gross - commission - spread - impact
+        if net <= -1.0:
+            track[i] = gross, commission, spread, impact, -1.0, np.abs(trade).sum()
+            break
+        track[i] = gross, commission, spread, impact, net, np.abs(trade).sum()
+        held = target * (1.0 + market.returns[i]) / (1.0 + net)
+    return pl.DataFrame(track, schema=list(PATH_RETURN_COLUMNS[2:]), orient="row")

@@ -1,0 +1,205 @@
+"""The gate command's judgement: open gates, a baseline that may not be undercut, and no verdict without evidence."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from quant_assets.cli.validate_command import show_validation, validate
+from quant_assets.common.errors import ConfigurationError, EvidenceError
+from quant_assets.common.hashing import canonical_json
+from quant_assets.common.settings import GatesConfig
+from quant_assets.gates.baseline_comparison import (
+    CandidateSummary,
+    Validation,
+    compare_with_baseline,
+    judged_by,
+    read_baseline,
+)
+from quant_assets.gates.verdicts import REQUIRED_GATES, RULES, Verdict
+
+SUBJECT, EARLIER = "5" * 64, "4" * 64
+
+
+def verdict(gate: str, subject: str = SUBJECT, **changes: Any) -> Verdict:
+    limit = 1.2 if gate == "cpcv_sharpe" else 0.5
+    made = Verdict(gate, subject, "pass", limit, limit, RULES[gate].comparison, "it holds", "nothing")
+    return dataclasses.replace(made, **changes)
+
+
+def candidate(sharpe: float | None = 2.0, subject: str = SUBJECT, **changes: Any) -> CandidateSummary:
+    others = [verdict(gate, subject) for gate in REQUIRED_GATES[1:]]
+    status = "pass" if sharpe is not None and sharpe >= 1.2 else "fail"
+    first = verdict("cpcv_sharpe", subject, observed=sharpe, status=status)
+    return dataclasses.replace(CandidateSummary("s", subject, (first, *others)), **changes)
+
+
+def written(summary: CandidateSummary, folder: Path, **changes: Any) -> Path:
+    file = folder / "baseline.json"
+    file.write_text(json.dumps(summary.to_json() | changes), encoding="utf-8")
+    return file
+
+
+# --------------------------------------------------------------------------------------- what it comes to
+
+
+def test_open_gates_without_a_baseline_pass() -> None:
+    outcome = Validation(candidate())
+    assert (outcome.exit_code, outcome.reasons, outcome.missing) == (0, (), ())
+
+
+@pytest.mark.parametrize(("sharpe", "code"), [(2.5, 0), (2.0, 0), (1.8, 0), (1.79, 1), (1.0, 1)], ids=str)
+def test_the_sharpe_ratio_may_fall_by_the_permitted_amount_and_no_further(sharpe: float, code: int) -> None:
+    comparison = compare_with_baseline(candidate(sharpe), candidate(2.0, EARLIER), 0.2)
+    outcome = Validation(candidate(sharpe), comparison)
+    assert outcome.exit_code == code
+    assert comparison.passed == (code == 0)
+    assert "it may not fall below 1.80" in comparison.reason
+    assert any(reason.startswith("baseline: ") for reason in outcome.reasons) == (code == 1)
+
+
+def test_a_candidate_without_a_sharpe_ratio_is_worse_than_any_baseline() -> None:
+    comparison = compare_with_baseline(candidate(None), candidate(-3.0, EARLIER), 100.0)
+    assert not comparison.passed
+    assert "net Sharpe ratio none" in comparison.reason
+    canonical_json(Validation(candidate(None), comparison).to_json())
+
+
+@pytest.mark.parametrize("gate", REQUIRED_GATES)
+@pytest.mark.parametrize("status", ["fail", "underpowered"])
+def test_any_closed_gate_refuses(gate: str, status: str) -> None:
+    made = candidate()
+    closed = tuple(dataclasses.replace(v, status=status) if v.gate == gate else v for v in made.verdicts)
+    outcome = Validation(dataclasses.replace(made, verdicts=closed))
+    assert outcome.exit_code == 1
+    assert len(outcome.reasons) == 1
+    assert outcome.reasons[0].startswith(gate)
+
+
+@pytest.mark.parametrize("gate", REQUIRED_GATES)
+def test_a_gate_without_a_verdict_is_no_verdict_even_if_another_one_refuses(gate: str) -> None:
+    made = candidate(1.0)
+    kept = tuple(v for v in made.verdicts if v.gate != gate)
+    outcome = Validation(dataclasses.replace(made, verdicts=kept))
+    assert (outcome.exit_code, outcome.missing) == (2, (gate,))
+
+
+def test_a_baseline_of_another_strategy_or_without_a_sharpe_ratio_is_none() -> None:
+    with pytest.raises(EvidenceError, match="a candidate of s; found one of other"):
+        compare_with_baseline(candidate(), candidate(strategy="other"), 0.2)
+    with pytest.raises(EvidenceError, match="an observed Sharpe ratio"):
+        compare_with_baseline(candidate(), candidate(None, EARLIER), 0.2)
+
+
+def test_a_verdict_by_a_limit_that_is_no_longer_in_force_is_recognised() -> None:
+    limits = {**GatesConfig().model_dump(), "min_drifted_features": 3}
+    assert judged_by(verdict("cpcv_sharpe"), limits)
+    assert not judged_by(verdict("cpcv_sharpe", required=1.1), limits)
+    assert judged_by(verdict("feature_drift", required=2.0), limits)  # the gate opens below the alarm
+    assert not judged_by(verdict("feature_drift", required=3.0), limits)
+    assert not judged_by(verdict("cpcv_sharpe"), {})
+    assert not judged_by(dataclasses.replace(verdict("cpcv_sharpe"), gate="unknown"), limits)
+
+
+@given(st.floats(-5, 5), st.floats(-5, 5), st.floats(0, 3))
+def test_passing_a_baseline_is_monotone_in_the_sharpe_ratio(now: float, then: float, fall: float) -> None:
+    baseline = candidate(then, EARLIER)
+    one = compare_with_baseline(candidate(now), baseline, fall).passed
+    assert one == (now >= then - fall)
+    assert compare_with_baseline(candidate(now + 1.0), baseline, fall).passed >= one
+
+
+# ------------------------------------------------------------------------------------------------- the file
+
+
+def test_what_one_call_writes_is_the_baseline_of_the_next(tmp_path: Path) -> None:
+    comparison = compare_with_baseline(candidate(2.1), candidate(2.0, EARLIER), 0.2)
+    file = tmp_path / "out.json"
+    file.write_text(json.dumps(Validation(candidate(2.1), comparison).to_json(), allow_nan=False))
+    assert read_baseline(file) == candidate(2.1)
+    assert json.loads(file.read_text())["schema_version"] == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema_version": 2},
+        {"verdicts": None},
+        {"verdicts": {"a": 1}},
+        {"sharpe_annual": 9.0},
+        {"sharpe_annual": None},
+        {"sharpe_annual": float("nan")},
+        {"subject": EARLIER},
+    ],
+    ids=str,
+)
+def test_a_file_that_is_no_baseline_is_refused_by_name(tmp_path: Path, changes: dict[str, Any]) -> None:
+    file = written(candidate(), tmp_path, **changes)
+    with pytest.raises(EvidenceError, match=r"baseline\.json"):
+        read_baseline(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"text"', b"null", b"\xff\xfe", b"{}"])
+def test_a_file_that_is_broken_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "baseline.json"
+    file.write_bytes(content)
+    with pytest.raises(EvidenceError, match=r"baseline\.json"):
+        read_baseline(file)
+    with pytest.raises(EvidenceError, match=r"absent\.json"):
+        read_baseline(tmp_path / "absent.json")
+
+
+# ---------------------------------------------------------------------------------------------- the command
+
+
+def app() -> typer.Typer:
+    made = typer.Typer()
+    made.command()(validate)
+    return made
+
+
+def test_the_command_explains_itself_with_its_exit_codes() -> None:
+    # typer wraps and colours its help; the words are what counts
+    answer = CliRunner().invoke(app(), ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+    assert answer.exit_code == 0
+    for words in ("--baseline", "--json", "Exit code 0", "quant-assets validate --strategy planted_edge"):
+        assert words in answer.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--strategy", "nobody"], ConfigurationError),
+        (["--strategy", "planted_edge"], EvidenceError),  # nothing was run in this home
+        (["--strategy", "planted_edge", "--baseline", "absent.json"], EvidenceError),
+    ],
+    ids=["unknown strategy", "no candidate", "no baseline"],
+)
+def test_without_evidence_the_command_ends_in_an_error_that_main_turns_into_exit_code_2(
+    arguments: list[str], error: type[Exception]
+) -> None:
+    answer = CliRunner().invoke(app(), arguments)
+    assert isinstance(answer.exception, error)
+
+
+def test_a_json_file_in_a_folder_that_does_not_exist_is_wrong_usage(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(
+        app(), ["--strategy", "planted_edge", "--json", str(tmp_path / "absent" / "out.json")]
+    )
+    assert answer.exit_code == 2
+    assert "no folder" in answer.output
+
+
+def test_the_table_shows_gates_without_a_verdict_and_the_reasons(capsys: pytest.CaptureFixture[str]) -> None:
+    made = candidate(1.0)
+    show_validation(Validation(dataclasses.replace(made, verdicts=made.verdicts[:-1])))
+    shown = capsys.readouterr().out
+    assert "feature_drift" in shown
+    assert "no verdict possible; exit code 2" in shown
+    assert "cpcv_sharpe: fail: it holds" in shown

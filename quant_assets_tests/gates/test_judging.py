@@ -1,0 +1,433 @@
+"""The five gates of cross-validation, on return streams whose Sharpe ratios are known exactly."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import kurtosis, norm, skew
+
+from quant_assets.common.errors import ConfigurationError, EvidenceError, ValidationError
+from quant_assets.common.hashing import canonical_json
+from quant_assets.common.settings import GateOverrides, GatesConfig
+from quant_assets.gates.judging import judge_candidate
+from quant_assets.gates.verdicts import CPCV_GATES, GateReport, Verdict, closed_reasons
+from quant_assets.ledgers.trials import TrialLedger, TrialSnapshot, trial_of
+from quant_assets.trading.paths import median_path, path_statistics
+
+SUBJECT = "5" * 64
+YEAR = 252.0
+GATES = GatesConfig()
+Series = NDArray[np.float64]
+
+
+def series(sharpe_annual: float, n: int, seed: int = 0, volatility: float = 0.10) -> Series:
+    """Returns with exactly this annual Sharpe ratio and volatility."""
+    noise = np.random.default_rng(seed).normal(size=n)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    return (volatility / math.sqrt(YEAR)) * (noise + sharpe_annual / math.sqrt(YEAR))
+
+
+def days(n: int) -> NDArray[np.datetime64]:
+    return np.arange(np.datetime64("2000-01-03"), np.datetime64("2000-01-03") + n)
+
+
+def paths(*streams: Series, cost: float = 0.0001) -> pl.DataFrame:
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "path": pl.Series([path] * len(net), dtype=pl.Int32),
+                "session": days(len(net)),
+                "gross_return": net + cost,
+                "commission": np.full(len(net), cost / 4),
+                "spread_cost": np.full(len(net), cost / 2),
+                "impact_cost": np.full(len(net), cost / 4),
+                "net_return": net,
+                "turnover": np.full(len(net), 0.3),
+            }
+        )
+        for path, net in enumerate(streams)
+    )
+
+
+def five(sharpe_annual: float, n: int, **options: Any) -> pl.DataFrame:
+    steps = (-0.2, -0.1, 0.0, 0.1, 0.2)
+    return paths(*(series(sharpe_annual + step, n, seed, **options) for seed, step in enumerate(steps)))
+
+
+Judge = Callable[..., GateReport]
+
+
+@pytest.fixture
+def judge_paths(tmp_path: Path) -> Judge:
+    """Judge paths after recording them, and any trials made before them, in a ledger."""
+    numbers = iter(range(1000))
+
+    def judge(
+        returns: pl.DataFrame, *, before: Sequence[Series] = (), limits: GatesConfig = GATES
+    ) -> GateReport:
+        ledger = TrialLedger(tmp_path / str(next(numbers)))
+        chosen = median_path(path_statistics(returns, YEAR)).path
+        own = returns.filter(pl.col("path") == chosen)["net_return"].to_numpy()
+        for number, stream in enumerate([*before, own]):
+            trial = trial_of("s", f"t{number:04d}", stream, days(len(stream)), run_id="r", recorded_at="t")
+            ledger.append(trial, stream, days(len(stream)))
+        return judge_candidate(
+            SUBJECT, returns, ledger.snapshot("s"), limits, YEAR, ledger.returns_matrix("s")
+        )
+
+    return judge
+
+
+def by_gate(report: GateReport) -> dict[str, Verdict]:
+    return {verdict.gate: verdict for verdict in report.verdicts}
+
+
+# ------------------------------------------------------------------------------------------------- the report
+
+
+def test_a_report_holds_exactly_one_verdict_of_each_gate_about_its_subject(judge_paths: Judge) -> None:
+    report = judge_paths(five(0.3, 700))
+    assert [verdict.gate for verdict in report.verdicts] == list(CPCV_GATES)
+    assert {verdict.subject for verdict in report.verdicts} == {report.subject} == {SUBJECT}
+    assert report.kind == "validation"
+    assert report.limits == GATES.model_dump()
+
+
+def test_a_strategy_with_an_edge_over_ten_years_opens_every_gate(judge_paths: Judge) -> None:
+    report = judge_paths(five(2.0, 2520))
+    assert closed_reasons(SUBJECT, report.verdicts, CPCV_GATES) == ()
+    verdicts = by_gate(report)
+    assert verdicts["cpcv_sharpe"].observed == pytest.approx(2.0)
+    assert verdicts["cpcv_backtest_overfitting"].status == "not_applicable"
+
+
+def test_a_strategy_without_one_closes_them_and_says_what_would_help(judge_paths: Judge) -> None:
+    verdicts = by_gate(judge_paths(five(-0.5, 2520)))
+    assert {gate: v.status for gate, v in verdicts.items()} == {
+        "cpcv_sharpe": "fail",
+        "cpcv_probabilistic_sharpe": "fail",
+        "cpcv_deflated_sharpe": "fail",
+        "cpcv_max_drawdown": "fail",
+        "cpcv_backtest_overfitting": "not_applicable",
+    }
+    assert "before costs" in verdicts["cpcv_sharpe"].remedy
+    assert "no record is long enough" in verdicts["cpcv_probabilistic_sharpe"].remedy
+    assert "gross leverage" in verdicts["cpcv_max_drawdown"].remedy
+
+
+def test_a_report_is_strict_json_and_comes_back_the_same(judge_paths: Judge) -> None:
+    for returns in (five(1.5, 1500), paths(np.zeros(1500), np.zeros(1500))):
+        report = judge_paths(returns)
+        stored = canonical_json(report.to_json())
+        assert GateReport.from_json(json.loads(stored)) == report
+        assert b"NaN" not in stored
+
+
+def test_the_details_show_every_path_and_both_numbers_of_trials(judge_paths: Judge) -> None:
+    earlier = [series(0.1 * k, 1500, 50 + k) for k in range(4)]
+    details = judge_paths(five(1.5, 1500), before=earlier).details
+    assert [row["path"] for row in details["paths"]] == [0, 1, 2, 3, 4]
+    assert [row["sharpe_annual"] for row in details["paths"]] == pytest.approx([1.3, 1.4, 1.5, 1.6, 1.7])
+    assert details["aggregated"]["sharpe_annual"] == pytest.approx(
+        {"minimum": 1.3, "median": 1.5, "mean": 1.5, "maximum": 1.7}
+    )
+    assert details["median_path"] == 2
+    assert details["n_sessions"] == 1500
+    assert details["standard"] == "2012"
+    assert details["trials"]["n_trials"] == 5
+    assert 1.0 < details["trials"]["effective_number_of_trials"] <= 5.0
+
+
+# ---------------------------------------------------------------------------------------------- Sharpe, power
+
+
+def test_one_year_cannot_show_a_sharpe_ratio_of_one_point_two(judge_paths: Judge) -> None:
+    verdict = by_gate(judge_paths(five(3.0, 252)))["cpcv_sharpe"]
+    assert verdict.status == "underpowered"
+    assert verdict.observed == pytest.approx(3.0)
+    # 11.5 % of zero-skill strategies show more than 1.2 after one year
+    assert verdict.alpha == pytest.approx(0.1151, abs=5e-5)
+    assert verdict.power == 0.5
+    # 476 sessions are needed: 1 + (1 + SR^2 / 2) (1.6449 / SR)^2 at SR = 1.2 / sqrt(252)
+    assert "476" in verdict.reason
+    assert verdict.remedy == "needs 0.9 more years of record"
+    assert closed_reasons(SUBJECT, [verdict], ["cpcv_sharpe"]) != ()
+
+
+def test_paths_are_not_observations(judge_paths: Judge) -> None:
+    one = judge_paths(paths(series(2.0, 300)))
+    twenty = judge_paths(paths(*[series(2.0, 300)] * 20))
+    for gate in ("cpcv_sharpe", "cpcv_probabilistic_sharpe", "cpcv_deflated_sharpe"):
+        few, many = by_gate(one)[gate], by_gate(twenty)[gate]
+        assert (few.status, few.observed, few.alpha, few.power) == (
+            many.status, many.observed, many.alpha, many.power,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "status"), [(470, "underpowered"), (500, "pass")])
+def test_the_record_has_to_reach_the_minimum_track_record_length(
+    judge_paths: Judge, n: int, status: str
+) -> None:
+    report = judge_paths(five(2.5, n))
+    needed = report.details["minimum_track_record_sessions"]
+    own = report.details["paths"][2]
+    point = 1.2 / math.sqrt(252)
+    z = norm.ppf(0.95)
+    factors = [1 + point**2 / 2, 1 - own["skewness"] * point + (own["kurtosis"] - 1) / 4 * point**2]
+    assert needed == pytest.approx(1 + max(factors) * (z / point) ** 2)
+    assert 475.8 <= needed < 500
+    assert by_gate(report)["cpcv_sharpe"].status == ("pass" if n >= needed else "underpowered")
+    assert by_gate(report)["cpcv_sharpe"].status == status
+
+
+def test_a_lucky_skewness_does_not_shorten_the_record_that_is_needed(judge_paths: Judge) -> None:
+    lucky = np.random.default_rng(1).exponential(size=1000)
+    lucky = 0.006 * ((lucky - lucky.mean()) / lucky.std(ddof=1) + 2.0 / math.sqrt(YEAR))
+    normal = 1 + (1 + (1.2**2 / 252) / 2) * (norm.ppf(0.95) / (1.2 / math.sqrt(252))) ** 2
+    assert skew(lucky) > 1.5
+    assert judge_paths(paths(lucky)).details["minimum_track_record_sessions"] == pytest.approx(normal)
+    unlucky = judge_paths(paths(0.004 - lucky)).details["minimum_track_record_sessions"]
+    assert unlucky > 1.05 * normal
+
+
+def test_the_gate_reads_the_median_and_not_the_best_path(judge_paths: Judge) -> None:
+    verdict = by_gate(judge_paths(paths(*(series(s, 2520, i) for i, s in enumerate((9.0, 1.1, 0.2))))))
+    assert verdict["cpcv_sharpe"].observed == pytest.approx(1.1)
+    assert verdict["cpcv_sharpe"].status == "fail"
+
+
+def test_exactly_the_required_sharpe_ratio_passes(judge_paths: Judge) -> None:
+    returns = paths(series(1.2000000001, 2520))
+    assert by_gate(judge_paths(returns))["cpcv_sharpe"].status == "pass"
+    assert by_gate(judge_paths(paths(series(1.1999999999, 2520))))["cpcv_sharpe"].status == "fail"
+
+
+def test_a_limit_that_asks_for_no_skill_needs_no_record(judge_paths: Judge) -> None:
+    report = judge_paths(five(0.5, 100), limits=GATES.model_copy(update={"sharpe_min": 0.0}))
+    assert report.details["minimum_track_record_sessions"] is None
+    assert by_gate(report)["cpcv_sharpe"].status == "pass"
+
+
+def test_a_strategy_that_never_trades_fails_every_test(judge_paths: Judge) -> None:
+    verdicts = by_gate(judge_paths(paths(*[np.zeros(1500)] * 3)))
+    for gate in ("cpcv_sharpe", "cpcv_probabilistic_sharpe", "cpcv_deflated_sharpe"):
+        assert verdicts[gate].status == "fail"
+        assert verdicts[gate].observed is None
+    assert "do not vary" in verdicts["cpcv_probabilistic_sharpe"].remedy
+
+
+# ------------------------------------------------------------------------------------- PSR, DSR and the ledger
+
+
+def test_the_probabilistic_sharpe_ratio_is_that_of_the_median_path(judge_paths: Judge) -> None:
+    returns = five(0.9, 800)
+    net = returns.filter(pl.col("path") == 2)["net_return"].to_numpy()
+    ratio = net.mean() / net.std(ddof=1)
+    variance = 1 - skew(net) * ratio + (kurtosis(net, fisher=False) - 1) / 4 * ratio**2
+    verdict = by_gate(judge_paths(returns))["cpcv_probabilistic_sharpe"]
+    assert verdict.observed == pytest.approx(norm.cdf(ratio * math.sqrt(799 / variance)))
+    assert verdict.alpha == pytest.approx(0.05)
+    assert verdict.power == pytest.approx(norm.cdf(1.2 / math.sqrt(252) * math.sqrt(800) - 1.645), abs=0.01)
+
+
+def test_a_failed_probabilistic_sharpe_ratio_says_how_long_it_would_take(judge_paths: Judge) -> None:
+    verdict = by_gate(judge_paths(paths(series(0.9, 504))))["cpcv_probabilistic_sharpe"]
+    assert verdict.status == "fail"
+    # (1.645 / 0.9)^2 = 3.34 years, of which 2 are there: 1.34, rounded up
+    assert verdict.remedy.startswith("needs 1.4 more years of record")
+
+
+def test_the_deflated_sharpe_ratio_takes_number_and_spread_of_trials_from_the_ledger(
+    judge_paths: Judge,
+) -> None:
+    earlier = [series(s, 1500, 90 + i) for i, s in enumerate((-0.9, 0.3, 0.8, -0.2, 1.1, 0.6))]
+    returns = five(1.6, 1500)
+    verdict = by_gate(judge_paths(returns, before=earlier))["cpcv_deflated_sharpe"]
+    ratios = np.array([-0.9, 0.3, 0.8, -0.2, 1.1, 0.6, 1.6]) / math.sqrt(252)
+    gamma = 0.5772156649015329
+    highest = (1 - gamma) * norm.ppf(1 - 1 / 7) + gamma * norm.ppf(1 - 1 / (7 * math.e))
+    threshold = ratios.std(ddof=1) * highest
+    net = returns.filter(pl.col("path") == 2)["net_return"].to_numpy()
+    ratio = net.mean() / net.std(ddof=1)
+    variance = 1 - skew(net) * ratio + (kurtosis(net, fisher=False) - 1) / 4 * ratio**2
+    assert verdict.observed == pytest.approx(norm.cdf((ratio - threshold) * math.sqrt(1499 / variance)))
+    assert "7 trials" in verdict.reason
+
+
+def test_with_one_trial_nothing_is_deflated(judge_paths: Judge) -> None:
+    verdicts = by_gate(judge_paths(five(1.0, 900)))
+    psr, dsr = verdicts["cpcv_probabilistic_sharpe"], verdicts["cpcv_deflated_sharpe"]
+    assert psr.observed == pytest.approx(dsr.observed)
+    assert psr.power == pytest.approx(dsr.power)
+
+
+@pytest.mark.parametrize("seed", [20, 21, 22])
+def test_the_best_of_two_hundred_noise_strategies_tried_one_after_another_is_refused(
+    tmp_path: Path, judge_paths: Judge, seed: int
+) -> None:
+    n = 756
+    noise = np.random.default_rng(seed).normal(0.0, 0.005, (200, n))
+    ledger = TrialLedger(tmp_path / "search")
+    best, highest = noise[0], -np.inf
+    for number, stream in enumerate(noise):
+        trial = trial_of("s", f"attempt-{number}", stream, days(n), run_id="r", recorded_at="t")
+        if ledger.append(trial, stream, days(n)).sharpe_per_period > highest:
+            best, highest = stream, trial.sharpe_per_period
+    snapshot = ledger.snapshot("s")
+    assert snapshot.n_trials == snapshot.chain_length == 200
+    returns = ledger.returns_matrix("s")
+    honest = judge_candidate(SUBJECT, paths(best), snapshot, GATES, YEAR, returns)
+    verdicts = by_gate(honest)
+    assert verdicts["cpcv_sharpe"].status == verdicts["cpcv_probabilistic_sharpe"].status == "pass"
+    assert verdicts["cpcv_deflated_sharpe"].status == "fail"
+    assert verdicts["cpcv_backtest_overfitting"].status == "fail"
+    assert closed_reasons(SUBJECT, honest.verdicts, CPCV_GATES) != ()
+    assert honest.details["trials"]["superior_ability"]["n_trials"] == 200
+    # The same gates with a ledger that has forgotten the other 199.
+    forgetful = judge_paths(paths(best))
+    assert closed_reasons(SUBJECT, forgetful.verdicts, CPCV_GATES) == ()
+    assert forgetful.details["trials"]["superior_ability"] is None
+
+
+def snapshot(*sharpes_annual: float) -> TrialSnapshot:
+    ratios = tuple(s / math.sqrt(YEAR) for s in sharpes_annual)
+    return TrialSnapshot("s", ratios, float(len(ratios)), "d" * 64, len(ratios), "h" * 64)
+
+
+@pytest.mark.parametrize("others", [(), (0.5,), (1.99, 2.01)], ids=str)
+def test_an_evaluation_that_is_not_in_the_ledger_is_not_judged(others: tuple[float, ...]) -> None:
+    with pytest.raises(EvidenceError, match="trials without it"):
+        judge_candidate(
+            SUBJECT, paths(series(2.0, 900)), snapshot(*others), GATES, YEAR, np.zeros((900, len(others)))
+        )
+
+
+@pytest.mark.parametrize("columns", [None, 1, 3])
+def test_return_streams_have_to_be_those_of_the_ledger(columns: int | None) -> None:
+    streams = None if columns is None else np.zeros((900, columns))
+    with pytest.raises(EvidenceError, match="one column for each"):
+        judge_candidate(SUBJECT, paths(series(2.0, 900)), snapshot(2.0, 0.1), GATES, YEAR, streams)
+
+
+def test_the_number_of_trials_is_no_argument() -> None:
+    with pytest.raises(TypeError):
+        judge_candidate(SUBJECT, paths(series(2.0, 900)), snapshot(2.0), GATES, YEAR, n_trials=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        TrialSnapshot("s", (0.1,), 1.0, "d", 1, "h", n_trials=1)  # type: ignore[call-arg]
+
+
+# ------------------------------------------------------------------------------------- drawdown, overfitting
+
+
+def test_the_drawdown_gate_reads_the_worst_decile_of_paths(judge_paths: Judge) -> None:
+    calm = [series(2.0, 1000, seed, volatility=0.05) for seed in range(4)]
+    crash = calm[0].copy()
+    crash[500] = -0.25
+    verdict = by_gate(judge_paths(paths(*calm, crash)))["cpcv_max_drawdown"]
+    assert verdict.status == "fail"
+    assert verdict.observed < -0.25
+    # of 21 paths the worst decile begins at the third: two crashes are within it, three are not
+    assert by_gate(judge_paths(paths(*calm * 5, crash)))["cpcv_max_drawdown"].status == "pass"
+    assert (
+        by_gate(judge_paths(paths(*(calm * 5)[:18], crash, crash, crash)))["cpcv_max_drawdown"].status
+        == "fail"
+    )
+
+
+def test_a_drawdown_is_a_negative_fraction_that_must_not_be_below_its_limit(judge_paths: Judge) -> None:
+    flat = np.tile([0.001, -0.001], 400)
+    for fall, status in ((-0.19, "pass"), (-0.21, "fail")):
+        stream = flat.copy()
+        stream[0] = fall
+        verdict = by_gate(judge_paths(paths(stream)))["cpcv_max_drawdown"]
+        assert verdict.status == status
+        assert verdict.comparison == ">="
+
+
+def test_one_dominating_trial_is_not_overfitted_and_noise_is(judge_paths: Judge) -> None:
+    noise = [series(0.0, 1600, 70 + k) for k in range(9)]
+    good = by_gate(judge_paths(paths(series(5.0, 1600, 1)), before=noise))["cpcv_backtest_overfitting"]
+    assert (good.status, good.comparison) == ("pass", "<=")
+    assert good.observed < 0.01
+    alike = by_gate(judge_paths(paths(series(0.01, 1600, 1)), before=noise))["cpcv_backtest_overfitting"]
+    assert alike.status == "fail"
+    assert alike.observed > 0.2
+
+
+def test_trials_that_share_hardly_any_session_are_underpowered_and_not_excused(judge_paths: Judge) -> None:
+    report = judge_paths(five(2.0, 2520), before=[series(0.5, 20, 8)])
+    verdict = by_gate(report)["cpcv_backtest_overfitting"]
+    assert verdict.status == "underpowered"
+    assert closed_reasons(SUBJECT, [verdict], ["cpcv_backtest_overfitting"]) != ()
+
+
+# ------------------------------------------------------------------------------------------------- invariants
+
+
+@given(st.floats(-3.0, 4.0), st.integers(40, 900), st.integers(1, 4), st.sampled_from(["2012", "2025"]))
+@settings(max_examples=30, deadline=None)
+def test_status_and_numbers_never_contradict_each_other(
+    sharpe_annual: float, n: int, n_paths: int, standard: Any
+) -> None:
+    returns = paths(*(series(sharpe_annual + 0.1 * k, n, k) for k in range(n_paths)))
+    limits = GATES.model_copy(update={"psr_standard": standard})
+    own = median_path(path_statistics(returns, YEAR)).sharpe_annual
+    report = judge_candidate(SUBJECT, returns, snapshot(own), limits, YEAR)
+    assert [verdict.gate for verdict in report.verdicts] == list(CPCV_GATES)
+    for verdict in report.verdicts:
+        if verdict.status == "pass":
+            assert closed_reasons(SUBJECT, [verdict], [verdict.gate]) == ()
+        if verdict.status == "fail":
+            assert verdict.observed is None or verdict.observed < verdict.required
+        assert verdict.reason
+        assert verdict.remedy
+        for probability in (verdict.alpha, verdict.power):
+            assert probability is None or 0.0 <= probability <= 1.0
+    canonical_json(report.to_json())
+
+
+def test_the_standard_is_named_and_changes_the_number(judge_paths: Judge) -> None:
+    returns = five(0.9, 500)
+    old = judge_paths(returns)
+    new = judge_paths(returns, limits=GATES.model_copy(update={"psr_standard": "2025"}))
+    assert (old.details["standard"], new.details["standard"]) == ("2012", "2025")
+    assert (
+        by_gate(old)["cpcv_probabilistic_sharpe"].observed
+        != by_gate(new)["cpcv_probabilistic_sharpe"].observed
+    )
+
+
+def test_a_return_that_is_not_a_number_gives_no_verdict_at_all() -> None:
+    broken = series(2.0, 900)
+    broken[3] = np.nan
+    with pytest.raises(ValidationError):
+        judge_candidate(SUBJECT, paths(broken), snapshot(2.0), GATES, YEAR)
+
+
+@pytest.mark.parametrize(
+    ("name", "looser", "stricter"),
+    [
+        ("sharpe_min", 1.19, 1.5),
+        ("psr_min", 0.9, 0.99),
+        ("dsr_min", 0.0, 0.975),
+        ("max_drawdown_min", -0.25, -0.1),
+        ("pbo_max", 0.3, 0.1),
+    ],
+)
+def test_a_strategy_may_be_stricter_and_never_looser(name: str, looser: float, stricter: float) -> None:
+    assert getattr(GATES.for_strategy(GateOverrides(**{name: stricter})), name) == stricter
+    assert GATES.for_strategy(GateOverrides(**{name: getattr(GATES, name)})) == GATES
+    with pytest.raises(ConfigurationError, match=f"gates.{name}"):
+        GATES.for_strategy(GateOverrides(**{name: looser}))
+
+
+def test_without_overrides_the_limits_are_the_global_ones() -> None:
+    assert GATES.for_strategy(GateOverrides()) == GATES

@@ -1,0 +1,183 @@
+"""Synthetic markets through the whole pipeline, and the report of both levels."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+from quant_assets.cli.calibrate_command import show_calibration
+from quant_assets.common.errors import ValidationError
+from quant_assets.common.settings import GateOverrides, GatesConfig, LightGBMConfig, ModelsConfig
+from quant_assets.gates.verdicts import CPCV_GATES
+from quant_assets.statistics.rates import Rate
+from quant_assets.studies.calibration.calibrating import PLANS, Plan, calibrate_gates
+from quant_assets.studies.calibration.calibration_report import CalibrationReport, power_plot
+from quant_assets.studies.calibration.markets import (
+    STRATEGY,
+    MarketBatch,
+    MarketSize,
+    calibrate_on_markets,
+    judge_one,
+    market_of,
+)
+from quant_assets.studies.calibration.pipeline import judge_market, lineage_of
+
+GATES = GatesConfig()
+SMALL = MarketSize(5, date(2019, 1, 2), date(2023, 12, 29))
+QUICK = STRATEGY.model_copy(
+    update={"models": ModelsConfig(lightgbm=LightGBMConfig(n_estimators=15), xgboost=None)}
+)
+PLAN = Plan(
+    n_series=150,
+    selections=((5, 40),),
+    batches=(MarketBatch(0.0, 2, SMALL), MarketBatch(0.08, 1, SMALL)),
+)
+
+
+@pytest.fixture(scope="module")
+def report() -> CalibrationReport:
+    return calibrate_gates(GATES, plan=PLAN, n_jobs=1)
+
+
+def test_a_market_is_judged_by_every_gate_and_always_the_same() -> None:
+    universe = market_of(3, 0.08, SMALL)
+    once, again = (judge_market(universe, QUICK, GATES, n_jobs=n) for n in (1, 2))
+    assert [v.gate for v in once.verdicts] == list(CPCV_GATES)
+    assert once.to_json() == again.to_json()
+    assert once.details["trials"]["n_trials"] == 1
+
+
+def test_a_strategys_stricter_limits_are_the_ones_that_judge() -> None:
+    strict = QUICK.model_copy(update={"gates": GateOverrides(sharpe_min=50.0)})
+    verdict = judge_market(market_of(3, 0.08, SMALL), strict, GATES).verdicts[0]
+    assert (verdict.status, verdict.required) == ("fail", 50.0)
+
+
+def test_a_market_with_an_edge_is_the_same_market_plus_the_edge() -> None:
+    noise, edge = (lineage_of(market_of(9, sd, SMALL), QUICK).bars for sd in (0.0, 0.02))
+    assert noise["session"].equals(edge["session"])
+    assert noise["volume"].equals(edge["volume"])
+    assert not noise["close"].equals(edge["close"])
+
+
+def test_noise_is_refused_with_and_without_costs_and_a_large_edge_is_not() -> None:
+    noise = judge_one(1, 0.0, SMALL, QUICK, GATES)
+    edge = judge_one(1, 0.08, SMALL, QUICK, GATES)
+    assert noise.net["cpcv_sharpe"] == noise.before_costs["cpcv_sharpe"] == "fail"
+    assert set(edge.net.values()) == {"pass"}
+    for market in (noise, edge):
+        assert market.sharpe_annual is not None
+        assert market.sharpe_annual_before_costs is not None
+        assert market.sharpe_annual < market.sharpe_annual_before_costs
+
+
+def test_processes_change_nothing_and_more_markets_add_to_the_same_ones() -> None:
+    size = replace(SMALL, n_symbols=4)
+    asked: Mapping[str, object] = {"seed": 5, "strategy": QUICK}
+    one = calibrate_on_markets(GATES, batches=[MarketBatch(0.0, 1, size)], n_jobs=1, **asked)  # type: ignore[arg-type]
+    both = calibrate_on_markets(
+        GATES,
+        batches=[MarketBatch(0.0, 1, size), MarketBatch(0.0, 2, size)],
+        n_jobs=2,
+        **asked,  # type: ignore[arg-type]
+    )
+    assert one[0] == both[0]
+    assert both[1].admitted.trials == 2
+
+
+def test_a_batch_without_markets_is_refused() -> None:
+    with pytest.raises(ValidationError, match="at least one market"):
+        MarketBatch(0.0, 0, SMALL)
+    with pytest.raises(ValidationError, match="at least one batch"):
+        calibrate_on_markets(GATES, batches=[], seed=1)
+
+
+# ------------------------------------------------------------------------------------------------------ the report
+
+
+def test_the_report_states_each_promise_with_its_interval(report: CalibrationReport) -> None:
+    names = [p.name for p in report.promises]
+    assert len(names) == len(set(names)) == 5
+    for promise in report.promises:
+        low, high = promise.rate.interval
+        assert low <= promise.rate.estimate <= high
+    markets = report.promises[1]
+    assert (markets.kept, markets.certain) == (True, False)  # two markets bound nothing
+
+
+def test_a_broken_promise_makes_the_report_fail(report: CalibrationReport) -> None:
+    leaky = replace(report.power_curve[0], admitted=Rate(5, 150))
+    broken = replace(report, power_curve=(leaky, *report.power_curve[1:]))
+    assert not broken.promises[0].kept
+    assert not broken.passed
+
+
+def test_a_probabilistic_gate_off_its_alpha_breaks_its_promise(report: CalibrationReport) -> None:
+    off = replace(report.stated_alpha[0], by_gate={"cpcv_probabilistic_sharpe": Rate(60, 150)})
+    broken = replace(report, stated_alpha=(off, *report.stated_alpha[1:]))
+    assert not broken.promises[-1].kept
+
+
+def test_the_alpha_is_read_under_the_assumptions_of_the_standard_in_force(report: CalibrationReport) -> None:
+    assert "2012" in report.promises[-1].name
+    later = replace(report, limits=GatesConfig(psr_standard="2025"))
+    assert later.promises[-1].rate == report.stated_alpha[2].by_gate["cpcv_probabilistic_sharpe"]
+
+
+def test_the_report_is_strict_json_and_the_same_every_time(report: CalibrationReport) -> None:
+    text = json.dumps(report.to_json(), allow_nan=False)
+    assert json.loads(text)["promises"][0]["rate"]["trials"] == 150
+    series_only = replace(PLAN, batches=(MarketBatch(0.0, 1, replace(SMALL, n_symbols=2)),))
+    again = calibrate_gates(GATES, plan=series_only, n_jobs=1)
+    assert again.power_curve == report.power_curve
+    assert again.selection == report.selection
+
+
+def test_tables_have_a_row_for_each_measurement(report: CalibrationReport) -> None:
+    series, markets = report.series_table(), report.market_table()
+    assert series["study"].unique(maintain_order=True).to_list() == [
+        "power curve", "volatility", "record length", "stated alpha",
+    ]  # fmt: skip
+    curve = series.filter(pl.col("study") == "power curve")
+    assert curve["true_sharpe_annual"].to_list() == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    assert (curve["admitted_low"] <= curve["admitted"]).all()
+    assert markets["transient_sd"].to_list() == [0.0, 0.08]
+    assert markets["markets"].to_list() == [2, 1]
+
+
+def test_the_plot_is_a_picture_and_the_same_every_time(report: CalibrationReport) -> None:
+    assert power_plot(report).startswith("data:image/png;base64,iVBOR")
+    assert power_plot(report) == power_plot(report)
+
+
+def test_the_command_shows_every_promise_and_where_the_interval_reaches_beyond(
+    report: CalibrationReport,
+) -> None:
+    text = io.StringIO()
+    show_calibration(report, Console(file=text, width=200))
+    shown = text.getvalue()
+    for promise in report.promises:
+        assert promise.name[:40] in shown
+    for words in (
+        "interval reaches beyond",
+        "true Sharpe 2.5",
+        "20% volatility",
+        "4 years",
+        "best of 5",
+        "edge 0.08",
+    ):
+        assert words in shown
+
+
+def test_the_full_plan_measures_what_it_promises_to() -> None:
+    full = PLANS["full"]
+    assert full.n_series >= 1000
+    assert sum(batch.n_markets for batch in full.batches) >= 100
+    noise = full.batches[0]
+    assert noise.transient_sd == 0.0
+    assert Rate(0, noise.n_markets).interval[1] <= 0.01
