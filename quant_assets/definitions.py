@@ -2,8 +2,6 @@
 
 import dagster as dg
 
-from quant_assets.common.configuration import load_settings
-from quant_assets.common.settings import Settings
 from quant_assets.defs import (
     artifacts,
     automation,
@@ -21,6 +19,7 @@ from quant_assets.defs import (
 )
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import ArtifactIOManager
+from quant_assets.lineage.settings import Settings, load_settings
 
 # Production steps fork from a server that has the heavy libraries loaded: 1 to 3 s a step instead of 5 to 7.
 EXECUTOR = dg.multiprocess_executor.configured(

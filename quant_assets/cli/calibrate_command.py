@@ -31,8 +31,8 @@ def calibrate(
     """
     from rich.console import Console
 
-    from quant_assets.common.configuration import load_settings
     from quant_assets.common.logging import configure_logging
+    from quant_assets.lineage.settings import load_settings
     from quant_assets.studies.calibration.calibrating import calibrate_gates
 
     configure_logging(level=logging.ERROR)

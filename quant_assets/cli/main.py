@@ -19,10 +19,10 @@ from quant_assets.cli.features_command import features
 from quant_assets.cli.model_command import model_app
 from quant_assets.cli.replay_command import replay
 from quant_assets.cli.validate_command import validate
-from quant_assets.common.configuration import config_dir, home_dir, load_settings
+from quant_assets.common.configuration import config_dir, home_dir
 from quant_assets.common.errors import ConfigurationError, QuantAssetsError
 from quant_assets.common.logging import configure_logging
-from quant_assets.common.settings import Settings
+from quant_assets.lineage.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from quant_assets.defs.running import StrategyOutcome

@@ -183,11 +183,11 @@ def compare(
 
 def _found(target: str, alias: str, signature: Path | None = None) -> "FoundBundle":
     """What a user named: an existing or evident path is a file, everything else a strategy."""
-    from quant_assets.common.configuration import load_settings
     from quant_assets.common.logging import configure_logging
     from quant_assets.defs.bundle_sources import find_file, find_strategy
     from quant_assets.defs.resources import Home
     from quant_assets.defs.running import open_instance
+    from quant_assets.lineage.settings import load_settings
 
     configure_logging(level=logging.ERROR)
     if "/" in target or target.endswith(".zip") or Path(target).is_file():

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from quant_assets.common.settings import Settings
     from quant_assets.defs.replayed import Replay
+    from quant_assets.lineage.settings import Settings
 
 _STYLES = {"same bits": "green", "other bits": "red"}
 
@@ -46,9 +46,9 @@ def replay(
 
     Example: quant-assets replay --universe us_tech --asset bars --as-of 2026-11-01 --out bars.parquet
     """
-    from quant_assets.common.configuration import load_settings
     from quant_assets.common.files import write_whole
     from quant_assets.common.logging import configure_logging
+    from quant_assets.lineage.settings import load_settings
 
     configure_logging(
         level=logging.CRITICAL

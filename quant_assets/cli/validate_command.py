@@ -34,11 +34,11 @@ def validate(
 
     Example: quant-assets validate --strategy planted_edge --baseline production.json --json candidate.json
     """
-    from quant_assets.common.configuration import load_settings
     from quant_assets.common.errors import ConfigurationError, EvidenceError
     from quant_assets.common.files import write_whole
     from quant_assets.common.logging import configure_logging
     from quant_assets.gates.baseline_comparison import Validation, compare_with_baseline, read_baseline
+    from quant_assets.lineage.settings import load_settings
 
     configure_logging(level=logging.ERROR)
     if json_output is not None and not json_output.absolute().parent.is_dir():

@@ -1,7 +1,15 @@
 """One exception hierarchy. Every message says what was expected, what was found and what to do."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, ClassVar
+
+
+def closest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """What ends a message about an unknown name: did you mean the nearest known one? Empty when none is near."""
+    near = get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 class QuantAssetsError(Exception):

@@ -7,10 +7,8 @@ violation into one message that names file, key, value and the closest valid key
 from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from quant_assets.common.config_model import Config
-from quant_assets.common.errors import ConfigurationError, FeatureError
 from quant_assets.common.model_settings import (
     CatBoostConfig,
     EarlyStoppingConfig,
@@ -88,16 +86,6 @@ class ReportsConfig(Config):
     inference_benchmark: bool = Field(default=True, description="which runtime is the fastest, by batch size")
 
 
-class GateOverrides(Config):
-    """Limits that one strategy sets for itself. They may only be stricter than ``gates.yaml``."""
-
-    sharpe_min: float | None = None
-    psr_min: float | None = None
-    dsr_min: float | None = None
-    max_drawdown_min: float | None = None
-    pbo_max: float | None = None
-
-
 class StrategyConfig(Config):
     """One strategy: a universe, features, labels, learners, and how they are judged."""
 
@@ -116,7 +104,7 @@ class StrategyConfig(Config):
     costs: CostConfig = CostConfig()
     artifacts: ArtifactsConfig = ArtifactsConfig()
     reports: ReportsConfig = ReportsConfig()
-    gates: GateOverrides = GateOverrides()
+    gates: dict[str, float] = Field(default_factory=dict, description="stricter limits of its own")
 
     @model_validator(mode="after")
     def _objectives_fit_the_label(self) -> Self:
@@ -132,58 +120,8 @@ class StrategyConfig(Config):
             value.check_models(info.data["models"])
         return value
 
-    @field_validator("feature_packs")
-    @classmethod
-    def _packs_go_together(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        # Only the declarations are read: the kernels, and numba with them, wait until a pack is computed.
-        from quant_assets.features.selection import selected_packs
 
-        try:
-            selected_packs(names)
-        except FeatureError as error:
-            words = f"{error.expected} ({error.what}: {error.found}; {error.action})"
-            raise PydanticCustomError("feature_packs", "{words}", {"words": words}) from error
-        return names
-
-
-# ----------------------------------------------------------------------------------------- gates, monitoring
-
-
-class GatesConfig(Config):
-    """Limits of every gate. Written so that a gate passes iff value >= limit (or <= where it says max)."""
-
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    psr_standard: Literal["2012", "2025"] = "2012"
-    sharpe_min: float = Field(default=1.2, description="annualised, net of costs, median over paths")
-    psr_min: float = Field(default=0.95, ge=0, le=1)
-    dsr_min: float = Field(default=0.95, ge=0, le=1)
-    max_drawdown_min: float = Field(default=-0.20, ge=-1, le=0, description="fraction, worst decile of paths")
-    pbo_max: float = Field(default=0.2, ge=0, le=1)
-    baseline_max_sharpe_fall: float = Field(default=0.2, ge=0, description="annual, against a baseline file")
-    parity_max_error_over_sd: float = Field(default=1e-3, gt=0, le=1)
-    parity_min_rank_correlation: float = Field(default=0.9999, ge=0, le=1)
-    parity_max_flipped_decisions: int = Field(default=0, ge=0)
-    int8_min_rank_correlation: float = Field(default=0.99, ge=0, le=1, description="INT8 against its FP32")
-
-    def for_strategy(self, overrides: GateOverrides) -> "GatesConfig":
-        """These limits with one strategy's stricter ones in their place.
-
-        Raises
-        ------
-        ConfigurationError
-            When a limit of the strategy is looser than the shared one.
-        """
-        stricter = overrides.model_dump(exclude_none=True)
-        for key, value in stricter.items():
-            limit = getattr(self, key)
-            if not (value <= limit if key.endswith("_max") else value >= limit):
-                raise ConfigurationError(
-                    f"key 'gates.{key}' of a strategy",
-                    expected=f"a limit at least as strict as the {limit} of gates.yaml",
-                    found=str(value),
-                    action="tighten it, or change gates.yaml for everyone in a reviewed commit",
-                )
-        return self.model_copy(update=stricter)
+# ----------------------------------------------------------------------------------------- monitoring
 
 
 class DriftConfig(Config):
@@ -209,19 +147,6 @@ class MonitoringConfig(Config):
     retraining: RetrainingConfig = RetrainingConfig()
 
 
-class Settings(Config):
-    """Everything that ``configs/`` says."""
-
-    universes: dict[str, UniverseConfig]
-    strategies: dict[str, StrategyConfig]
-    gates: GatesConfig
-    monitoring: MonitoringConfig
-
-    def universe_of(self, strategy: StrategyConfig) -> UniverseConfig:
-        """The universe that a strategy trades."""
-        return self.universes[strategy.universe]
-
-
 __all__ = [
     "ArtifactsConfig",
     "BokehSource",
@@ -233,8 +158,6 @@ __all__ = [
     "DriftConfig",
     "EarlyStoppingConfig",
     "Edge",
-    "GateOverrides",
-    "GatesConfig",
     "LabelConfig",
     "LightGBMConfig",
     "ModelsConfig",
@@ -248,7 +171,6 @@ __all__ = [
     "ReconciliationConfig",
     "ReportsConfig",
     "RetrainingConfig",
-    "Settings",
     "Source",
     "StackerConfig",
     "StrategyConfig",

@@ -41,6 +41,17 @@ class Encoded:
     version: str
 
 
+def identity_of(value: Value) -> tuple[str, MediaType]:
+    """Version and media type of a value: what `encode` gives, without its bytes."""
+    if isinstance(value, Table):
+        return frame_digest(value.frame, value.metadata), "table"
+    if isinstance(value, bytes):
+        return bytes_digest(value), "bytes"
+    if isinstance(value, str):
+        return bytes_digest(value.encode()), "text"
+    return bytes_digest(canonical_json(value)), "json"
+
+
 def encode(value: Value) -> Encoded:
     """Encode a value for the store. Tables become Parquet, plain data canonical JSON."""
     if isinstance(value, Table):

@@ -6,13 +6,14 @@ import polars as pl
 
 from quant_assets.common.errors import ArtifactError
 from quant_assets.common.hashing import bytes_digest
-from quant_assets.common.settings import GatesConfig, StrategyConfig
+from quant_assets.common.settings import StrategyConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import feature_names_of
 from quant_assets.defs.gate_checks import gates_of
 from quant_assets.defs.guards import Product, StoredResult, code_version, produce, stage_options, to_metadata
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, current
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import PARITY_GATES
 
 LIBRARIES = ("onnx", "onnxmltools", "onnxruntime", "skl2onnx")

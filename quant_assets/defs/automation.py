@@ -10,7 +10,6 @@ import dagster as dg
 
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.hashing import combined_fingerprint
-from quant_assets.common.settings import Settings
 from quant_assets.defs import features, market, new_bars
 from quant_assets.defs.calibration import KEY as CALIBRATION
 from quant_assets.defs.resources import Home
@@ -18,6 +17,7 @@ from quant_assets.defs.staleness import stale_assets, waiting_assets
 from quant_assets.defs.storage import DATA_VERSION_TAG, artifact_of, latest_event
 from quant_assets.defs.vintages import record_at
 from quant_assets.gates.verdicts import GateReport
+from quant_assets.lineage.settings import Settings
 
 # Which sensors run by themselves, by QUANT_ASSETS_ENV. An environment that is not named runs none.
 RUNNING: Mapping[str, frozenset[str]] = {

@@ -12,12 +12,12 @@ import dagster as dg
 import polars as pl
 
 from quant_assets.common.errors import ConfigurationError, EvidenceError
-from quant_assets.common.settings import Settings
 from quant_assets.common.store import Table
 from quant_assets.defs.registry import GATE_CHECKS
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, artifact_of, latest_event
 from quant_assets.gates.verdicts import GateReport
+from quant_assets.lineage.settings import Settings
 from quant_assets.registry.champion import ChampionPointer
 
 ALIASES = ("champion", "candidate")

@@ -5,10 +5,10 @@ from typing import Any
 
 import dagster as dg
 
-from quant_assets.common.settings import GatesConfig
 from quant_assets.defs.guards import Product, code_version, plot_metadata, produce, progress, stage_options
 from quant_assets.defs.models import LEARNER_LIBRARIES, MODEL_CODE
 from quant_assets.defs.resources import Home
+from quant_assets.gates.limits import GatesConfig
 
 KEY = dg.AssetKey(["platform", "gate_calibration"])
 

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from quant_assets.common.settings import Settings
 from quant_assets.defs.resources import Home
 from quant_assets.defs.running import strategy_verdicts
 from quant_assets.defs.storage import artifact_of, latest_event
 from quant_assets.gates.baseline_comparison import CandidateSummary, judged_by
+from quant_assets.lineage.settings import Settings
 
 
 def newest_candidate(

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import dagster as dg
 
-from quant_assets.common.settings import Settings
 from quant_assets.defs.automation import strategy_keys
 from quant_assets.defs.running import QUIET
+from quant_assets.lineage.settings import Settings
 
 Outcome = Literal["passed", "failed", "no verdict"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 import polars as pl
 
-from quant_assets.common.settings import Settings, UniverseConfig
+from quant_assets.common.settings import UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.defs.guards import (
     Product,
@@ -19,6 +19,7 @@ from quant_assets.defs.guards import (
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, current
 from quant_assets.features.pack import find_pack
+from quant_assets.lineage.settings import Settings
 
 COMPUTATION = ("quant_assets.features.computation", "quant_assets.features.panel")
 REPORT = "feature_report"

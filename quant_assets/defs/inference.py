@@ -4,7 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from quant_assets.common.hashing import json_digest
-from quant_assets.common.settings import GatesConfig, StrategyConfig
+from quant_assets.common.settings import StrategyConfig
 from quant_assets.defs.artifacts import LIBRARIES, real_rows
 from quant_assets.defs.guards import (
     Product,
@@ -16,6 +16,7 @@ from quant_assets.defs.guards import (
 )
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
+from quant_assets.gates.limits import GatesConfig
 
 
 class InferenceRun(dg.Config):

@@ -8,9 +8,10 @@ import dagster as dg
 
 from quant_assets.common.errors import QuantAssetsError
 from quant_assets.common.hashing import combined_fingerprint
-from quant_assets.common.settings import Settings, UniverseConfig
+from quant_assets.common.settings import UniverseConfig
 from quant_assets.defs.storage import DATA_VERSION_TAG
 from quant_assets.defs.vintages import event_of, record_at
+from quant_assets.lineage.settings import Settings
 from quant_assets.market.revisions import KnownYear, content_versions, decide, source_state
 
 TRIGGER = "new_bars"

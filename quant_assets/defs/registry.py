@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from quant_assets.common.errors import GateClosedError
-from quant_assets.common.settings import GatesConfig, MonitoringConfig, StrategyConfig, UniverseConfig
+from quant_assets.common.settings import MonitoringConfig, StrategyConfig, UniverseConfig
 from quant_assets.defs import features
 from quant_assets.defs.bar_checks import required_market_checks
 from quant_assets.defs.bundle_guards import signed_bundle, unrecorded_bundle
@@ -25,6 +25,7 @@ from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
 from quant_assets.defs.tuning import tuned, tuning_in
 from quant_assets.defs.validation import judged
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES, GateReport, closed_reasons
 
 GATE_CHECKS = {

@@ -15,13 +15,13 @@ import dagster as dg
 import polars as pl
 
 from quant_assets.common.errors import StoreError
-from quant_assets.common.settings import Settings
 from quant_assets.common.store import ArtifactStore, Encoded, Table, encode
 from quant_assets.defs.replayed import Replay, Stage, Status, Vintage
 from quant_assets.defs.resources import Home
 from quant_assets.defs.running import QUIET, failures
 from quant_assets.defs.storage import DATA_VERSION_TAG, INPUTS_TAG, Artifact, artifact_of, latest_event
 from quant_assets.defs.vintages import event_of, known_at, record_at
+from quant_assets.lineage.settings import Settings
 
 CODE_VERSION_TAG = "dagster/code_version"
 

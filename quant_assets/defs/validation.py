@@ -7,7 +7,7 @@ refused candidate must still get its tear sheet and its MLflow record; those rea
 
 import dagster as dg
 
-from quant_assets.common.settings import GatesConfig, StrategyConfig, UniverseConfig
+from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import feature_names_of
 from quant_assets.defs.gate_checks import gates_of
@@ -26,6 +26,7 @@ from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, current
 from quant_assets.defs.tuning import tuned, tuning_in
 from quant_assets.gates import evidence
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import CPCV_GATES, GateReport
 
 

@@ -14,8 +14,9 @@ import polars as pl
 from quant_assets.common.errors import EvidenceError
 from quant_assets.common.hashing import frame_digest
 from quant_assets.common.pages import publish_page
-from quant_assets.common.settings import GatesConfig, StrategyConfig, UniverseConfig
+from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
 
 if TYPE_CHECKING:

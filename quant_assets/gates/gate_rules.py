@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from quant_assets.common.settings import GatesConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import Verdict, judge
 from quant_assets.ledgers.trials import TrialSnapshot
 from quant_assets.statistics import sharpe

@@ -14,8 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import EvidenceError
-from quant_assets.common.settings import GatesConfig
 from quant_assets.gates import gate_rules as rules
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.ledgers.trials import TrialSnapshot
 from quant_assets.statistics import sharpe

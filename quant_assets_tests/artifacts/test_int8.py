@@ -20,7 +20,7 @@ from quant_assets.artifacts.onnx.student import (
 from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
 from quant_assets.common.errors import ArtifactError, EvidenceError
 from quant_assets.common.hashing import bytes_digest, canonical_json
-from quant_assets.common.settings import GatesConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets_tests.artifacts.conftest import SUBJECT
 
 LIMITS = GatesConfig()

@@ -11,7 +11,7 @@ from quant_assets.artifacts.onnx.parity import judge_parity, parity_report
 from quant_assets.artifacts.onnx.student import student_record
 from quant_assets.artifacts.runtimes.runtime import open_session, score
 from quant_assets.common.errors import ArtifactError, EvidenceError
-from quant_assets.common.settings import GatesConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import PARITY_GATES, GateReport, closed_reasons
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.models.lightgbm_learner import exact_thresholds

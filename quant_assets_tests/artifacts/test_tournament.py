@@ -31,7 +31,7 @@ from quant_assets.artifacts.runtimes.tournament import (
     winners,
 )
 from quant_assets.common.errors import ArtifactError, EvidenceError
-from quant_assets.common.settings import GatesConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets_tests.artifacts.conftest import SUBJECT
 
 LIMITS = GatesConfig()

@@ -16,17 +16,12 @@ import polars as pl
 from quant_assets.artifacts.onnx.export import export_onnx
 from quant_assets.artifacts.onnx.parity import parity_report
 from quant_assets.artifacts.onnx.student import student_record
-from quant_assets.common.configuration import load_settings
 from quant_assets.common.hashing import frame_digest, json_digest
-from quant_assets.common.settings import (
-    DriftConfig,
-    GatesConfig,
-    StrategyConfig,
-    SyntheticSource,
-    UniverseConfig,
-)
+from quant_assets.common.settings import DriftConfig, StrategyConfig, SyntheticSource, UniverseConfig
 from quant_assets.datasets.training_set import feature_names_of
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import REQUIRED_GATES, GateReport, Verdict, closed_reasons
+from quant_assets.lineage.settings import load_settings
 from quant_assets.models.ensemble import Ensemble, fit_ensemble
 from quant_assets.monitoring.baseline import fit_baseline
 from quant_assets.monitoring.drift_report import judge_drift

@@ -17,7 +17,8 @@ from quant_assets.artifacts.onnx.export import export_onnx
 from quant_assets.artifacts.onnx.student import student_record
 from quant_assets.artifacts.runtimes.contestants import NATIVE, NATIVE_ROW, ONNX
 from quant_assets.artifacts.runtimes.tournament import run_tournament, summary
-from quant_assets.common.settings import GatesConfig, LightGBMConfig, ModelsConfig, XGBoostConfig
+from quant_assets.common.settings import LightGBMConfig, ModelsConfig, XGBoostConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets_tests.benchmarks.contest import circumstances, show
 

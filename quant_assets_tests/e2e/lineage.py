@@ -9,11 +9,10 @@ from pathlib import Path
 import dagster as dg
 import yaml
 
-from quant_assets.common.configuration import load_settings
-from quant_assets.common.settings import Settings
 from quant_assets.definitions import build_definitions
 from quant_assets.defs.resources import Home
 from quant_assets.defs.running import QUIET, StrategyOutcome, open_instance, run_strategies
+from quant_assets.lineage.settings import Settings, load_settings
 
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"
 

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from quant_assets.cli.validate_command import show_validation, validate
 from quant_assets.common.errors import ConfigurationError, EvidenceError
 from quant_assets.common.hashing import canonical_json
-from quant_assets.common.settings import GatesConfig
 from quant_assets.gates.baseline_comparison import (
     CandidateSummary,
     Validation,
@@ -22,6 +21,7 @@ from quant_assets.gates.baseline_comparison import (
     judged_by,
     read_baseline,
 )
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import REQUIRED_GATES, RULES, Verdict
 
 SUBJECT, EARLIER = "5" * 64, "4" * 64

@@ -16,8 +16,8 @@ from scipy.stats import kurtosis, norm, skew
 
 from quant_assets.common.errors import ConfigurationError, EvidenceError, ValidationError
 from quant_assets.common.hashing import canonical_json
-from quant_assets.common.settings import GateOverrides, GatesConfig
 from quant_assets.gates.judging import judge_candidate
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import CPCV_GATES, GateReport, Verdict, closed_reasons
 from quant_assets.ledgers.trials import TrialLedger, TrialSnapshot, trial_of
 from quant_assets.trading.paths import median_path, path_statistics
@@ -423,11 +423,11 @@ def test_a_return_that_is_not_a_number_gives_no_verdict_at_all() -> None:
     ],
 )
 def test_a_strategy_may_be_stricter_and_never_looser(name: str, looser: float, stricter: float) -> None:
-    assert getattr(GATES.for_strategy(GateOverrides(**{name: stricter})), name) == stricter
-    assert GATES.for_strategy(GateOverrides(**{name: getattr(GATES, name)})) == GATES
+    assert getattr(GATES.for_strategy({name: stricter}), name) == stricter
+    assert GATES.for_strategy({name: getattr(GATES, name)}) == GATES
     with pytest.raises(ConfigurationError, match=f"gates.{name}"):
-        GATES.for_strategy(GateOverrides(**{name: looser}))
+        GATES.for_strategy({name: looser})
 
 
 def test_without_overrides_the_limits_are_the_global_ones() -> None:
-    assert GATES.for_strategy(GateOverrides()) == GATES
+    assert GATES.for_strategy({}) == GATES

@@ -12,7 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from quant_assets.common.settings import DriftConfig, GatesConfig
+from quant_assets.common.settings import DriftConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import (
     CPCV_GATES,
     DRIFT_GATES,

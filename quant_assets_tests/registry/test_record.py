@@ -15,9 +15,10 @@ from mlflow import MlflowClient
 
 from quant_assets.common.errors import EvidenceError
 from quant_assets.common.hashing import bytes_digest
-from quant_assets.common.settings import GatesConfig, StrategyConfig, ValidationConfig
+from quant_assets.common.settings import StrategyConfig, ValidationConfig
 from quant_assets.common.store import Table
 from quant_assets.gates.judging import judge_candidate
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.ledgers.trials import TrialSnapshot
 from quant_assets.models.cross_prediction import cross_predict
 from quant_assets.models.ensemble import fit_ensemble

@@ -18,8 +18,9 @@ import polars as pl
 import pytest
 
 from quant_assets.common.plotting import figure_png, new_figure, png_data_uri, themed_figure
-from quant_assets.common.settings import GatesConfig, StrategyConfig
+from quant_assets.common.settings import StrategyConfig
 from quant_assets.gates.judging import judge_candidate
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import CPCV_GATES, REQUIRED_GATES, Verdict
 from quant_assets.ledgers.trials import TrialLedger, TrialSnapshot, trial_of
 from quant_assets.reports.tear_sheet import (

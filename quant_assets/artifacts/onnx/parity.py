@@ -14,7 +14,7 @@ from quant_assets.artifacts.onnx.probe_rows import extreme_rows, not_finite_rows
 from quant_assets.artifacts.onnx.student import NOT_APPLICABLE, Student
 from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
 from quant_assets.common.errors import EvidenceError
-from quant_assets.common.settings import GatesConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport, Verdict, judge
 from quant_assets.models.ensemble import Ensemble
 

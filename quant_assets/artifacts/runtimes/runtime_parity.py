@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quant_assets.artifacts.onnx.agreement import Decisions, RowSetParity, plain, rank_correlation
 from quant_assets.artifacts.onnx.probe_rows import extreme_rows, not_finite_rows, on_threshold_rows
 from quant_assets.artifacts.runtimes.contestants import NATIVE_ROW, Score
-from quant_assets.common.settings import GatesConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.models.ensemble import Ensemble
 
 # Rows that are also scored one at a time: a runtime may have another path for a single row.

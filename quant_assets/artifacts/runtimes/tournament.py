@@ -30,7 +30,7 @@ from quant_assets.artifacts.runtimes.contestants import (
 from quant_assets.artifacts.runtimes.latency import BATCHES, Latency, measure
 from quant_assets.artifacts.runtimes.runtime_parity import Agreement, compare_runtimes
 from quant_assets.common.errors import EvidenceError
-from quant_assets.common.settings import GatesConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.models.ensemble import Ensemble
 
 # --------------------------------------------------------------------------------------------------

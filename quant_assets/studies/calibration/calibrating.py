@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 
-from quant_assets.common.settings import GatesConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.studies.calibration.calibration_report import POWER_AT_SHARPE, CalibrationReport, Mode
 from quant_assets.studies.calibration.markets import MarketBatch, MarketSize, calibrate_on_markets
 from quant_assets.studies.calibration.series import DAILY_LAW, calibrate_on_series, calibrate_selection

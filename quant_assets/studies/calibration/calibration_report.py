@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from quant_assets.common.settings import GatesConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.statistics.rates import Rate
 from quant_assets.studies.calibration.markets import MarketRates
 from quant_assets.studies.calibration.series import SelectionRates, SeriesRates

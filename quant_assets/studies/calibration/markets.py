@@ -16,7 +16,6 @@ from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import (
     CostConfig,
     Edge,
-    GatesConfig,
     LightGBMConfig,
     ModelsConfig,
     StackerConfig,
@@ -24,6 +23,7 @@ from quant_assets.common.settings import (
     SyntheticSource,
     UniverseConfig,
 )
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import CPCV_GATES, GateReport, closed_reasons
 from quant_assets.statistics.rates import Rate
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import polars as pl
 
 from quant_assets.common.hashing import frame_digest
-from quant_assets.common.settings import GatesConfig, StrategyConfig, UniverseConfig
+from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
 
 

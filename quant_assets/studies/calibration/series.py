@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
-from quant_assets.common.settings import GatesConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.statistics import sharpe
 from quant_assets.statistics.rates import Rate
 from quant_assets.statistics.track_record import TrackRecord, track_record

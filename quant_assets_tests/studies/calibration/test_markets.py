@@ -12,7 +12,8 @@ from rich.console import Console
 
 from quant_assets.cli.calibrate_command import show_calibration
 from quant_assets.common.errors import ValidationError
-from quant_assets.common.settings import GateOverrides, GatesConfig, LightGBMConfig, ModelsConfig
+from quant_assets.common.settings import LightGBMConfig, ModelsConfig
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import CPCV_GATES
 from quant_assets.statistics.rates import Rate
 from quant_assets.studies.calibration.calibrating import PLANS, Plan, calibrate_gates
@@ -53,7 +54,7 @@ def test_a_market_is_judged_by_every_gate_and_always_the_same() -> None:
 
 
 def test_a_strategys_stricter_limits_are_the_ones_that_judge() -> None:
-    strict = QUICK.model_copy(update={"gates": GateOverrides(sharpe_min=50.0)})
+    strict = QUICK.model_copy(update={"gates": {"sharpe_min": 50.0}})
     verdict = judge_market(market_of(3, 0.08, SMALL), strict, GATES).verdicts[0]
     assert (verdict.status, verdict.required) == ("fail", 50.0)
 

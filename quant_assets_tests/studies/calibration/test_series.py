@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
-from quant_assets.common.settings import GatesConfig
 from quant_assets.gates.judging import judge_candidate
+from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import CPCV_GATES, closed_reasons
 from quant_assets.ledgers.trials import TrialLedger, trial_of
 from quant_assets.studies.calibration.series import (

@@ -6,7 +6,6 @@ from datetime import date
 import polars as pl
 import pytest
 
-from quant_assets.common.configuration import load_settings
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.hashing import canonical_json
 from quant_assets.common.settings import (
@@ -20,6 +19,7 @@ from quant_assets.common.settings import (
     ValidationConfig,
     WeightsConfig,
 )
+from quant_assets.lineage.settings import load_settings
 from quant_assets.studies.calibration.pipeline import adjusted_bars
 from quant_assets.studies.leakage.leakage_report import STAGES, Evidence, LeakageReport, Stage
 from quant_assets.studies.leakage.probe import probe_of

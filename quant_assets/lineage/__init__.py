@@ -1,0 +1,1 @@
+"""The lineage: every stage declared once, as data, without an orchestrator."""

@@ -1,0 +1,136 @@
+"""One version of an asset, as the next stage receives it: stored in the artifact store, or held in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+
+from quant_assets.common.errors import StoreError
+from quant_assets.common.hashing import bytes_digest
+from quant_assets.common.store import (
+    ArtifactStore,
+    Encoded,
+    MediaType,
+    Table,
+    Value,
+    decode,
+    encode,
+    identity_of,
+)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One stored version of an asset, read when asked for.
+
+    Attributes
+    ----------
+    key : str
+        ``universe/name`` or ``strategy/name``, for messages.
+    version : str
+        Digest of the logical content.
+    sha256 : str
+        Address of the bytes.
+    """
+
+    key: str
+    version: str
+    sha256: str
+    media_type: MediaType
+    store: ArtifactStore
+
+    def _read(self, expected: MediaType) -> Any:
+        if self.media_type != expected:
+            raise StoreError(
+                f"asset {self.key}",
+                expected=f"a stored {expected}",
+                found=f"a stored {self.media_type}",
+                action="materialise it again with the current code",
+            )
+        return decode(self.raw(), self.media_type)
+
+    def raw(self) -> bytes:
+        """The bytes as they are stored."""
+        return self.store.get(self.sha256)
+
+    def table(self) -> Table:
+        """The artifact as a frame with its metadata."""
+        table: Table = self._read("table")
+        return table
+
+    def json(self) -> Any:
+        """The artifact as plain data, a new copy each time."""
+        return self._read("json")
+
+    def text(self) -> str:
+        """The artifact as text."""
+        text: str = self._read("text")
+        return text
+
+    def data(self) -> bytes:
+        """The artifact as raw bytes."""
+        data: bytes = self._read("bytes")
+        return data
+
+
+class Held(Artifact):
+    """A version that exists in this process only. Frames are handed on as they are, everything else as its bytes."""
+
+    value: Value
+
+    def __init__(self, key: str, value: Value) -> None:
+        version, media_type = identity_of(value)
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "version", version)
+        object.__setattr__(self, "media_type", media_type)
+        object.__setattr__(self, "value", value)
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        """The bytes that a store would keep."""
+        value: Value = self.value
+        return encode(value)
+
+    @property
+    def sha256(self) -> str:
+        """Address that the bytes would have."""
+        return bytes_digest(self.encoded.data)
+
+    def raw(self) -> bytes:
+        """The bytes that a store would keep."""
+        return self.encoded.data
+
+    def table(self) -> Table:
+        """The frame itself: polars frames do not change in place."""
+        value: Value = self.value
+        return value if isinstance(value, Table) else super().table()
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """Every partition of an upstream asset, in key order."""
+
+    parts: dict[str, Artifact]
+
+    @property
+    def version(self) -> str:
+        """The versions of all partitions, joined: changes when any of them does."""
+        return ",".join(f"{key}={part.version}" for key, part in sorted(self.parts.items()))
+
+    def __iter__(self) -> Iterator[Artifact]:
+        return iter(part for _, part in sorted(self.parts.items()))
+
+
+# Where one source is configured, the years of `raw_bars`; where there are several, `reconciled_bars`.
+Panel = Artifact | Partitions
+
+
+def frame_of(panel: Panel) -> pl.DataFrame:
+    """All bars in one frame, sorted by symbol and session: one artifact, or one for each year."""
+    if isinstance(panel, Artifact):
+        return panel.table().frame
+    frames = [part.table().frame for part in panel]
+    order = ["symbol", "session", *(["source"] if "source" in frames[0].columns else [])]
+    return pl.concat(frames).sort(order)

@@ -1,0 +1,103 @@
+"""Everything that ``configs/`` says, read and held against what exists: universes, packs, gates, bar rules."""
+
+from pathlib import Path
+
+from quant_assets.common.config_model import Config
+from quant_assets.common.configuration import ConfigT, config_dir, home_dir, parse, read_yaml
+from quant_assets.common.errors import ConfigurationError, FeatureError, closest
+from quant_assets.common.settings import MonitoringConfig, StrategyConfig, UniverseConfig
+from quant_assets.features.selection import selected_packs
+from quant_assets.gates.limits import GatesConfig
+
+
+class Settings(Config):
+    """Everything that ``configs/`` says."""
+
+    universes: dict[str, UniverseConfig]
+    strategies: dict[str, StrategyConfig]
+    gates: GatesConfig
+    monitoring: MonitoringConfig
+
+    def universe_of(self, strategy: StrategyConfig) -> UniverseConfig:
+        """The universe that a strategy trades."""
+        return self.universes[strategy.universe]
+
+
+def _read_folder(folders: list[Path], model: type[ConfigT]) -> dict[str, ConfigT]:
+    found: dict[str, ConfigT] = {}
+    for folder in folders:
+        for file in sorted(folder.glob("*.yaml")):
+            if file.stem in found:
+                raise ConfigurationError(
+                    str(file),
+                    expected="one file per name",
+                    found=f"{file.stem!r} is defined in another configuration folder too",
+                    action="rename or delete one of the two",
+                )
+            found[file.stem] = parse(model, {"name": file.stem, **read_yaml(file)}, file)
+    return found
+
+
+def load_settings(folder: Path | None = None, home: Path | None = None) -> Settings:
+    """Read every configuration file.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        The configuration folder; `config_dir` when not given.
+    home : Path, optional
+        Its ``configs/`` adds universes and strategies that ``quant-assets run --universe-file`` wrote.
+
+    Raises
+    ------
+    ConfigurationError
+        With one message that names file, key, value and what to do.
+    """
+    folder = config_dir() if folder is None else folder
+    home = home_dir() if home is None else home
+    roots = [folder, home / "configs"]
+    universes = _read_folder([r / "universes" for r in roots], UniverseConfig)
+    strategies = _read_folder([r / "strategies" for r in roots], StrategyConfig)
+    # The limits never depend on the environment: a ${...} there stays text and is refused as not a number.
+    gates = parse(GatesConfig, read_yaml(folder / "gates.yaml", environment=False), folder / "gates.yaml")
+    monitoring = parse(MonitoringConfig, read_yaml(folder / "monitoring.yaml"), folder / "monitoring.yaml")
+    for strategy in strategies.values():
+        file = next(f for r in roots if (f := r / "strategies" / f"{strategy.name}.yaml").exists())
+        if strategy.universe not in universes:
+            raise ConfigurationError(
+                f"{file}, key 'universe'",
+                expected=f"one of {', '.join(universes) or 'the universes (none is configured)'}",
+                found=repr(strategy.universe),
+                action=closest(strategy.universe, universes) or "add the universe's file",
+            )
+        if strategy.name in universes:
+            raise ConfigurationError(
+                str(file),
+                expected="a name that no universe has: both are the first part of asset keys",
+                found=repr(strategy.name),
+                action="rename one of the two",
+            )
+        window = monitoring.drift.window_sessions
+        if strategy.holdout_sessions < window:
+            raise ConfigurationError(
+                f"{file}, key 'holdout_sessions'",
+                expected=f"at least the {window} of drift.window_sessions: drift is judged on the holdout",
+                found=str(strategy.holdout_sessions),
+                action="hold out more sessions, or shorten the drift window",
+            )
+        try:
+            selected_packs(strategy.feature_packs)
+        except FeatureError as error:
+            raise ConfigurationError(
+                f"{file}, key 'feature_packs'",
+                expected=f"{error.expected} ({error.what}: {error.found}; {error.action})",
+                found=repr(list(strategy.feature_packs)),
+                action="correct the value",
+            ) from error
+        try:
+            gates.for_strategy(strategy.gates)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"{file}, {error.what}", expected=error.expected, found=error.found, action=error.action
+            ) from error
+    return Settings(universes=universes, strategies=strategies, gates=gates, monitoring=monitoring)

@@ -1,0 +1,251 @@
+"""What a stage of the lineage is, as data: a pure function, what it reads, what it is asked, and how it is checked.
+
+A stage is declared once, by a decorator on its function::
+
+    @stage(group="datasets", kinds={"polars"})
+    def labels(bars: Artifact, *, label: LabelConfig, sessions: SessionRange) -> Product:
+        \"\"\"Forward returns from the next open, each with the times at which it starts, ends and is known.\"\"\"
+
+Positional parameters are the assets that it reads, by name. Parameters after the ``*`` are parts of the configuration
+(`quant_assets.lineage.scope.CONFIGURATION`) and what it does to the world (`EFFECTS`: a home to write ledgers to, the
+run that it is part of, a callback for progress). Configuration is in its version, effects are not. So inputs, slices
+and code are named once, by the function itself, and none can be left out.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from quant_assets.common.errors import ConfigurationError, closest
+from quant_assets.common.store import Value
+from quant_assets.lineage.scope import CONFIGURATION, EFFECTS, Scope
+
+Owner = Literal["universe", "strategy", "platform"]
+Severity = Literal["ERROR", "WARN"]
+ReportKind = Literal["validation", "parity", "drift"]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Groups in the order of the lineage: also those of the UI.
+GROUPS = ("market", "features", "datasets", "models", "validation", "artifacts", "monitoring", "registry")
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a stage computed: the value to store and what people should see of it.
+
+    Facts are numbers, texts, frames (tables), dictionaries and what `quant_assets.lineage.facts` has. They are in no
+    version.
+    """
+
+    value: Value
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckSpec:
+    """One check as it is announced: its name, whether it stops what comes after, and one sentence."""
+
+    name: str
+    description: str
+    blocking: bool
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found. ``name`` is that of its spec."""
+
+    name: str
+    passed: bool
+    description: str
+    severity: Severity = "ERROR"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One or more checks of one asset, judged together.
+
+    Attributes
+    ----------
+    name : str
+        Of the judging, unique for its asset.
+    specs : callable, Scope -> sequence of CheckSpec
+        The checks in force for a scope.
+    function : callable
+        Reads assets by the names of its parameters, as a stage does, and gives a result for each spec.
+    """
+
+    name: str
+    specs: Callable[[Scope], Sequence[CheckSpec]]
+    function: Callable[..., Iterable[CheckResult] | CheckResult]
+
+    def judge(self, arguments: Mapping[str, Any]) -> tuple[CheckResult, ...]:
+        """Call the function; one result is a sequence of one."""
+        found = self.function(**arguments)
+        return (found,) if isinstance(found, CheckResult) else tuple(found)
+
+
+def everywhere(_: Scope) -> bool:
+    """A stage that every scope has."""
+    return True
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: an asset of each universe, of each strategy or of the platform, or a family of such assets.
+
+    Attributes
+    ----------
+    name : str
+        Of the asset; of a family, the name under which others read all of its members.
+    function : callable
+        From artifacts and configuration to a `Product`.
+    group : str
+        Of `GROUPS`.
+    owner : {"universe", "strategy", "platform"}
+        Whose asset it is: the first part of its key.
+    kinds : set of str, or callable from Scope
+        Technologies, for people.
+    wanted : callable, Scope -> bool
+        Whether a scope has it.
+    members : callable, Scope -> mapping, optional
+        For a family: asset name to member, as in ``{"technical_features": "technical_v1"}``; the member is the
+        parameter ``member`` of the function.
+    roots : callable, (Scope, member) -> sequence of str, optional
+        Modules that the function reaches by name at run time.
+    describe : callable, optional
+        Further facts, from the value and any of the stage's inputs and configuration; in no version.
+    checks : tuple of Check
+    gates : {"validation", "parity", "drift"} or None
+        The kind of report that the asset is, if gates are judged in it.
+    partitions : callable, Scope -> sequence of str, optional
+    fresh : callable, optional
+        Further facts that shape the result (a key, an environment), from effects and configuration.
+    always : bool
+        Computed even when nothing has changed, because it reads or acts on the outside world.
+    guarded : bool
+        Decides what serves: run by the orchestrator only, behind its guard.
+    options : pydantic model, optional
+        How much is done, chosen for a run: the parameter ``options``.
+    pool : str or None
+    team : str or None
+        Who owns it; None is the strategy's owner.
+    sentence : str, or callable from (Scope, member)
+        One sentence for people; the first of the docstring when empty.
+    """
+
+    name: str
+    function: Callable[..., Product]
+    group: str
+    owner: Owner = "strategy"
+    kinds: frozenset[str] | Callable[[Scope], Iterable[str]] = frozenset()
+    wanted: Callable[[Scope], bool] = everywhere
+    members: Callable[[Scope], Mapping[str, str]] | None = None
+    roots: Callable[[Scope, str | None], Sequence[str]] | None = None
+    describe: Callable[..., Mapping[str, Any]] | None = None
+    checks: tuple[Check, ...] = ()
+    gates: ReportKind | None = None
+    partitions: Callable[[Scope], Sequence[str]] | None = None
+    fresh: Callable[..., Sequence[str]] | None = None
+    always: bool = False
+    guarded: bool = False
+    options: type[BaseModel] | None = None
+    pool: str | None = None
+    team: str | None = None
+    sentence: str | Callable[[Scope, str | None], str] = ""
+
+    def __post_init__(self) -> None:
+        if self.group not in GROUPS:
+            raise ConfigurationError(
+                f"group of stage {self.name!r}",
+                expected=f"one of {', '.join(GROUPS)}",
+                found=repr(self.group),
+                action=closest(self.group, GROUPS) or "choose one of them",
+            )
+        unknown = [n for n in keywords_of(self.function) if n not in CONFIGURATION and n not in EFFECTS]
+        if unknown:
+            raise ConfigurationError(
+                f"parameters of stage {self.name!r}",
+                expected=f"after the '*' only {', '.join((*CONFIGURATION, *EFFECTS))}",
+                found=", ".join(unknown),
+                action="name a part of the configuration, or put the name of an asset before the '*'",
+            )
+
+    @property
+    def reads(self) -> tuple[inspect.Parameter, ...]:
+        """The parameters that are assets."""
+        return tuple(
+            p
+            for p in inspect.signature(self.function).parameters.values()
+            if p.kind is not inspect.Parameter.KEYWORD_ONLY
+        )
+
+    @property
+    def slices(self) -> tuple[str, ...]:
+        """The parts of the configuration that shape the result, in order."""
+        return tuple(n for n in keywords_of(self.function) if n in CONFIGURATION)
+
+
+def keywords_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of a function's keyword-only parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+# ---------------------------------------------------------------------------------------- the registry of stages
+
+_REGISTRY: dict[str, Stage] = {}
+
+
+def stage(**declared: Any) -> Callable[[Function], Function]:
+    """Declare a function as a stage, under its own name unless ``name`` is given. Arguments as `Stage`."""
+
+    def declare(function: Function) -> Function:
+        register(Stage(**{"name": function.__name__, "function": function, **declared}))
+        return function
+
+    return declare
+
+
+def register(declared: Stage) -> Stage:
+    """Add a stage to the lineage.
+
+    Raises
+    ------
+    ConfigurationError
+        When another stage has its name.
+    """
+    held = _REGISTRY.setdefault(declared.name, declared)
+    if held is not declared:
+        raise ConfigurationError(
+            f"stage {declared.name!r}",
+            expected="a name that no other stage has",
+            found=f"{held.function.__module__}.{held.function.__qualname__} registered under it",
+            action="rename one of the two",
+        )
+    return declared
+
+
+def unregister(name: str) -> None:
+    """Take a stage out again."""
+    _REGISTRY.pop(name, None)
+
+
+def add_check(name: str, check: Check) -> None:
+    """Add a check to a stage that is registered."""
+    _REGISTRY[name] = replace(_REGISTRY[name], checks=(*_REGISTRY[name].checks, check))
+
+
+def registered() -> Mapping[str, Stage]:
+    """Every registered stage by name, as declared."""
+    return MappingProxyType(_REGISTRY)
+
+
+def single(name: str, description: str, *, blocking: bool) -> Callable[[Scope], Sequence[CheckSpec]]:
+    """Specs of a check that stands alone and is the same in every scope."""
+    spec = (CheckSpec(name, description, blocking),)
+    return lambda _: spec
