@@ -32,6 +32,7 @@ def calibrate(
     from rich.console import Console
 
     from quant_assets.common.logging import configure_logging
+    from quant_assets.lineage.pipeline import judge_with_and_without_costs
     from quant_assets.lineage.settings import load_settings
     from quant_assets.studies.calibration.calibrating import calibrate_gates
 
@@ -41,7 +42,12 @@ def calibrate(
     limits = load_settings().gates
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     with _Progress(Console(stderr=True)) as progress:
-        report = calibrate_gates(limits, "full" if full else "quick", progress=progress.show)
+        report = calibrate_gates(
+            limits,
+            "full" if full else "quick",
+            judge=judge_with_and_without_costs,
+            progress=progress.show,
+        )
     show_calibration(report, out)
     if json_output is not None:
         text = json.dumps(report.to_json(), indent=2, sort_keys=True, allow_nan=False) + "\n"

@@ -5,16 +5,19 @@ followed, at any depth of nesting; what comes from elsewhere counts by the versi
 line anywhere behind a function changes the function's fingerprint, and nobody keeps a list.
 
 The function itself counts with those definitions of its module that it reaches, so that functions that stand side by
-side in one module have fingerprints of their own. Every module behind it counts whole.
+side in one module have fingerprints of their own. The same holds for whatever it takes from `quant_assets.lineage`,
+where the stages stand side by side. Every other module behind it counts whole.
 """
 
 import ast
+import copy
 import importlib.metadata
 import importlib.util
 import json
 import os
+import symtable
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +28,8 @@ from quant_assets.common.files import write_whole
 from quant_assets.common.hashing import bytes_digest, combined_fingerprint
 
 PLATFORM = "quant_assets"
+# Modules whose definitions stand side by side and have nothing to do with each other.
+SIDE_BY_SIDE = "quant_assets.lineage."
 # Say what happened, or how it was asked for; neither shapes a value. Configuration counts by its values.
 PLUMBING = frozenset(
     f"{PLATFORM}.common.{name}" for name in ("errors", "logging", "resource_use", "provenance")
@@ -38,6 +43,7 @@ DISTRIBUTIONS = {
     "dagster_mlflow": "dagster-mlflow",
     "exchange_calendars": "exchange-calendars",
     "google": "protobuf",
+    "packageurl": "packageurl-python",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
@@ -53,7 +59,9 @@ class Closure:
     Attributes
     ----------
     modules : tuple of str
-        Modules of this package and of the function's own, sorted; the function's own module counts in part.
+        Modules of this package and of the function's own that count whole, sorted.
+    definitions : tuple of str
+        ``module:name`` of what counts on its own: the function, and what it reaches beside it.
     libraries : tuple of str
         ``distribution==version``, sorted; ``absent`` for an optional one that is not installed.
     digest : str
@@ -61,58 +69,77 @@ class Closure:
     """
 
     modules: tuple[str, ...]
+    definitions: tuple[str, ...]
     libraries: tuple[str, ...]
     digest: str
 
 
 @cache
 def closure_of(function: Callable[..., Any], roots: tuple[str, ...] = ()) -> Closure:
-    """Closure of a function, with further modules that it reaches by name at run time.
+    """Closure of a function, with further code that it reaches by name at run time.
 
     Parameters
     ----------
     function : callable
         A function or class at the top level of an importable module.
     roots : tuple of str
-        Dotted names of modules that no import statement shows (``module:function`` in a declaration).
+        ``module`` or ``module:function`` of what no import statement shows.
 
     Raises
     ------
     ConfigurationError
         For a function that is not at the top level of a module, or a module whose source is not there.
     """
-    own, start = _own_part(function)
-    return _closed(
-        f"{function.__module__}:{function.__qualname__}", own, {*start, *roots}, function.__module__
-    )
+    module, name = function.__module__, function.__qualname__
+    return _closed([f"{module}:{name}", *(r if ":" in r else f"{r}:" for r in roots)], module)
 
 
 @cache
 def closure_of_modules(*modules: str) -> Closure:
     """Closure of whole modules."""
-    return _closed("", "", set(modules), modules[0])
+    return _closed([f"{module}:" for module in modules], modules[0])
 
 
-def _closed(label: str, own: str, start: Iterable[str], home: str) -> Closure:
+def reference(function: Callable[..., Any]) -> str:
+    """The name of a function as a root of a closure."""
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def _closed(start: Sequence[str], home: str) -> Closure:
     packages = frozenset({PLATFORM, home.partition(".")[0]})
     modules: dict[str, str] = {}
+    definitions: dict[str, str] = {}
     libraries: set[str] = set()
-    waiting = list(start)
+    seen: set[str] = set()
+    # Roots that name a function are read by definition wherever they stand; of what they import only the lineage is.
+    waiting = [(entry, bool(entry.partition(":")[2])) for entry in start]
     while waiting:
-        name = waiting.pop()
-        top = name.partition(".")[0]
-        if name in modules or name in PLUMBING:
-            continue
+        entry, alone = waiting.pop()
+        module, _, name = entry.partition(":")
+        top = module.partition(".")[0]
         if top not in packages:
             if top not in sys.stdlib_module_names and top not in PLUMBING_LIBRARIES:
                 libraries.add(top)
             continue
-        found = _read(name)
-        modules[name] = found.digest
-        waiting += _resolved(found.imports, packages)
+        alone = bool(name) and (alone or module.startswith(SIDE_BY_SIDE))
+        node = entry if alone else module
+        if node in seen or module in PLUMBING:
+            continue
+        seen.add(node)
+        if alone:
+            definition = _definition(module, name)
+            definitions[entry] = definition.digest
+            waiting += [(f"{module}:{beside}", True) for beside in definition.beside]
+            found = definition.imports
+        else:
+            source = _read(module)
+            modules[module] = source.digest
+            found = source.imports
+        waiting += [(target, False) for target in _resolved(found, packages)]
     versions = tuple(sorted(f"{name}=={_version(name)}" for name in libraries))
-    parts = [label, own, *(f"{name}\x00{digest}" for name, digest in sorted(modules.items())), *versions]
-    return Closure(tuple(sorted(modules)), versions, combined_fingerprint(parts))
+    parts = [f"{name}\x00{digest}" for name, digest in sorted({**modules, **definitions}.items())]
+    digest = combined_fingerprint([*parts, *versions])
+    return Closure(tuple(sorted(modules)), tuple(sorted(definitions)), versions, digest)
 
 
 # ---------------------------------------------------------------------------------------- one module's source
@@ -162,7 +189,7 @@ def _read_version(name: str, path: str, modified: int, size: int) -> _Source:
         known = [bytes_digest(ast.unparse(_Shaping().visit(tree)).encode()), list(imports), named]
         _remember(key, known)
     digest, imports, named = known
-    beside = [f"{n}\x00{bytes_digest(f.read_bytes())}" for n in named if (f := file.with_name(n)).is_file()]
+    beside = [f"{n}\x00{bytes_digest(f.read_bytes())}" for n in named if (f := file.parent / n).is_file()]
     return _Source(bytes_digest("\x00".join([digest, *beside]).encode()), tuple(imports))
 
 
@@ -218,28 +245,26 @@ def _imports(tree: ast.AST, name: str, *, is_package: bool) -> Iterator[str]:
 
 
 def _resolved(imports: Iterable[str], packages: frozenset[str]) -> list[str]:
-    """The modules in which imported names are defined."""
+    """``module:name`` of where imported names are defined; without a name for whole modules."""
     found = []
     for entry in imports:
         module, _, name = entry.partition(":")
         if module.partition(".")[0] in packages:
             found += _defined_in(module, name, packages)
         else:
-            found.append(module)
+            found.append(f"{module}:")
     return found
 
 
 def _defined_in(module: str, name: str, packages: frozenset[str]) -> list[str]:
     """Where a name of a package is defined. A package that only passes it on is no part of what it passes on."""
-    if not name:
-        return [module]
-    if source_file(f"{module}.{name}") is not None:
-        return [f"{module}.{name}"]
+    if not name or source_file(f"{module}.{name}") is not None:
+        return [f"{module}.{name}:" if name else f"{module}:"]
     file = source_file(module)
     if file is None or file.name != "__init__.py":
-        return [module]
+        return [f"{module}:{name}"]
     passed_on = [e for e in _read(module).imports if e.endswith(f":{name}") and e != f"{module}:{name}"]
-    return _resolved(passed_on, packages) or [module]
+    return _resolved(passed_on, packages) or [f"{module}:{name}"]
 
 
 @cache
@@ -271,50 +296,81 @@ def source_file(name: str) -> Path | None:
 # ---------------------------------------------------------------------------------------- the function itself
 
 
-def _own_part(function: Callable[..., Any]) -> tuple[str, set[str]]:
-    """The source of a function with those definitions of its module that it reaches, and the modules behind them."""
-    module = function.__module__
+@dataclass(frozen=True)
+class _Definition:
+    """A top-level definition: its digest, what it uses beside it in its module, and what it imports."""
+
+    digest: str
+    beside: tuple[str, ...]
+    imports: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Module:
+    """A module by its top-level names: the statements that define them, and the imports that bind them."""
+
+    defined: Mapping[str, ast.stmt]
+    imported: Mapping[str, str]
+    is_package: bool
+
+
+def _definition(module: str, name: str) -> _Definition:
+    file = source_file(module)
+    status = file.stat() if file is not None else None
+    return _definition_version(module, name, status.st_mtime_ns if status else 0)
+
+
+@cache
+def _definition_version(module: str, name: str, modified: int) -> _Definition:
+    parts = _module_version(module, modified)
+    if name in parts.imported and name not in parts.defined:  # passed on by a module that is no package
+        return _Definition("", (), (parts.imported[name],))
+    if name not in parts.defined:
+        raise ConfigurationError(
+            f"function {module}.{name}",
+            expected="a function at the top level of a module: its code version is that of its source",
+            found="one that is defined elsewhere (a lambda, a closure, a session of a notebook)",
+            action="move it into a module",
+        )
+    node = _Undecorated().visit(_Shaping().visit(copy.deepcopy(parts.defined[name])))
+    text = ast.unparse(node)
+    used = _globals(symtable.symtable(text, module, "exec"))
+    lazy = set(_imports(node, module, is_package=parts.is_package))
+    return _Definition(
+        bytes_digest(text.encode()),
+        tuple(sorted(n for n in used if n in parts.defined and n != name)),
+        tuple(sorted(lazy | {parts.imported[n] for n in used if n in parts.imported})),
+    )
+
+
+def _globals(table: symtable.SymbolTable) -> set[str]:
+    """Names that a piece of source takes from its module: a parameter called like a function is none of them."""
+    top = table.get_type() == "module"
+    own = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (top or s.is_global())}
+    return own.union(*(_globals(child) for child in table.get_children()))
+
+
+@cache
+def _module_version(module: str, modified: int) -> _Module:
     file = source_file(module)
     tree = ast.parse(file.read_bytes()) if file is not None else ast.Module([], [])
+    is_package = file is not None and file.name == "__init__.py"
     defined: dict[str, ast.stmt] = {}
     imported: dict[str, str] = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             defined[node.name] = node
         elif isinstance(node, ast.Assign):
-            defined |= {
-                n.id: node for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name)
-            }
+            names = (n.id for target in node.targets for n in ast.walk(target) if isinstance(n, ast.Name))
+            defined |= dict.fromkeys(names, node)
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             defined[node.target.id] = node
         elif isinstance(node, ast.Import):
             imported |= {(a.asname or a.name.partition(".")[0]): f"{a.name}:" for a in node.names}
         elif isinstance(node, ast.ImportFrom):
-            is_package = file is not None and file.name == "__init__.py"
             found = _imports(node, module, is_package=is_package)
             imported |= {a.asname or a.name: e for a, e in zip(node.names, found, strict=True)}
-    if function.__qualname__ not in defined:
-        raise ConfigurationError(
-            f"function {module}.{function.__qualname__}",
-            expected="a function at the top level of a module: its code version is that of its source",
-            found="one that is defined elsewhere (a lambda, a closure, a session of a notebook)",
-            action="move it into a module",
-        )
-    reached: dict[str, str] = {}
-    entries: set[str] = set()
-    waiting = [function.__qualname__]
-    while waiting:
-        name = waiting.pop()
-        if name in reached:
-            continue
-        part = _Undecorated().visit(_Shaping().visit(defined[name]))
-        reached[name] = ast.unparse(part)
-        entries |= set(_imports(part, module, is_package=file is not None and file.name == "__init__.py"))
-        used = {n.id for n in ast.walk(part) if isinstance(n, ast.Name)}
-        waiting += [n for n in used if n in defined]
-        entries |= {imported[n] for n in used if n in imported}
-    packages = frozenset({PLATFORM, module.partition(".")[0]})
-    return "\x00".join(text for _, text in sorted(reached.items())), set(_resolved(entries, packages))
+    return _Module(defined, imported, is_package)
 
 
 class _Undecorated(ast.NodeTransformer):
@@ -346,8 +402,10 @@ def _version(library: str) -> str:
             return importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    if importlib.util.find_spec(library) is None:  # an optional one
+        return "absent"
     held = importlib.metadata.packages_distributions().get(library, [])
-    return ",".join(importlib.metadata.version(name) for name in sorted(set(held))) or "absent"
+    return ",".join(importlib.metadata.version(name) for name in sorted(set(held))) or "unversioned"
 
 
 def _memory_file() -> Path:

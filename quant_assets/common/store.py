@@ -41,15 +41,26 @@ class Encoded:
     version: str
 
 
-def identity_of(value: Value) -> tuple[str, MediaType]:
-    """Version and media type of a value: what `encode` gives, without its bytes."""
+def media_type_of(value: Value) -> MediaType:
+    """How the store keeps a value."""
+    match value:
+        case Table():
+            return "table"
+        case bytes():
+            return "bytes"
+        case str():
+            return "text"
+        case _:
+            return "json"
+
+
+def identity_of(value: Value) -> str:
+    """Version of a value: what `encode` gives, without its bytes."""
     if isinstance(value, Table):
-        return frame_digest(value.frame, value.metadata), "table"
-    if isinstance(value, bytes):
-        return bytes_digest(value), "bytes"
-    if isinstance(value, str):
-        return bytes_digest(value.encode()), "text"
-    return bytes_digest(canonical_json(value)), "json"
+        return frame_digest(value.frame, value.metadata)
+    if isinstance(value, bytes | str):
+        return bytes_digest(value if isinstance(value, bytes) else value.encode())
+    return bytes_digest(canonical_json(value))
 
 
 def encode(value: Value) -> Encoded:

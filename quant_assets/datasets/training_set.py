@@ -41,6 +41,25 @@ def training_end(sessions: Sequence[date], holdout_sessions: int) -> date:
     return sessions[-holdout_sessions - 1]
 
 
+def training_known_by(bars: pl.DataFrame, holdout_sessions: int) -> datetime:
+    """The time up to which a training set may know anything: the close of the last session before the holdout.
+
+    Parameters
+    ----------
+    bars : polars.DataFrame
+        Adjusted bars with ``session`` and ``known_at``.
+    holdout_sessions : int
+
+    Raises
+    ------
+    DatasetError
+        As `training_end`.
+    """
+    end = training_end(bars["session"].unique().sort().to_list(), holdout_sessions)
+    close: datetime = bars.filter(pl.col("session") == end)["known_at"][0]
+    return close
+
+
 def assemble_training_set(
     features: pl.DataFrame,
     labels: pl.DataFrame,

@@ -8,17 +8,17 @@ from pathlib import Path
 import dagster as dg
 
 from quant_assets.common.configuration import config_dir, home_dir
-from quant_assets.defs.registry import GATE_CHECKS
-from quant_assets.defs.resources import Home
+from quant_assets.common.home import Home
+from quant_assets.defs.assets import asset_key
 from quant_assets.defs.storage import artifact_of, latest_event
 from quant_assets.gates.verdicts import GateReport, Verdict
-from quant_assets.lineage.settings import Settings
+from quant_assets.lineage.graph import Lineage
 
 # Dagster's own console lines would drown the progress lines; everything is in the run's event log.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 # Errors that mean "refused by a gate" and not "something broke".
-REFUSALS = frozenset({"DagsterAssetCheckFailedError", "GateClosed"})
+REFUSALS = frozenset({"DagsterAssetCheckFailedError", "GateClosed", "GateClosedError"})
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,14 @@ def failures(result: dg.ExecuteInProcessResult) -> tuple[list[str], list[str]]:
     return refused, broken
 
 
+def raw_years_job(universe: str) -> str:
+    """Name of the job that materialises one year of a universe."""
+    return f"{universe}_raw_bars"
+
+
 def run_strategies(
     definitions: dg.Definitions,
-    settings: Settings,
+    lineage: Lineage,
     strategies: Sequence[str],
     instance: dg.DagsterInstance,
     home: Home,
@@ -96,7 +101,7 @@ def run_strategies(
     ready: set[str] = set()
     outcomes = []
     for strategy in strategies:
-        universe = settings.universe_of(settings.strategies[strategy])
+        universe = lineage.scope(strategy).bars
         heading(f"{strategy} on {universe.name}")
         if universe.name not in ready:
             broken = _run_years(definitions, universe.name, universe.years, instance)
@@ -104,14 +109,14 @@ def run_strategies(
                 outcomes.append(StrategyOutcome(strategy, "error", (), tuple(broken), None))
                 continue
             ready.add(universe.name)
-        outcomes.append(_run_strategy(definitions, strategy, instance, home))
+        outcomes.append(_run_strategy(definitions, lineage, strategy, instance, home))
     return outcomes
 
 
 def _run_years(
     definitions: dg.Definitions, universe: str, years: Sequence[str], instance: dg.DagsterInstance
 ) -> list[str]:
-    job = definitions.resolve_job_def(f"{universe}_raw_bars")
+    job = definitions.resolve_job_def(raw_years_job(universe))
     for year in years:
         result = job.execute_in_process(
             instance=instance, partition_key=year, run_config=QUIET, raise_on_error=False
@@ -123,22 +128,22 @@ def _run_years(
 
 
 def _run_strategy(
-    definitions: dg.Definitions, strategy: str, instance: dg.DagsterInstance, home: Home
+    definitions: dg.Definitions, lineage: Lineage, strategy: str, instance: dg.DagsterInstance, home: Home
 ) -> StrategyOutcome:
     job = definitions.resolve_job_def(strategy)
     result = job.execute_in_process(instance=instance, run_config=QUIET, raise_on_error=False)
     refused, broken = failures(result)
     if refused and not broken:
-        # The blocking checks kept `promotion` from running. Asked on its own it refuses in its body, and
+        # The blocking checks kept the decision from running. Asked on its own it refuses in its body, and
         # writes the refusal with every reason into the ledger and the registry.
         result = job.execute_in_process(
             instance=instance,
             run_config=QUIET,
             raise_on_error=False,
-            asset_selection=[dg.AssetKey([strategy, "promotion"])],
+            asset_selection=[asset_key(lineage.decision(strategy).key)],
         )
         _, broken = failures(result)
-    verdicts = strategy_verdicts(instance, home, strategy)
+    verdicts = strategy_verdicts(instance, home, lineage, strategy)
     decision = "error" if broken else "promoted" if result.success else "refused"
     reasons = tuple(broken) or tuple(
         f"{v.gate}: {v.reason}. {v.remedy}" for v in verdicts if v.status not in ("pass", "not_applicable")
@@ -148,10 +153,12 @@ def _run_strategy(
     return StrategyOutcome(strategy, decision, verdicts, reasons, file)
 
 
-def strategy_verdicts(instance: dg.DagsterInstance, home: Home, strategy: str) -> tuple[Verdict, ...]:
+def strategy_verdicts(
+    instance: dg.DagsterInstance, home: Home, lineage: Lineage, strategy: str
+) -> tuple[Verdict, ...]:
     """Every verdict in the newest reports of a strategy."""
     verdicts: list[Verdict] = []
-    for report in GATE_CHECKS:
+    for report in lineage.reports(lineage.scope(strategy)):
         event = latest_event(instance, dg.AssetKey([strategy, report]), None)
         if event is not None:
             verdicts += GateReport.from_json(artifact_of(event, home.store).json()).verdicts

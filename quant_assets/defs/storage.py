@@ -1,79 +1,49 @@
-"""The IO manager over the artifact store: pointers live in events, objects are immutable.
+"""Where objects and events are: the home as a resource, the IO manager over the artifact store, the event log.
 
-A step receives `Artifact` handles, resolved from the upstream *event* (of the same run when there is one) and
-never from a mutable "latest" path. It reads an object only when it asks for it, so a step that reuses its last
-result reads nothing.
+Pointers live in events, objects are immutable. A step receives `Artifact` handles, resolved from the upstream *event*
+(of the same run when there is one) and never from a mutable "latest" path. It reads an object only when it asks for
+it, so a step that reuses its last result reads nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
+from quant_assets.common import home as homes
 from quant_assets.common.errors import StoreError
-from quant_assets.common.store import ArtifactStore, Encoded, MediaType, Table, decode
-from quant_assets.defs.resources import Home
+from quant_assets.common.store import ArtifactStore, Encoded
+from quant_assets.lineage.artifact import Artifact, Partitions
+from quant_assets.lineage.effects import KnownVintage
+from quant_assets.lineage.graph import Key
+from quant_assets.lineage.stages.bar_stages import CHANGE, KNOWN_AT, LAST_SESSION, SYMBOL_DIGESTS
 
 DATA_VERSION_TAG = "dagster/data_version"
+CODE_VERSION_TAG = "dagster/code_version"
 INPUTS_TAG = "quant/inputs"
 OBJECT_KEY = "quant/object"
 MEDIA_TYPE_KEY = "quant/media_type"
+# How data is hashed, first part of every data version: other hashing, other versions, whatever the content.
+HASHING = "h1"
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """One stored version of an asset, read when asked for."""
+class Home(dg.ConfigurableResource[Any]):
+    """Where everything that is made is kept. Read when a run starts, never at import."""
 
-    key: str
-    version: str
-    sha256: str
-    media_type: MediaType
-    store: ArtifactStore
-
-    def _read(self, expected: MediaType) -> Any:
-        if self.media_type != expected:
-            raise StoreError(
-                f"asset {self.key}",
-                expected=f"a stored {expected}",
-                found=f"a stored {self.media_type}",
-                action="materialise it again with the current code",
-            )
-        return decode(self.store.get(self.sha256), self.media_type)
-
-    def table(self) -> Table:
-        """The artifact as a frame with its metadata."""
-        table: Table = self._read("table")
-        return table
-
-    def json(self) -> Any:
-        """The artifact as plain data."""
-        return self._read("json")
-
-    def text(self) -> str:
-        """The artifact as text."""
-        text: str = self._read("text")
-        return text
-
-    def data(self) -> bytes:
-        """The artifact as raw bytes."""
-        data: bytes = self._read("bytes")
-        return data
-
-
-@dataclass(frozen=True)
-class Partitions:
-    """Every partition of an upstream asset, in key order."""
-
-    parts: dict[str, Artifact]
+    root: str = Field(
+        default="", description="Folder or URL; empty means $QUANT_ASSETS_HOME, ./.quant_assets"
+    )
+    tracking_uri: str = Field(
+        default="", description="MLflow tracking URI; empty means a sqlite file below root"
+    )
 
     @property
-    def version(self) -> str:
-        """The versions of all partitions, joined: changes when any of them does."""
-        return ",".join(f"{key}={part.version}" for key, part in sorted(self.parts.items()))
-
-    def __iter__(self) -> Iterator[Artifact]:
-        return iter(part for _, part in sorted(self.parts.items()))
+    def place(self) -> homes.Home:
+        """The home as the rest of the platform knows it."""
+        return homes.Home(self.root, self.tracking_uri)
 
 
 @dataclass(frozen=True)
@@ -82,6 +52,58 @@ class Stored:
 
     sha256: str
     encoded: Encoded | None
+
+
+class ArtifactIOManager(dg.ConfigurableIOManager):
+    """Writes objects to the artifact store and resolves inputs from events."""
+
+    home: dg.ResourceDependency[Home]
+
+    def handle_output(self, context: dg.OutputContext, obj: Stored) -> None:
+        """Store new bytes. Their address is already on the event that the step returns."""
+        if obj.encoded is not None:
+            self.home.place.store.put(obj.encoded.data)
+
+    def load_input(self, context: dg.InputContext) -> Artifact | Partitions:
+        """Handles on the upstream object, or on each partition of it."""
+        store, run_id = self.home.place.store, context.step_context.run_id
+        if not context.has_asset_partitions:
+            return current(context.instance, context.asset_key, store, run_id=run_id)
+        return Partitions(
+            {
+                p: current(context.instance, context.asset_key, store, p, run_id)
+                for p in context.asset_partition_keys
+            }
+        )
+
+
+def record_at(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, as_of: datetime | None = None
+) -> dg.EventLogRecord | None:
+    """Newest materialisation of an asset (partition), or the newest that existed at ``as_of``, included."""
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(
+            asset_key=key,
+            asset_partitions=[partition] if partition else None,
+            # The filter is exclusive, and event times have microseconds.
+            before_timestamp=as_of.timestamp() + 1e-6 if as_of else None,
+        ),
+        limit=1,
+    ).records
+    return records[0] if records else None
+
+
+def event_of(record: dg.EventLogRecord) -> dg.AssetMaterialization:
+    """The materialisation of a record that `record_at` gave."""
+    event = record.asset_materialization
+    if event is None:
+        raise StoreError(
+            f"event {record.storage_id}",
+            expected="a materialisation",
+            found="another kind of event",
+            action="report it: the event log answered another question than it was asked",
+        )
+    return event
 
 
 def latest_event(
@@ -97,64 +119,125 @@ def latest_event(
     return chosen[0].asset_materialization if chosen else None
 
 
+def known_at(record: dg.EventLogRecord) -> datetime:
+    """When the content of an event was first seen: its own time, or that of the first event with the same bits."""
+    carried = event_of(record).metadata.get(KNOWN_AT)
+    if carried is not None:
+        return datetime.fromisoformat(str(carried.value))
+    return datetime.fromtimestamp(record.timestamp, UTC)
+
+
+def data_version(event: dg.AssetMaterialization) -> str:
+    """Data version of an event, as Dagster knows it; empty when it has none."""
+    return (event.tags or {}).get(DATA_VERSION_TAG, "")
+
+
+def stated(version: str) -> str:
+    """A digest of content as a data version, which says how it was hashed."""
+    return f"{HASHING}-{version}"
+
+
 def artifact_of(event: dg.AssetMaterialization, store: ArtifactStore) -> Artifact:
-    """Handle on the object that a materialization points to."""
-    tags = event.tags or {}
+    """Handle on the object that a materialization points to.
+
+    Raises
+    ------
+    StoreError
+        For an event that another program wrote, and for one whose content was hashed in another way.
+    """
+    name = event.asset_key.to_user_string()
     try:
         sha256, media_type = (str(event.metadata[k].value) for k in (OBJECT_KEY, MEDIA_TYPE_KEY))
-        version = tags[DATA_VERSION_TAG]
+        version = (event.tags or {})[DATA_VERSION_TAG]
     except KeyError as error:
         raise StoreError(
-            f"asset {event.asset_key.to_user_string()}",
+            f"asset {name}",
             expected=f"an event with {error} on it",
             found="none: the event was not written by this platform",
             action="materialise the asset",
         ) from error
-    return Artifact(event.asset_key.to_user_string(), version, sha256, media_type, store)  # type: ignore[arg-type]
-
-
-class ArtifactIOManager(dg.ConfigurableIOManager):
-    """Writes objects to the artifact store and resolves inputs from events."""
-
-    home: dg.ResourceDependency[Home]
-
-    def handle_output(self, context: dg.OutputContext, obj: Stored) -> None:
-        """Store new bytes. Their address is already on the event that the step returns."""
-        if obj.encoded is not None:
-            self.home.store.put(obj.encoded.data)
-
-    def _resolve(self, context: dg.InputContext, partition: str | None) -> Artifact:
-        key = context.asset_key
-        run_id = context.step_context.run_id
-        event = latest_event(context.instance, key, partition, run_id)
-        if event is None:
-            name = key.to_user_string() + (f", partition {partition}" if partition else "")
-            raise StoreError(
-                f"input {name}",
-                expected="a materialised version of it",
-                found="none in this Dagster instance",
-                action=f"materialise {name} first, or select it in the same run",
-            )
-        return artifact_of(event, self.home.store)
-
-    def load_input(self, context: dg.InputContext) -> Artifact | Partitions:
-        """Handles on the upstream object, or on each partition of it."""
-        if not context.has_asset_partitions:
-            return self._resolve(context, None)
-        return Partitions({p: self._resolve(context, p) for p in context.asset_partition_keys})
+    hashing, _, digest = version.partition("-")
+    if hashing != HASHING or not digest:
+        raise StoreError(
+            f"asset {name}",
+            expected=f"a data version of hashing {HASHING!r}",
+            found=f"{version[:20]}...: it was written by another version of this platform",
+            action="materialise the asset again",
+        )
+    return Artifact(name, digest, sha256, media_type, store)  # type: ignore[arg-type]
 
 
 def current(
-    instance: dg.DagsterInstance, key: dg.AssetKey, home: Home, partition: str | None = None
+    instance: dg.DagsterInstance,
+    key: dg.AssetKey,
+    store: ArtifactStore,
+    partition: str | None = None,
+    run_id: str | None = None,
 ) -> Artifact:
-    """Handle on the newest version of an asset, for checks, which must not load what they judge by argument."""
-    event = latest_event(instance, key, partition)
+    """Handle on the newest version of an asset.
+
+    Raises
+    ------
+    StoreError
+        When it was never materialised.
+    """
+    event = latest_event(instance, key, partition, run_id)
     if event is None:
         name = key.to_user_string() + (f", partition {partition}" if partition else "")
         raise StoreError(
             f"asset {name}",
             expected="a materialised version of it",
             found="none in this Dagster instance",
-            action=f"materialise {name} first",
+            action=f"materialise {name} first, or select it in the same run",
         )
-    return artifact_of(event, home.store)
+    return artifact_of(event, store)
+
+
+def newest(
+    instance: dg.DagsterInstance, store: ArtifactStore, keys: Mapping[Key, Sequence[str] | None]
+) -> dict[Key, Artifact | Partitions]:
+    """The newest versions of assets by key; of those with partitions, of each of them."""
+    found: dict[Key, Artifact | Partitions] = {}
+    for key, partitions in keys.items():
+        asset = dg.AssetKey(list(key))
+        if partitions is None:
+            found[key] = current(instance, asset, store)
+        else:
+            found[key] = Partitions({p: current(instance, asset, store, p) for p in partitions})
+    return found
+
+
+@dataclass(frozen=True)
+class EventHistory:
+    """What the event log knows of earlier versions of one asset (partition)."""
+
+    instance: dg.DagsterInstance
+    store: ArtifactStore
+    key: dg.AssetKey
+    partition: str | None
+    partitions: Sequence[str]
+
+    def previous(self) -> KnownVintage | None:
+        """The newest earlier version of this partition."""
+        record = record_at(self.instance, self.key, self.partition)
+        if record is None:
+            return None
+        event = event_of(record)
+        artifact = artifact_of(event, self.store)
+        recorded = event.metadata.get(SYMBOL_DIGESTS)
+        digests: Any = recorded.value if recorded else {}
+        return KnownVintage(artifact.version, known_at(record), digests, artifact)
+
+    def last_session(self) -> date | None:
+        """The newest session known in any partition."""
+        found = (str(facts.get(LAST_SESSION, "")) for facts in self.facts().values())
+        return max((date.fromisoformat(session) for session in found if session), default=None)
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Facts about the newest version of each partition: those that vintages are compared by."""
+        events = {p: latest_event(self.instance, self.key, p) for p in self.partitions}
+        return {
+            p: {name: value.value for name, value in event.metadata.items() if hasattr(value, "value")}
+            for p, event in events.items()
+            if event is not None and CHANGE in event.metadata
+        }

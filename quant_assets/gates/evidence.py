@@ -14,30 +14,12 @@ import polars as pl
 from quant_assets.common.errors import EvidenceError
 from quant_assets.common.hashing import frame_digest
 from quant_assets.common.pages import publish_page
-from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
 
 if TYPE_CHECKING:
     from quant_assets.ledgers.trials import Trial
-
-
-def paths_table(
-    predictions: Table, bars: pl.DataFrame, strategy: StrategyConfig, *, version_of_bars: str
-) -> Table:
-    """Path returns of a strategy's predictions, carrying the recipe of the models that predicted."""
-    from quant_assets.trading.paths import path_returns
-
-    frame = path_returns(predictions.frame, bars, strategy.portfolio, strategy.costs)
-    return Table(frame, {"recipe": predictions.metadata["recipe"], "bars": version_of_bars})
-
-
-def sessions_per_year(universe: UniverseConfig) -> float:
-    """Periods per year of the universe's calendar, over its own dates."""
-    from quant_assets.market.calendar import periods_per_year
-
-    return periods_per_year(universe.calendar, universe.start, universe.end)
 
 
 def count_trial(root: Path, strategy: str, paths: Table, *, run_id: str) -> dict[str, Any]:
@@ -106,7 +88,7 @@ def judge_evidence(
     subject: str,
     *,
     home: Path,
-    universe: UniverseConfig,
+    periods_per_year: float,
     limits: GatesConfig,
 ) -> GateReport:
     """Judge a candidate by its path returns and the trials counted so far.
@@ -140,8 +122,7 @@ def judge_evidence(
             action="materialise trial_ledger and everything after it again, so that every trial counts",
         )
     returns = book.returns_matrix(snapshot.strategy) if snapshot.n_trials > 1 else None
-    per_year = sessions_per_year(universe)
-    return judge_candidate(subject, paths.frame, snapshot, limits, per_year, trial_returns=returns)
+    return judge_candidate(subject, paths.frame, snapshot, limits, periods_per_year, trial_returns=returns)
 
 
 def verdict_table(report: GateReport) -> pl.DataFrame:
@@ -151,11 +132,11 @@ def verdict_table(report: GateReport) -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides={"observed": pl.Float64, "required": pl.Float64})
 
 
-def statistics_table(paths: Table, universe: UniverseConfig) -> pl.DataFrame:
+def statistics_table(paths: Table, periods_per_year: float) -> pl.DataFrame:
     """Statistics of each path as a table for people."""
     from quant_assets.trading.paths import path_statistics
 
-    return pl.DataFrame([asdict(s) for s in path_statistics(paths.frame, sessions_per_year(universe))])
+    return pl.DataFrame([asdict(s) for s in path_statistics(paths.frame, periods_per_year)])
 
 
 def equity_plot(paths: Table) -> str:

@@ -18,6 +18,7 @@ from quant_assets.common.store import (
     decode,
     encode,
     identity_of,
+    media_type_of,
 )
 
 
@@ -81,11 +82,18 @@ class Held(Artifact):
     value: Value
 
     def __init__(self, key: str, value: Value) -> None:
-        version, media_type = identity_of(value)
         object.__setattr__(self, "key", key)
-        object.__setattr__(self, "version", version)
-        object.__setattr__(self, "media_type", media_type)
         object.__setattr__(self, "value", value)
+
+    @cached_property
+    def version(self) -> str:
+        """Digest of the logical content, taken when somebody asks for it."""
+        return identity_of(self.value)
+
+    @cached_property
+    def media_type(self) -> MediaType:
+        """How a store would keep it."""
+        return media_type_of(self.value)
 
     @cached_property
     def encoded(self) -> Encoded:

@@ -68,12 +68,28 @@ class Scope:
         return replace(self, strategy=None)
 
 
+# Keys of a configuration that are written for people and shape nothing.
+FOR_PEOPLE = {"description", "owner"}
+# Sections of a strategy that say how results are judged and shown, not how they are made.
+NOT_RESEARCH = ("gates", "reports", "artifacts", "description", "owner")
+
+
+def research_of(strategy: StrategyConfig) -> StrategyConfig:
+    """The strategy as far as it says how predictions and positions are made; the rest at its defaults."""
+    defaults = {
+        name: StrategyConfig.model_fields[name].get_default(call_default_factory=True)
+        for name in NOT_RESEARCH
+    }
+    return strategy.model_copy(update=defaults)
+
+
 # Parts of the configuration by the name of a parameter. Whoever reads one has it in his version.
 CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     "universe": lambda s: s.bars,
     "calendar": lambda s: s.bars.calendar,
     "sessions": lambda s: SessionRange(s.bars.calendar, s.bars.start, s.bars.end),
     "strategy": lambda s: s.plan,
+    "research": lambda s: research_of(s.plan),
     "name": lambda s: s.key,
     "packs": lambda s: s.packs,
     "holdout_sessions": lambda s: s.plan.holdout_sessions,
@@ -93,4 +109,4 @@ CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
 }
 
 # What a stage does to the world, or is told about its run. In no version.
-EFFECTS = ("home", "run", "progress", "history", "options", "n_jobs", "guard", "partition")
+EFFECTS = ("home", "run", "progress", "history", "options", "n_jobs", "guard", "partition", "value")

@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel
 
 from quant_assets.common.errors import ConfigurationError, closest
+from quant_assets.common.provenance import reference
 from quant_assets.common.store import Value
 from quant_assets.lineage.scope import CONFIGURATION, EFFECTS, Scope
 
@@ -117,6 +118,8 @@ class Stage:
         parameter ``member`` of the function.
     roots : callable, (Scope, member) -> sequence of str, optional
         Modules that the function reaches by name at run time.
+    identity : callable, (Scope, member) -> str, optional
+        What else tells one version of a member from another: the fingerprint of its declaration.
     describe : callable, optional
         Further facts, from the value and any of the stage's inputs and configuration; in no version.
     checks : tuple of Check
@@ -146,6 +149,7 @@ class Stage:
     wanted: Callable[[Scope], bool] = everywhere
     members: Callable[[Scope], Mapping[str, str]] | None = None
     roots: Callable[[Scope, str | None], Sequence[str]] | None = None
+    identity: Callable[[Scope, str | None], str] | None = None
     describe: Callable[..., Mapping[str, Any]] | None = None
     checks: tuple[Check, ...] = ()
     gates: ReportKind | None = None
@@ -175,14 +179,11 @@ class Stage:
                 action="name a part of the configuration, or put the name of an asset before the '*'",
             )
 
-    @property
-    def reads(self) -> tuple[inspect.Parameter, ...]:
-        """The parameters that are assets."""
-        return tuple(
-            p
-            for p in inspect.signature(self.function).parameters.values()
-            if p.kind is not inspect.Parameter.KEYWORD_ONLY
-        )
+    @staticmethod
+    def parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+        """The parameters of a function that are assets."""
+        parameters = inspect.signature(function).parameters.values()
+        return tuple(p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY)
 
     @property
     def slices(self) -> tuple[str, ...]:
@@ -243,6 +244,40 @@ def add_check(name: str, check: Check) -> None:
 def registered() -> Mapping[str, Stage]:
     """Every registered stage by name, as declared."""
     return MappingProxyType(_REGISTRY)
+
+
+def through(
+    *last: str, given: Sequence[str] = (), scope: Callable[[Scope], Scope] = lambda scope: scope
+) -> Callable[[Scope, str | None], Sequence[str]]:
+    """Roots of a stage that runs other stages: those named, and all that they are made from but what is given.
+
+    Parameters
+    ----------
+    last : str
+        Names of stages.
+    given : sequence of str
+        Stages that are not run, because what they make is handed over.
+    scope : callable, optional
+        The scope in which they are run, when it is not the stage's own.
+    """
+
+    def roots(own: Scope, _: str | None) -> Sequence[str]:
+        found: dict[str, None] = {}
+        run_in, waiting = scope(own), list(last)
+        while waiting:
+            name = waiting.pop()
+            names = ("raw_bars", "reconciled_bars") if name == "panel" else (name,)
+            for stage in (_REGISTRY[n] for n in names if n in _REGISTRY and n not in given):
+                if reference(stage.function) in found:
+                    continue
+                found[reference(stage.function)] = None
+                if stage.roots is not None:
+                    members = [None] if stage.members is None else list(stage.members(run_in).values())
+                    found |= dict.fromkeys(r for member in members for r in stage.roots(run_in, member))
+                waiting += [p.name for p in Stage.parameters(stage.function)]
+        return list(found)
+
+    return roots
 
 
 def single(name: str, description: str, *, blocking: bool) -> Callable[[Scope], Sequence[CheckSpec]]:

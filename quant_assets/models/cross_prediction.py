@@ -19,8 +19,16 @@ from quant_assets.models.ensemble import assemble_ensemble
 from quant_assets.models.fitting import fit_base
 from quant_assets.models.stacking import fit_stacker
 from quant_assets.models.training_arrays import TrainingArrays, training_arrays
+from quant_assets.splits.cpcv import CombinatorialPurgedCV
 
 Progress = Callable[[int, int], None]
+
+
+def outer_splitter(validation: ValidationConfig) -> CombinatorialPurgedCV:
+    """The splits in which candidates are judged."""
+    return CombinatorialPurgedCV(
+        validation.n_groups, validation.n_test_groups, embargo=validation.embargo_sessions
+    )
 
 
 def cross_predict(
@@ -65,14 +73,10 @@ def cross_predict(
     ModelError
         When a split has nothing to train on.
     """
-    from quant_assets.splits.cpcv import CombinatorialPurgedCV
-
     data = training_arrays(frame, feature_names, models.label_kind)
     if models.binning == "shared":
         data = data.with_shared_bins()
-    cv = CombinatorialPurgedCV(
-        validation.n_groups, validation.n_test_groups, embargo=validation.embargo_sessions
-    )
+    cv = outer_splitter(validation)
     group_of = cv.groups(data.t0)
     paths_of: dict[int, list[tuple[int, int]]] = {}
     for path, steps in enumerate(cv.paths()):

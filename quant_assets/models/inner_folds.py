@@ -9,12 +9,18 @@ from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import EarlyStoppingConfig, ModelsConfig
 from quant_assets.models.learners import learning_curve
 from quant_assets.models.training_arrays import Samples, TrainingArrays
+from quant_assets.splits.cpcv import PurgedKFold
 
 # --------------------------------------------------------------------------------------------------
 # Purged folds inside the training rows, for whatever is chosen or fitted on held-out predictions.
 
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def inner_splitter(n_folds: int, embargo_sessions: int) -> PurgedKFold:
+    """The splits inside the training rows."""
+    return PurgedKFold(n_folds, embargo=embargo_sessions)
 
 
 def inner_folds(data: TrainingArrays, n_folds: int, embargo_sessions: int, *, setting: str) -> list[Fold]:
@@ -32,9 +38,7 @@ def inner_folds(data: TrainingArrays, n_folds: int, embargo_sessions: int, *, se
     ModelError
         When a fold has nothing to train on.
     """
-    from quant_assets.splits.cpcv import PurgedKFold
-
-    folds = list(PurgedKFold(n_folds, embargo=embargo_sessions).split(data.t0, data.t1))
+    folds = list(inner_splitter(n_folds, embargo_sessions).split(data.t0, data.t1))
     for number, (train, _) in enumerate(folds):
         if not len(train):
             raise ModelError(

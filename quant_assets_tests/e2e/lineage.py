@@ -9,9 +9,12 @@ from pathlib import Path
 import dagster as dg
 import yaml
 
+from quant_assets.common.home import Home
 from quant_assets.definitions import build_definitions
-from quant_assets.defs.resources import Home
 from quant_assets.defs.running import QUIET, StrategyOutcome, open_instance, run_strategies
+from quant_assets.defs.storage import Home as HomeResource
+from quant_assets.defs.storage import artifact_of
+from quant_assets.lineage.graph import Lineage as Graph
 from quant_assets.lineage.settings import Settings, load_settings
 
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"
@@ -60,13 +63,18 @@ class Lineage:
     home: Home
 
     @property
+    def graph(self) -> Graph:
+        """The lineage that the configuration describes."""
+        return Graph(self.settings)
+
+    @property
     def configs(self) -> Path:
         return self.folder / "configs"
 
     def reload(self) -> None:
         """Read the configuration again, as the code location does when it is reloaded."""
         self.settings = load_settings(self.configs, self.folder / "adopted")
-        self.definitions = build_definitions(self.settings, self.home)
+        self.definitions = build_definitions(self.settings, HomeResource(root=self.home.root))
 
     def change_strategy(self, name: str, **changes: object) -> None:
         """Change one strategy's file, and reload."""
@@ -77,7 +85,7 @@ class Lineage:
     def run(self, *strategies: str) -> list[StrategyOutcome]:
         """As ``quant-assets run`` does."""
         return run_strategies(
-            self.definitions, self.settings, strategies, self.instance, self.home, lambda _: None
+            self.definitions, self.graph, strategies, self.instance, self.home, lambda _: None
         )
 
     def materialise(
@@ -98,11 +106,10 @@ class Lineage:
         return latest_event(self.instance, dg.AssetKey(list(path)), partition)
 
     def version(self, *path: str, partition: str | None = None) -> str:
-        """Data version of an asset's newest materialization."""
+        """Digest of the content of an asset's newest materialization."""
         event = self.event(*path, partition=partition)
         assert event is not None
-        assert event.tags is not None
-        return event.tags["dagster/data_version"]
+        return artifact_of(event, self.home.store).version
 
     def champion(self, strategy: str) -> str | None:
         """Subject of the version that the champion alias points to."""
@@ -118,9 +125,9 @@ def lineage_in(folder: Path) -> Iterator[Lineage]:
     if not (folder / "configs").exists():
         write_configuration(folder / "configs")
     settings = load_settings(folder / "configs", folder / "adopted")
-    home = Home(root=str(folder))
+    definitions = build_definitions(settings, HomeResource(root=str(folder)))
     with open_instance(folder) as instance:
-        yield Lineage(folder, instance, settings, build_definitions(settings, home), home)
+        yield Lineage(folder, instance, settings, definitions, Home(str(folder)))
 
 
 def failed_steps(result: dg.ExecuteInProcessResult) -> dict[str, str]:

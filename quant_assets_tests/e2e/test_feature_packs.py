@@ -11,8 +11,7 @@ import pytest
 
 from quant_assets.common.settings import StrategyConfig
 from quant_assets.defs import features
-from quant_assets.defs.guards import check_reasons
-from quant_assets.defs.registry import required_checks
+from quant_assets.defs.guard import check_reasons, required_checks
 from quant_assets.defs.storage import current
 from quant_assets.features import packs
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, lineage_in
@@ -52,7 +51,9 @@ def test_each_pack_is_an_asset_with_its_own_blocking_proof(two_packs: Lineage) -
 
 
 def test_the_training_set_holds_the_features_of_both_and_no_masked_row(two_packs: Lineage) -> None:
-    training_set = current(two_packs.instance, dg.AssetKey(["edge", "training_set"]), two_packs.home).table()
+    training_set = current(
+        two_packs.instance, dg.AssetKey(["edge", "training_set"]), two_packs.home.store
+    ).table()
     names = json.loads(training_set.metadata["features"])
     assert names == [*packs()["technical_v1"].names, *packs()["stationary_v1"].names]
     assert training_set.frame.select(names).null_count().sum_horizontal().item() == 0
@@ -69,8 +70,10 @@ def test_the_manifest_names_every_pack_with_version_and_fingerprint(two_packs: L
 
 
 def test_the_rows_that_were_dropped_are_counted(two_packs: Lineage) -> None:
-    training_set = current(two_packs.instance, dg.AssetKey(["edge", "training_set"]), two_packs.home).table()
-    labels = current(two_packs.instance, dg.AssetKey(["edge", "labels"]), two_packs.home).table().frame
+    training_set = current(
+        two_packs.instance, dg.AssetKey(["edge", "training_set"]), two_packs.home.store
+    ).table()
+    labels = current(two_packs.instance, dg.AssetKey(["edge", "labels"]), two_packs.home.store).table().frame
     known = labels.filter(labels["known_at"] <= datetime.fromisoformat(training_set.metadata["known_by"]))
     dropped = newest(two_packs, "edge", "training_set").metadata["rows_dropped_masked"].value
     assert dropped == known.height - training_set.frame.height > 0
@@ -85,7 +88,7 @@ def test_the_report_covers_every_pack_in_tables_plots_and_a_file(two_packs: Line
     assert len(records) == sum(len(packs()[p].names) for p in TWO)
     for name in ("coverage", "distributions", "correlation", "stationarity"):
         assert str(metadata[f"{name}_plot"].value).startswith(f"![{name}](data:image/png;base64,")
-    report = current(two_packs.instance, dg.AssetKey(["edge_market", "feature_report"]), two_packs.home)
+    report = current(two_packs.instance, dg.AssetKey(["edge_market", "feature_report"]), two_packs.home.store)
     assert Path(str(metadata["file"].value)).read_text(encoding="utf-8") == report.text()
 
 
@@ -96,8 +99,7 @@ def test_the_drift_report_reads_both_packs(two_packs: Lineage) -> None:
 
 
 def test_promotion_is_refused_while_the_second_packs_proof_is_missing(two_packs: Lineage) -> None:
-    strategy, universe = two_packs.settings.strategies["edge"], two_packs.settings.universes["edge_market"]
-    checks = required_checks(strategy, universe)
+    checks = required_checks(two_packs.graph, ("edge", "promotion"))
     second = dg.AssetCheckKey(dg.AssetKey(["edge_market", "stationary_features"]), "causality")
     proofs = [check for check in checks if check.name == "causality"]
     assert proofs == [

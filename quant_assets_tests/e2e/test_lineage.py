@@ -5,6 +5,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
+from quant_assets.defs.storage import artifact_of
 from quant_assets.gates.verdicts import REQUIRED_GATES
 from quant_assets_tests.e2e.lineage import Lineage, lineage_in, materialised
 
@@ -98,7 +99,7 @@ def test_a_damaged_object_is_made_again_with_the_same_bytes(lineage: Lineage) ->
     path.write_bytes(path.read_bytes()[:100])
     assert lineage.materialise("noise", ["labels"]).success
     assert lineage.home.store.intact(sha256)
-    assert lineage.version("noise", "labels") == (event.tags or {})["dagster/data_version"]
+    assert lineage.version("noise", "labels") == artifact_of(event, lineage.home.store).version
 
 
 def test_each_year_is_a_partition_with_its_own_version(built: Lineage) -> None:

@@ -8,8 +8,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from quant_assets.defs.market import keys
-from quant_assets.defs.registry import required_checks
+from quant_assets.defs.guard import required_checks
 from quant_assets.defs.running import QUIET
 from quant_assets.defs.storage import artifact_of
 from quant_assets_tests.e2e.lineage import Lineage, edit, lineage_in, write_configuration
@@ -49,8 +48,13 @@ def run_market(lineage: Lineage) -> dict[tuple[str, str], dg.AssetCheckEvaluatio
         lineage.definitions.resolve_job_def(f"{UNIVERSE}_raw_bars").execute_in_process(
             instance=lineage.instance, partition_key=year, run_config=QUIET
         )
+    keys = [
+        dg.AssetKey(list(key))
+        for key, node in lineage.graph.nodes.items()
+        if key[0] == UNIVERSE and node.stage.group == "market" and node.partitions is None
+    ]
     result = lineage.definitions.resolve_job_def("noise").execute_in_process(
-        instance=lineage.instance, run_config=QUIET, raise_on_error=False, asset_selection=keys(universe)
+        instance=lineage.instance, run_config=QUIET, raise_on_error=False, asset_selection=keys
     )
     found = result.get_asset_check_evaluations()
     return {(each.asset_key.path[-1], each.check_name): each for each in found}
@@ -115,8 +119,7 @@ def test_a_strange_bar_is_set_aside_with_its_evidence_until_a_person_accepts_it(
 
 
 def test_promotion_requires_every_error_rule_of_raw_and_of_adjusted_bars(lineage: Lineage) -> None:
-    strategy, universe = lineage.settings.strategies["noise"], lineage.settings.universes[UNIVERSE]
-    required = {key.to_user_string() for key in required_checks(strategy, universe)}
+    required = {key.to_user_string() for key in required_checks(lineage.graph, ("noise", "promotion"))}
     assert {
         f"{UNIVERSE}/quarantined_bars:quarantined_fraction",
         f"{UNIVERSE}/quarantined_bars:shifted_sessions",

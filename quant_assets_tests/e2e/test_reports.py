@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from quant_assets.artifacts.runtimes.tournament import winners
-from quant_assets.defs.automation import strategy_keys
+from quant_assets.defs.sensors import run_keys
 from quant_assets.defs.storage import artifact_of
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised
 
@@ -14,7 +14,7 @@ REPORTS = ["importance_report", "inference_benchmark"]
 
 
 def test_a_strategy_that_wants_no_reports_has_no_assets_for_them(built: Lineage) -> None:
-    names = {key.path[-1] for key in strategy_keys(built.settings, "edge")}
+    names = {key.path[-1] for key in run_keys(built.graph, "edge")}
     assert names.isdisjoint(REPORTS)
     assert not built.definitions.resolve_asset_graph().has(dg.AssetKey(["edge", "importance_report"]))
 

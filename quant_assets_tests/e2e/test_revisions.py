@@ -17,9 +17,8 @@ from quant_assets.common.errors import ConfigurationError, StoreError
 from quant_assets.common.hashing import frame_digest
 from quant_assets.common.logging import configure_logging
 from quant_assets.common.store import Table
-from quant_assets.definitions import build_definitions
-from quant_assets.defs.replayed import Replay
 from quant_assets.defs.replaying import replay_data_set
+from quant_assets.lineage.replayed import Replay
 from quant_assets_tests.e2e.lineage import Lineage
 from quant_assets_tests.e2e.vendor import UNIVERSE, Daemon, Vendor, made, sell_by_file, stale, vendor_in
 
@@ -103,7 +102,7 @@ def behind_raw_bars(lineage: Lineage) -> set[str]:
 
 def as_known(vendor: Vendor, asset: tuple[str, str], as_of: datetime) -> Replay:
     lineage = vendor.lineage
-    return replay_data_set(lineage.settings, build_definitions, lineage.instance, lineage.home, asset, as_of)
+    return replay_data_set(lineage.graph, lineage.instance, lineage.home, asset, as_of)
 
 
 # ------------------------------------------------------------------------------ detection and the run list
@@ -314,7 +313,7 @@ def test_an_unknown_data_set_and_an_empty_history_are_said(revised: Revised) -> 
     asset, now = (UNIVERSE, "bars"), datetime.now(UTC)
     with dg.DagsterInstance.ephemeral() as empty:  # noqa: SIM117 (one call below `raises`)
         with pytest.raises(StoreError, match="6 of 6 were never materialised in this instance"):
-            replay_data_set(lineage.settings, build_definitions, empty, lineage.home, asset, now)
+            replay_data_set(lineage.graph, empty, lineage.home, asset, now)
 
 
 def test_the_replay_command(revised: Revised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from quant_assets.artifacts.bundle.signing import (
 from quant_assets.common.errors import ArtifactError
 from quant_assets.common.store import encode
 from quant_assets.defs.running import QUIET
+from quant_assets.defs.storage import stated
 from quant_assets.ledgers.promotions import PromotionLedger
 from quant_assets.registry.champion import load_champion
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised
@@ -53,7 +54,7 @@ def plant(lineage: Lineage, key: list[str], data: bytes) -> None:
                 "quant/object": dg.MetadataValue.text(encoded.version),
                 "quant/media_type": dg.MetadataValue.text("bytes"),
             },
-            tags={**(event.tags or {}), "dagster/data_version": encoded.version},
+            tags={**(event.tags or {}), "dagster/data_version": stated(encoded.version)},
         )
     )
 

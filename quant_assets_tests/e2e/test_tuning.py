@@ -114,4 +114,4 @@ def artifact(lineage: Lineage, name: str):  # type: ignore[no-untyped-def]
     """The newest version of an asset of ``edge`` as plain data."""
     from quant_assets.defs.storage import current
 
-    return current(lineage.instance, dg.AssetKey(["edge", name]), lineage.home).json()
+    return current(lineage.instance, dg.AssetKey(["edge", name]), lineage.home.store).json()

@@ -13,6 +13,7 @@ from quant_assets.common.errors import ModelError
 from quant_assets.common.model_settings import ModelsConfig
 from quant_assets.common.parallel import SCHEDULER_VARIABLE
 from quant_assets.common.settings import ValidationConfig
+from quant_assets.lineage.pipeline import cross_predictions
 from quant_assets.lineage.settings import load_settings
 from quant_assets.models.cross_prediction import cross_predict
 from quant_assets.models.ensemble import fit_ensemble
@@ -22,7 +23,6 @@ from quant_assets.models.training_arrays import TrainingArrays, training_arrays
 from quant_assets.splits.cpcv import CombinatorialPurgedCV
 from quant_assets.studies.leakage.fitted import fitted_inside_splits
 from quant_assets.studies.leakage.probe import Probe, probe_of
-from quant_assets.studies.leakage.stages import cross_predictions
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_DIRECTIONS, SMALL_MODELS, training_frame
 
 THREE_ONE = ValidationConfig(n_groups=3, n_test_groups=1, embargo_sessions=2)

@@ -7,7 +7,12 @@ from functools import partial
 
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.studies.calibration.calibration_report import POWER_AT_SHARPE, CalibrationReport, Mode
-from quant_assets.studies.calibration.markets import MarketBatch, MarketSize, calibrate_on_markets
+from quant_assets.studies.calibration.markets import (
+    MarketBatch,
+    MarketJudge,
+    MarketSize,
+    calibrate_on_markets,
+)
 from quant_assets.studies.calibration.series import DAILY_LAW, calibrate_on_series, calibrate_selection
 
 Progress = Callable[[str, int, int], None]
@@ -67,6 +72,7 @@ def calibrate_gates(
     limits: GatesConfig,
     mode: Mode = "quick",
     *,
+    judge: MarketJudge,
     seed: int = SEED,
     n_jobs: int = 2,
     plan: Plan | None = None,
@@ -79,6 +85,8 @@ def calibrate_gates(
     limits : GatesConfig
     mode : {"quick", "full"}
         Quick takes under a minute of processor time; full takes half an hour of it, nearly all for the markets.
+    judge : MarketJudge
+        The lineage, from a universe to its verdicts.
     seed : int
     n_jobs : int, default 2
         Processes for the markets. The result does not depend on it.
@@ -133,7 +141,7 @@ def calibrate_gates(
         for n, repetitions in chosen.selections
     )
     markets = calibrate_on_markets(
-        limits, batches=chosen.batches, seed=seed, n_jobs=n_jobs, progress=told("markets")
+        limits, batches=chosen.batches, judge=judge, seed=seed, n_jobs=n_jobs, progress=told("markets")
     )
     return CalibrationReport(
         mode=mode,

@@ -8,13 +8,12 @@ below a Sharpe ratio of 0, which would make any gate look better than it is.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import (
-    CostConfig,
     Edge,
     LightGBMConfig,
     ModelsConfig,
@@ -28,7 +27,6 @@ from quant_assets.gates.verdicts import CPCV_GATES, GateReport, closed_reasons
 from quant_assets.statistics.rates import Rate
 
 HALF_LIFE_SESSIONS = 5.0
-NO_COSTS = CostConfig(commission_bps=0.0, half_spread_bps=0.0, impact_coefficient=0.0)
 
 # One learner of 40 trees, two inner folds: a quarter of the shipped ensemble's time, the same path through the code.
 STRATEGY = StrategyConfig(
@@ -73,6 +71,15 @@ class MarketBatch:
                 found=f"{self.n_markets} with an edge of {self.transient_sd}",
                 action="ask for more",
             )
+
+
+class MarketJudge(Protocol):
+    """The lineage: verdicts about a strategy on a universe at its costs, and at none."""
+
+    def __call__(
+        self, universe: UniverseConfig, strategy: StrategyConfig, limits: GatesConfig
+    ) -> tuple[GateReport, GateReport]:
+        """Of kind ``validation``, each as the first and only trial."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,7 @@ def calibrate_on_markets(
     *,
     batches: Sequence[MarketBatch],
     seed: int,
+    judge: MarketJudge,
     strategy: StrategyConfig = STRATEGY,
     n_jobs: int = 2,
     progress: Callable[[int, int], None] | None = None,
@@ -159,6 +167,8 @@ def calibrate_on_markets(
     batches : sequence of MarketBatch
     seed : int
         Of the markets' seeds. Batches share them, and a longer batch adds to the same ones.
+    judge : MarketJudge
+        The lineage, from a universe to its verdicts.
     strategy : StrategyConfig
         What is judged on every market.
     n_jobs : int, default 2
@@ -185,7 +195,7 @@ def calibrate_on_markets(
     seeds = np.random.SeedSequence(seed).generate_state(max(batch.n_markets for batch in batches))
     jobs = [(number, int(s)) for number, batch in enumerate(batches) for s in seeds[: batch.n_markets]]
     running: Iterable[JudgedMarket] = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(judge_one)(s, batches[number].transient_sd, batches[number].size, strategy, limits)
+        delayed(judge_one)(s, batches[number].transient_sd, batches[number].size, strategy, limits, judge)
         for number, s in jobs
     )
     judged: list[list[JudgedMarket]] = [[] for _ in batches]
@@ -197,16 +207,15 @@ def calibrate_on_markets(
 
 
 def judge_one(
-    seed: int, transient_sd: float, size: MarketSize, strategy: StrategyConfig, limits: GatesConfig
+    seed: int,
+    transient_sd: float,
+    size: MarketSize,
+    strategy: StrategyConfig,
+    limits: GatesConfig,
+    judge: MarketJudge,
 ) -> JudgedMarket:
     """Judge a strategy on one market, at its costs and at none."""
-    from quant_assets.studies.calibration.pipeline import judge_predictions, lineage_of, predict_paths
-
-    universe = market_of(seed, transient_sd, size)
-    lineage = lineage_of(universe, strategy)
-    predictions = predict_paths(lineage.training_set, strategy)
-    free = strategy.model_copy(update={"costs": NO_COSTS})
-    net, gross = (judge_predictions(predictions, lineage.bars, universe, s, limits) for s in (strategy, free))
+    net, gross = judge(market_of(seed, transient_sd, size), strategy, limits)
     return JudgedMarket(
         seed=seed,
         transient_sd=transient_sd,

@@ -6,8 +6,7 @@ import polars as pl
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
-from quant_assets.datasets.training_set import feature_names_of
-from quant_assets.studies.calibration.pipeline import known_by_of
+from quant_assets.datasets.training_set import feature_names_of, training_known_by
 from quant_assets.studies.leakage.fitted import checked_splits, fitted_inside_splits
 from quant_assets.studies.leakage.future import (
     Original,
@@ -20,7 +19,7 @@ from quant_assets.studies.leakage.future import (
 from quant_assets.studies.leakage.leakage_report import STAGES, LeakageReport
 from quant_assets.studies.leakage.probe import probe_of, probe_rows
 from quant_assets.studies.leakage.shuffled import shuffled_labels
-from quant_assets.studies.leakage.stages import PRODUCT, Pipeline
+from quant_assets.studies.leakage.stages import Pipeline
 
 # Where the future is cut off, as shares of the training window; the end of it is always one of the cuts.
 CUTS = (0.4, 0.75)
@@ -31,7 +30,7 @@ def prove_no_leak(
     strategy: StrategyConfig,
     bars: pl.DataFrame,
     *,
-    pipeline: Pipeline = PRODUCT,
+    pipeline: Pipeline,
     n_shuffles: int = 12,
     seed: int = 0,
 ) -> LeakageReport:
@@ -46,7 +45,7 @@ def prove_no_leak(
     bars : polars.DataFrame
         The adjusted panel.
     pipeline : Pipeline
-        The functions on trial; the product's own unless a test plants a leak.
+        The functions on trial: the lineage's own, unless a test plants a leak.
     n_shuffles : int, default 12
         Of the labels, at least 2.
     seed : int
@@ -73,7 +72,7 @@ def prove_no_leak(
         )
     features = pipeline.features(bars, strategy)
     labels = pipeline.labels(bars, universe, strategy)
-    known_by = known_by_of(bars, strategy)
+    known_by = training_known_by(bars, strategy.holdout_sessions)
     training_set = pipeline.training_set(features, labels, strategy, known_by)
     original = Original(bars, features, labels, training_set, known_by)
     cuts = _cuts(training_set.frame["session"])

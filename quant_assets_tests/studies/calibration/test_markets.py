@@ -15,6 +15,8 @@ from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import LightGBMConfig, ModelsConfig
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import CPCV_GATES
+from quant_assets.lineage.notebook import run
+from quant_assets.lineage.pipeline import judge_market, judge_with_and_without_costs, settings_of
 from quant_assets.statistics.rates import Rate
 from quant_assets.studies.calibration.calibrating import PLANS, Plan, calibrate_gates
 from quant_assets.studies.calibration.calibration_report import CalibrationReport, power_plot
@@ -26,7 +28,6 @@ from quant_assets.studies.calibration.markets import (
     judge_one,
     market_of,
 )
-from quant_assets.studies.calibration.pipeline import judge_market, lineage_of
 
 GATES = GatesConfig()
 SMALL = MarketSize(5, date(2019, 1, 2), date(2023, 12, 29))
@@ -42,7 +43,7 @@ PLAN = Plan(
 
 @pytest.fixture(scope="module")
 def report() -> CalibrationReport:
-    return calibrate_gates(GATES, plan=PLAN, n_jobs=1)
+    return calibrate_gates(GATES, plan=PLAN, n_jobs=1, judge=judge_with_and_without_costs)
 
 
 def test_a_market_is_judged_by_every_gate_and_always_the_same() -> None:
@@ -60,15 +61,18 @@ def test_a_strategys_stricter_limits_are_the_ones_that_judge() -> None:
 
 
 def test_a_market_with_an_edge_is_the_same_market_plus_the_edge() -> None:
-    noise, edge = (lineage_of(market_of(9, sd, SMALL), QUICK).bars for sd in (0.0, 0.02))
+    noise, edge = (
+        run(QUICK.name, settings_of(market_of(9, sd, SMALL), QUICK), "bars").table("bars").frame
+        for sd in (0.0, 0.02)
+    )
     assert noise["session"].equals(edge["session"])
     assert noise["volume"].equals(edge["volume"])
     assert not noise["close"].equals(edge["close"])
 
 
 def test_noise_is_refused_with_and_without_costs_and_a_large_edge_is_not() -> None:
-    noise = judge_one(1, 0.0, SMALL, QUICK, GATES)
-    edge = judge_one(1, 0.08, SMALL, QUICK, GATES)
+    noise = judge_one(1, 0.0, SMALL, QUICK, GATES, judge_with_and_without_costs)
+    edge = judge_one(1, 0.08, SMALL, QUICK, GATES, judge_with_and_without_costs)
     assert noise.net["cpcv_sharpe"] == noise.before_costs["cpcv_sharpe"] == "fail"
     assert set(edge.net.values()) == {"pass"}
     for market in (noise, edge):
@@ -79,7 +83,7 @@ def test_noise_is_refused_with_and_without_costs_and_a_large_edge_is_not() -> No
 
 def test_processes_change_nothing_and_more_markets_add_to_the_same_ones() -> None:
     size = replace(SMALL, n_symbols=4)
-    asked: Mapping[str, object] = {"seed": 5, "strategy": QUICK}
+    asked: Mapping[str, object] = {"seed": 5, "strategy": QUICK, "judge": judge_with_and_without_costs}
     one = calibrate_on_markets(GATES, batches=[MarketBatch(0.0, 1, size)], n_jobs=1, **asked)  # type: ignore[arg-type]
     both = calibrate_on_markets(
         GATES,
@@ -95,7 +99,7 @@ def test_a_batch_without_markets_is_refused() -> None:
     with pytest.raises(ValidationError, match="at least one market"):
         MarketBatch(0.0, 0, SMALL)
     with pytest.raises(ValidationError, match="at least one batch"):
-        calibrate_on_markets(GATES, batches=[], seed=1)
+        calibrate_on_markets(GATES, batches=[], seed=1, judge=judge_with_and_without_costs)
 
 
 # ------------------------------------------------------------------------------------------------------ the report
@@ -134,7 +138,7 @@ def test_the_report_is_strict_json_and_the_same_every_time(report: CalibrationRe
     text = json.dumps(report.to_json(), allow_nan=False)
     assert json.loads(text)["promises"][0]["rate"]["trials"] == 150
     series_only = replace(PLAN, batches=(MarketBatch(0.0, 1, replace(SMALL, n_symbols=2)),))
-    again = calibrate_gates(GATES, plan=series_only, n_jobs=1)
+    again = calibrate_gates(GATES, plan=series_only, n_jobs=1, judge=judge_with_and_without_costs)
     assert again.power_curve == report.power_curve
     assert again.selection == report.selection
 

@@ -10,10 +10,11 @@ import polars as pl
 
 from quant_assets.common.settings import ModelsConfig, StrategyConfig, UniverseConfig, ValidationConfig
 from quant_assets.common.store import Table
+from quant_assets.lineage import pipeline as product
+from quant_assets.lineage.pipeline import cross_predictions, traded
 from quant_assets.splits.cpcv import CombinatorialPurgedCV
 from quant_assets.splits.purging import Split
-from quant_assets.studies.calibration import pipeline as product
-from quant_assets.studies.leakage.stages import CrossPredict, cross_predictions, traded
+from quant_assets.studies.leakage.stages import CrossPredict
 
 RIDGE = 1e-3
 

@@ -19,12 +19,13 @@ from quant_assets.common.settings import (
     ValidationConfig,
     WeightsConfig,
 )
+from quant_assets.lineage.notebook import run
+from quant_assets.lineage.pipeline import PRODUCT, settings_of
 from quant_assets.lineage.settings import load_settings
-from quant_assets.studies.calibration.pipeline import adjusted_bars
 from quant_assets.studies.leakage.leakage_report import STAGES, Evidence, LeakageReport, Stage
 from quant_assets.studies.leakage.probe import probe_of
 from quant_assets.studies.leakage.prover import prove_no_leak
-from quant_assets.studies.leakage.stages import PRODUCT, Pipeline
+from quant_assets.studies.leakage.stages import Pipeline
 from quant_assets_tests.studies.leakage import planted
 
 STRATEGY = StrategyConfig(name="on_trial", universe="market")
@@ -37,6 +38,11 @@ def market(transient_sd: float = 0.0) -> UniverseConfig:
     edge = Edge(transient_sd=transient_sd, half_life_sessions=5) if transient_sd else None
     source = SyntheticSource(kind="synthetic", seed=11, n_symbols=5, edge=edge)
     return UniverseConfig(name="market", source=source, start=date(2019, 1, 2), end=date(2023, 12, 29))
+
+
+def adjusted_bars(universe: UniverseConfig) -> pl.DataFrame:
+    """The adjusted panel of a universe, as the lineage makes it."""
+    return run(STRATEGY.name, settings_of(universe, STRATEGY), "bars").table("bars").frame
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +66,7 @@ def findings(report: LeakageReport, stage: Stage) -> str:
 @pytest.mark.parametrize("transient_sd", [0.0, 0.03])
 def test_the_products_own_pipeline_raises_no_alarm_on_noise_or_on_an_edge(transient_sd: float) -> None:
     universe = market(transient_sd)
-    report = prove_no_leak(universe, STRATEGY, adjusted_bars(universe), n_shuffles=6)
+    report = prove_no_leak(universe, STRATEGY, adjusted_bars(universe), pipeline=PRODUCT, n_shuffles=6)
     assert report.passed, report.summary
     assert {e.stage for e in report.evidence} == set(STAGES)
 
@@ -69,7 +75,7 @@ def test_the_shipped_strategy_on_real_bars_raises_no_alarm() -> None:
     settings = load_settings()
     strategy = settings.strategies["us_tech_daily"]
     universe = settings.universe_of(strategy)
-    report = prove_no_leak(universe, strategy, adjusted_bars(universe))
+    report = prove_no_leak(universe, strategy, adjusted_bars(universe), pipeline=PRODUCT)
     assert report.passed, report.summary
     assert report.leaking_stages == report.unproven_stages == ()
 
@@ -81,7 +87,7 @@ def test_a_strategy_of_single_test_groups_and_one_learner_is_proven_too(bars: pl
             "validation": ValidationConfig(n_groups=4, n_test_groups=1, embargo_sessions=0),
         }
     )
-    report = prove_no_leak(market(), strategy, bars, n_shuffles=4)
+    report = prove_no_leak(market(), strategy, bars, pipeline=PRODUCT, n_shuffles=4)
     assert report.passed, report.summary
 
 
@@ -107,7 +113,7 @@ def test_the_proof_is_about_the_strategys_own_way_of_fitting() -> None:
 
 
 def test_weights_and_early_stopping_raise_no_alarm(bars: pl.DataFrame) -> None:
-    report = prove_no_leak(market(), WEIGHED_AND_STOPPED, bars, n_shuffles=4)
+    report = prove_no_leak(market(), WEIGHED_AND_STOPPED, bars, pipeline=PRODUCT, n_shuffles=4)
     assert report.passed, report.summary
 
 

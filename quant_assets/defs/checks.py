@@ -1,6 +1,9 @@
-"""Running asset checks as a gate of CI: Dagster's own commands exit 0 over a failed non-blocking check."""
+"""Checks: those of a node as asset checks, and running them as a gate of CI.
 
-from collections.abc import Sequence
+Dagster's own commands exit 0 over a failed non-blocking check.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,11 +11,53 @@ from xml.etree import ElementTree
 
 import dagster as dg
 
-from quant_assets.defs.automation import strategy_keys
+from quant_assets.defs.assets import asset_key, to_metadata
 from quant_assets.defs.running import QUIET
-from quant_assets.lineage.settings import Settings
+from quant_assets.defs.storage import EventHistory, Home, newest
+from quant_assets.lineage.graph import Lineage, Node
+from quant_assets.lineage.stage import Check, CheckSpec
 
 Outcome = Literal["passed", "failed", "no verdict"]
+
+
+def checks_of(node: Node, lineage: Lineage) -> list[dg.AssetChecksDefinition]:
+    """The checks of a node, each group that is judged together in one step."""
+    return [_check(node, check, specs, lineage) for check, specs in node.specs.items() if specs]
+
+
+def _check(
+    node: Node, check: Check, specs: Sequence[CheckSpec], lineage: Lineage
+) -> dg.AssetChecksDefinition:
+    key = asset_key(node.key)
+    reads = lineage.inputs_of(check.function, node.scope, check.name, node.key)
+    partitions = {k: lineage.nodes[k].partitions for given in reads.values() for k in given.keys}
+
+    @dg.multi_asset_check(
+        name=f"{'__'.join(node.key)}__{check.name}",
+        specs=[
+            dg.AssetCheckSpec(s.name, asset=key, description=s.description, blocking=s.blocking)
+            for s in specs
+        ],
+        required_resource_keys={"home"},
+    )
+    def judge(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        # What is judged is read from the event log and not loaded by argument: the newest version, whatever the run.
+        home: Home = context.resources.home
+        store = home.place.store
+        artifacts = newest(context.instance, store, partitions)
+        history = EventHistory(context.instance, store, key, None, node.partitions or ())
+        effects = {"home": home.place, "history": history}
+        for result in check.judge(node.arguments(check.function, artifacts, effects, lineage)):
+            yield dg.AssetCheckResult(
+                asset_key=key,
+                check_name=result.name,
+                passed=result.passed,
+                severity=dg.AssetCheckSeverity[result.severity],
+                description=result.description,
+                metadata=to_metadata(result.facts),
+            )
+
+    return judge
 
 
 @dataclass(frozen=True)
@@ -51,16 +96,13 @@ class CheckRun:
 
 
 def run_checks(
-    definitions: dg.Definitions, settings: Settings, strategies: Sequence[str], instance: dg.DagsterInstance
+    definitions: dg.Definitions, lineage: Lineage, strategies: Sequence[str], instance: dg.DagsterInstance
 ) -> CheckRun:
     """Evaluate every check of the given strategies (all when none is given) on what is materialised."""
-    unknown = [s for s in strategies if s not in settings.strategies]
-    keys = {
-        key
-        for s in strategies or settings.strategies
-        if s not in unknown
-        for key in strategy_keys(settings, s)
-    }
+    configured = lineage.settings.strategies
+    unknown = [s for s in strategies if s not in configured]
+    chosen = [s for s in strategies or configured if s not in unknown]
+    keys = {asset_key(node.key) for s in chosen for node in lineage.of(s) if node.partitions is None}
     graph = definitions.resolve_asset_graph()
     selected = sorted(k for k in graph.asset_check_keys if k.asset_key in keys)
     if unknown or not selected:

@@ -1,9 +1,8 @@
-"""Where a model comes from: the newest candidate of the lineage, the champion of the registry, or a file.
+"""What there is of a strategy's models: the newest candidate of the lineage, the champion of the registry, or a file.
 
 Everything is handed over as it is found. Verifying is the caller's first step.
 """
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,15 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from quant_assets.common.errors import ConfigurationError, EvidenceError
+from quant_assets.common.errors import ConfigurationError, EvidenceError, closest
+from quant_assets.common.home import Home
 from quant_assets.common.store import Table
-from quant_assets.defs.registry import GATE_CHECKS
-from quant_assets.defs.resources import Home
-from quant_assets.defs.storage import Artifact, artifact_of, latest_event
+from quant_assets.defs.running import strategy_verdicts
+from quant_assets.defs.storage import artifact_of, latest_event
+from quant_assets.gates.baseline_comparison import CandidateSummary, judged_by
 from quant_assets.gates.verdicts import GateReport
-from quant_assets.lineage.settings import Settings
+from quant_assets.lineage.artifact import Artifact
+from quant_assets.lineage.graph import Lineage
 from quant_assets.registry.champion import ChampionPointer
 
 ALIASES = ("champion", "candidate")
@@ -49,8 +50,30 @@ class FoundBundle:
     pointer: ChampionPointer | None = None
 
 
+def newest_candidate(
+    instance: dg.DagsterInstance, home: Home, lineage: Lineage, strategy: str
+) -> CandidateSummary | None:
+    """The candidate with the verdicts about exactly it by the limits in force. None before the first candidate.
+
+    Verdicts about an earlier candidate, or by limits that have changed since, are left out: they say nothing.
+    """
+    event = latest_event(instance, dg.AssetKey([strategy, "ensemble"]), None)
+    if event is None:
+        return None
+    subject = artifact_of(event, home.store).version
+    settings = lineage.settings
+    limits = {
+        **settings.gates.for_strategy(settings.strategies[strategy].gates).model_dump(),
+        **settings.monitoring.drift.model_dump(include={"min_drifted_features"}),
+    }
+    verdicts = strategy_verdicts(instance, home, lineage, strategy)
+    return CandidateSummary(
+        strategy, subject, tuple(v for v in verdicts if v.subject == subject and judged_by(v, limits))
+    )
+
+
 def find_strategy(
-    instance: dg.DagsterInstance, home: Home, settings: Settings, strategy: str, alias: str
+    instance: dg.DagsterInstance, home: Home, lineage: Lineage, strategy: str, alias: str
 ) -> FoundBundle:
     """The bundle of a strategy's champion or newest candidate.
 
@@ -61,7 +84,9 @@ def find_strategy(
     EvidenceError
         When there is no such bundle yet, with the command that makes one.
     """
-    _require_one_of("strategy", strategy, sorted(settings.strategies), "add its file to configs/strategies/")
+    _require_one_of(
+        "strategy", strategy, sorted(lineage.settings.strategies), "add its file to configs/strategies/"
+    )
     _require_one_of("alias", alias, ALIASES, "name one of them")
     event = latest_event(instance, dg.AssetKey([strategy, "bundle"]), None)
     if event is None and not (home.tracking_uri or (home.path / "mlflow.db").exists()):
@@ -106,11 +131,11 @@ def find_file(file: Path, signature: Path | None) -> FoundBundle:
 
 
 def reports_about(
-    instance: dg.DagsterInstance, home: Home, strategy: str, subject: str
+    instance: dg.DagsterInstance, home: Home, lineage: Lineage, strategy: str, subject: str
 ) -> tuple[GateReport, ...]:
     """The newest report of each kind about one version of a model; kinds without one are left out."""
     reports = []
-    for name in GATE_CHECKS:
+    for name in lineage.reports(lineage.scope(strategy)):
         for artifact in _history(instance, home, strategy, name):
             report = GateReport.from_json(artifact.json())
             if report.subject == subject:
@@ -173,8 +198,8 @@ def _nothing(strategy: str, found: str, action: str) -> EvidenceError:
 def _require_one_of(what: str, found: str, known: list[str] | tuple[str, ...], otherwise: str) -> None:
     if found in known:
         return
-    close = difflib.get_close_matches(found, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? Otherwise " if close else ""
+    near = closest(found, known)
+    hint = f"{near} Otherwise " if near else ""
     raise ConfigurationError(
         f"{what} {found!r}",
         expected=f"one of {', '.join(known) or '(none is configured)'}",

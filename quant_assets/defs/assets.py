@@ -1,0 +1,298 @@
+"""The adapter: a node of the lineage becomes an asset, its stage's call a step, its facts metadata."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import structlog
+
+from quant_assets.common.errors import GateClosedError
+from quant_assets.common.hashing import bytes_digest, combined_fingerprint, json_digest
+from quant_assets.common.logging import configure_logging, get_logger
+from quant_assets.common.resource_use import resources_measured
+from quant_assets.common.store import Encoded, Table, Value, encode
+from quant_assets.defs.guard import GateClosed, guard_of
+from quant_assets.defs.storage import (
+    DATA_VERSION_TAG,
+    INPUTS_TAG,
+    MEDIA_TYPE_KEY,
+    OBJECT_KEY,
+    EventHistory,
+    Home,
+    Stored,
+    artifact_of,
+    latest_event,
+    stated,
+)
+from quant_assets.lineage.artifact import Artifact, Partitions
+from quant_assets.lineage.effects import RunFacts
+from quant_assets.lineage.facts import File, Link, LongTable, Markdown, Picture
+from quant_assets.lineage.graph import Key, Lineage, Node, computed, described
+
+StoredResult = dg.MaterializeResult[Stored]
+
+# What computing an asset took, on its event: facts about one execution, and in no version.
+RESOURCES_PREFIX = "resources/"
+
+_log = get_logger("quant_assets.progress")
+
+
+def asset_key(key: Key) -> dg.AssetKey:
+    """The key of an asset as Dagster writes it."""
+    return dg.AssetKey(list(key))
+
+
+def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
+    """A node as an asset: the group is the UI's, the store keeps the bytes, each upstream asset is an input."""
+    stage = node.stage
+    condition = dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
+
+    @dg.asset(
+        key=asset_key(node.key),
+        # Dagster knows no union types: what a step receives is checked by mypy, where it is read.
+        ins={key[1]: dg.AssetIn(key=asset_key(key), dagster_type=dg.Any) for key in node.parents},
+        partitions_def=dg.StaticPartitionsDefinition(list(node.partitions)) if node.partitions else None,
+        config_schema=_schema(stage.options) if stage.options else None,
+        kinds=set(node.kinds),
+        description=node.sentence,
+        code_version=node.code_version,
+        group_name=stage.group,
+        owners=[node.team],
+        io_manager_key="artifacts",
+        tags={"quant/stage": stage.group},
+        pool=stage.pool,
+        automation_condition=condition if stage.guarded and stage.always else None,
+        required_resource_keys={"home"},
+    )
+    def body(context: dg.AssetExecutionContext, **given: Any) -> StoredResult:
+        return _step(context, node, lineage, {key: given[key[1]] for key in node.parents})
+
+    definition: dg.AssetsDefinition = body
+    return definition
+
+
+def _schema(options: Any) -> dict[str, dg.Field]:
+    """The options of a run as Dagster's configuration, each with its default."""
+    defaults = options().model_dump()
+    return {
+        name: dg.Field(type(value), default_value=value, is_required=False)
+        for name, value in defaults.items()
+    }
+
+
+def _step(
+    context: dg.AssetExecutionContext,
+    node: Node,
+    lineage: Lineage,
+    given: Mapping[Key, Artifact | Partitions],
+) -> StoredResult:
+    """Compute an asset, or return its last version when nothing that shapes it has changed.
+
+    The fingerprint is of the code version, the partition, the versions of all inputs, the options of the run and what
+    the stage calls fresh. Dagster has no step memoisation of its own. A stage that reads or acts on the outside world
+    is computed every time, and still reported as reused when it is the same version.
+    """
+    started = time.perf_counter()
+    if not structlog.is_configured():  # a step of a deployment: no command has chosen a style
+        configure_logging("json" if os.environ.get("QUANT_ASSETS_LOG") == "json" else "console")
+    key, stage = context.asset_key, node.stage
+    partition = context.partition_key if context.has_partition_key else None
+    name = key.to_user_string() + (f"[{partition}]" if partition else "")
+    structlog.contextvars.bind_contextvars(run_id=context.run.run_id, asset_key=name, strategy=key.path[0])
+    try:
+        effects = effects_of(context, node, lineage, partition)
+        fingerprint = fingerprint_of(node, lineage, given, effects, partition)
+        home: Home = context.resources.home
+        store = home.place.store
+        previous = latest_event(context.instance, key, partition)
+        same_inputs = previous is not None and (previous.tags or {}).get(INPUTS_TAG) == fingerprint
+        if previous is not None and same_inputs and not stage.always:
+            artifact = artifact_of(previous, store)
+            if store.intact(artifact.sha256):
+                _log.info("asset", status="reused", seconds=time.perf_counter() - started)
+                return _result(
+                    key, artifact.version, artifact.sha256, None, fingerprint, previous.metadata, True
+                )
+            _log.warning("damaged object, computing again", object=artifact.sha256)
+        with resources_measured() as used:
+            try:
+                product = computed(lineage, node, given, effects)
+            except GateClosedError as refusal:
+                raise GateClosed(str(refusal), refusal.found.split("; ")) from refusal
+            facts = described(lineage, node, product, given, effects)
+        encoded = encode(product.value)
+        version = stated(encoded.version)
+        reused = (
+            same_inputs and previous is not None and (previous.tags or {}).get(DATA_VERSION_TAG) == version
+        )
+        sha256 = bytes_digest(encoded.data)  # the IO manager writes it, before the event that points to it
+        resources = {f"{RESOURCES_PREFIX}{k}": v for k, v in used.to_json().items()}
+        metadata = to_metadata({**_table_facts(product.value), **facts, **resources})
+        seconds = time.perf_counter() - started
+        _log.info(
+            "asset", status="reused" if reused else "computed", seconds=seconds, bytes=len(encoded.data)
+        )
+        return _result(key, encoded.version, sha256, encoded, fingerprint, metadata, reused)
+    finally:
+        structlog.contextvars.unbind_contextvars("run_id", "asset_key", "strategy")
+
+
+def effects_of(
+    context: dg.AssetExecutionContext, node: Node, lineage: Lineage, partition: str | None
+) -> dict[str, Any]:
+    """What a stage may do to the world, and what it is told about this run."""
+    home: Home = context.resources.home
+    place, run = home.place, context.run
+    options = node.stage.options(**context.op_execution_context.op_config) if node.stage.options else None
+    return {
+        "home": place,
+        "run": RunFacts(
+            run.run_id,
+            run.tags.get("quant/trigger", "manual"),
+            place.dagster_ui(run.run_id),
+            lambda steps: resources_of(context.instance, run.run_id, node.scope.key, steps),
+        ),
+        "progress": progress,
+        "history": EventHistory(
+            context.instance, place.store, context.asset_key, partition, node.partitions or ()
+        ),
+        "options": options,
+        "n_jobs": None,
+        "guard": guard_of(context.instance, lineage, node.key),
+        "partition": partition,
+    }
+
+
+def fingerprint_of(
+    node: Node,
+    lineage: Lineage,
+    given: Mapping[Key, Artifact | Partitions],
+    effects: Mapping[str, Any],
+    partition: str | None = None,
+) -> str:
+    """Digest of what shapes an asset: code and configuration, partition, inputs, options, what is fresh."""
+    fresh: Sequence[str] = ()
+    if node.stage.fresh is not None:
+        fresh = node.stage.fresh(**node.arguments(node.stage.fresh, given, effects, lineage))
+    options = effects["options"]
+    parts = [node.code_version, partition or "", *fresh]
+    parts += [json_digest(options.model_dump(mode="json"))] if options is not None else []
+    parts += [f"{'/'.join(key)}={stated(artifact.version)}" for key, artifact in sorted(given.items())]
+    return combined_fingerprint(parts)
+
+
+def resources_of(
+    instance: dg.DagsterInstance, run_id: str, strategy: str, steps: Sequence[str]
+) -> dict[str, float]:
+    """What the steps that fitted something took of the machine, from their events: ``<step>/<quantity>``."""
+    found: dict[str, float] = {}
+    for step in steps:
+        event = latest_event(instance, dg.AssetKey([strategy, step]), None, run_id)
+        for name, value in (event.metadata if event else {}).items():
+            if name.startswith(RESOURCES_PREFIX) and isinstance(value.value, int | float):
+                found[f"{step}/{name.removeprefix(RESOURCES_PREFIX)}"] = float(value.value)
+    return found
+
+
+def progress(what: str) -> Callable[[int, int], None]:
+    """A callback for long work that logs (done, total)."""
+
+    def report(done: int, total: int) -> None:
+        _log.info("progress", done=done, total=total, what=what)
+
+    return report
+
+
+def _table_facts(value: Value) -> dict[str, Any]:
+    if not isinstance(value, Table):
+        return {}
+    return {"dagster/row_count": value.frame.height, "dagster/column_schema": column_schema(value.frame)}
+
+
+def _result(
+    key: dg.AssetKey,
+    version: str,
+    sha256: str,
+    encoded: Encoded | None,
+    fingerprint: str,
+    metadata: Mapping[str, dg.MetadataValue],
+    reused: bool,
+) -> StoredResult:
+    media = dg.MetadataValue.text(encoded.media_type) if encoded else metadata[MEDIA_TYPE_KEY]
+    return dg.MaterializeResult(
+        asset_key=key,
+        value=Stored(sha256, encoded),
+        data_version=dg.DataVersion(stated(version)),
+        metadata={
+            **metadata,
+            OBJECT_KEY: dg.MetadataValue.text(sha256),
+            MEDIA_TYPE_KEY: media,
+            "reused": dg.MetadataValue.bool(reused),
+        },
+        tags={INPUTS_TAG: fingerprint},
+    )
+
+
+# ---------------------------------------------------------------------------------------- facts as metadata
+
+
+def to_metadata(facts: Mapping[str, Any]) -> dict[str, dg.MetadataValue]:
+    """The one boundary between results and event metadata."""
+    return {name: metadata_value(fact) for name, fact in facts.items()}
+
+
+def metadata_value(fact: Any) -> dg.MetadataValue:
+    """One fact as the event log accepts it: numpy scalars become Python's, NaN and infinity text."""
+    fact = _finite(fact)
+    match fact:
+        case pl.DataFrame():
+            return _table(fact)
+        case LongTable():
+            return _table(fact.frame, fact.max_rows)
+        case Picture():
+            return dg.MetadataValue.md(f"![{fact.title}]({fact.data_uri})")
+        case Markdown():
+            return dg.MetadataValue.md(fact.text)
+        case Link():
+            return dg.MetadataValue.url(fact.address)
+        case File():
+            return dg.MetadataValue.path(str(fact.path))
+        case dg.TableSchema():
+            return dg.MetadataValue.table_schema(fact)
+        case bool():
+            return dg.MetadataValue.bool(fact)
+        case int():
+            return dg.MetadataValue.int(fact)
+        case float():
+            return dg.MetadataValue.float(fact)
+        case dict() | list():
+            return dg.MetadataValue.json(fact)
+        case _:
+            return dg.MetadataValue.text(str(fact))
+
+
+def _finite(value: Any) -> Any:
+    if hasattr(value, "item") and not isinstance(value, pl.DataFrame):
+        value = value.item()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cell(value: Any) -> str | int | float | bool | None:
+    value = _finite(value)
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def _table(frame: pl.DataFrame, max_rows: int = 50) -> dg.MetadataValue:
+    records = [
+        dg.TableRecord({k: _cell(v) for k, v in row.items()}) for row in frame.head(max_rows).to_dicts()
+    ]
+    return dg.MetadataValue.table(records, schema=column_schema(frame))
+
+
+def column_schema(frame: pl.DataFrame) -> dg.TableSchema:
+    """Column names and types of a frame for the UI."""
+    return dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in frame.schema.items()])

@@ -1,0 +1,345 @@
+"""Automation: thin sensors that gather facts, ask a pure ``decide`` and translate its answer; and the jobs."""
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from quant_assets.common.errors import ConfigurationError, QuantAssetsError, closest
+from quant_assets.common.hashing import combined_fingerprint
+from quant_assets.common.settings import UniverseConfig
+from quant_assets.defs.assets import asset_key
+from quant_assets.defs.running import raw_years_job
+from quant_assets.defs.staleness import stale_assets, waiting_assets
+from quant_assets.defs.storage import Home, artifact_of, data_version, event_of, latest_event, record_at
+from quant_assets.gates.verdicts import GateReport
+from quant_assets.lineage.graph import Lineage, Node
+from quant_assets.market.revisions import KnownYear, content_versions, decide, source_state
+
+# Which sensors run by themselves, by QUANT_ASSETS_ENV. An environment that is not named runs none.
+RUNNING: Mapping[str, frozenset[str]] = {
+    "development": frozenset(),
+    "staging": frozenset({"new_bars", "reconcile", "automation"}),
+    "production": frozenset({"new_bars", "reconcile", "automation", "drift_retraining"}),
+}
+
+SENSOR_INTERVAL_SECONDS = 60
+FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+IN_FLIGHT = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+
+
+def sensor_status(name: str) -> dg.DefaultSensorStatus:
+    """Whether a sensor starts running in the declared environment.
+
+    Raises
+    ------
+    ConfigurationError
+        When ``$QUANT_ASSETS_ENV`` names an environment that the table does not know.
+    """
+    environment = os.environ.get("QUANT_ASSETS_ENV", "development")
+    if environment not in RUNNING:
+        near = closest(environment, RUNNING)
+        raise ConfigurationError(
+            "environment variable QUANT_ASSETS_ENV",
+            expected=f"one of {', '.join(RUNNING)}",
+            found=repr(environment),
+            action=f"{near} Otherwise declare it in quant_assets/defs/sensors.py".strip(),
+        )
+    running = name in RUNNING[environment]
+    return dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
+
+
+def partitioned(lineage: Lineage) -> list[Node]:
+    """Assets that read a source, a year at a time."""
+    return [node for node in lineage.nodes.values() if node.partitions is not None]
+
+
+def run_keys(lineage: Lineage, strategy: str) -> list[dg.AssetKey]:
+    """Everything between the raw years and the champion of one strategy, without the raw years."""
+    return [asset_key(node.key) for node in lineage.of(strategy) if node.partitions is None]
+
+
+def jobs_of(lineage: Lineage) -> tuple[list[Any], list[Any]]:
+    """One job a strategy and one for the platform's own assets; and one for the raw years of each universe."""
+    jobs = [
+        dg.define_asset_job(
+            name,
+            selection=dg.AssetSelection.assets(*run_keys(lineage, name)),
+            tags={"quant/strategy": name},
+            description=config.description,
+        )
+        for name, config in sorted(lineage.settings.strategies.items())
+    ]
+    jobs += [
+        dg.define_asset_job(
+            node.name, selection=dg.AssetSelection.assets(asset_key(node.key)), description=node.sentence
+        )
+        for node in lineage.nodes.values()
+        if node.scope.universe is None
+    ]
+    raw_jobs = [
+        dg.define_asset_job(
+            raw_years_job(node.key[0]),
+            selection=dg.AssetSelection.assets(asset_key(node.key)),
+            description="One calendar year of bars from the source.",
+        )
+        for node in partitioned(lineage)
+    ]
+    return jobs, raw_jobs
+
+
+def sensors_of(lineage: Lineage, raw_jobs: list[Any]) -> list[dg.SensorDefinition]:
+    """The sensors of the platform."""
+    return [
+        _drift_retraining(lineage),
+        _reconcile(lineage),
+        dg.AutomationConditionSensorDefinition(
+            "automation",
+            target=dg.AssetSelection.all(),
+            default_status=sensor_status("automation"),
+            run_tags={"quant/trigger": "automation"},
+        ),
+        _new_bars(lineage, raw_jobs),
+    ]
+
+
+def _unpartitioned(lineage: Lineage) -> dg.AssetSelection:
+    raw = [asset_key(node.key) for node in partitioned(lineage)]
+    return dg.AssetSelection.all() - dg.AssetSelection.assets(*raw)
+
+
+# ---------------------------------------------------------------------------------------- drift
+
+
+def _drift_retraining(lineage: Lineage) -> dg.SensorDefinition:
+    monitoring = lineage.settings.monitoring
+
+    @dg.sensor(
+        name="drift_retraining",
+        minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
+        default_status=sensor_status("drift_retraining"),
+        asset_selection=_unpartitioned(lineage),
+        description="Turns a drifted report into one retraining run, with its reasons, after a cool-down.",
+    )
+    def drift_retraining(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
+        from quant_assets.monitoring.retraining import decide as decide_retraining
+
+        acted: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
+        requests, notes = [], []
+        for strategy in sorted(lineage.settings.strategies):
+            event = latest_event(context.instance, dg.AssetKey([strategy, "drift_report"]), None)
+            if event is None:
+                notes.append(f"{strategy}: no drift report yet")
+                continue
+            version = data_version(event)
+            report = GateReport.from_json(artifact_of(event, home.place.store).json())
+            last_retrain, attempts = retraining_runs(context.instance, strategy, version)
+            decision = decide_retraining(
+                drifted_features=sum(bool(row["drifted"]) for row in report.details["features"]),
+                min_features=monitoring.drift.min_drifted_features,
+                report_version=version,
+                last_acted_version=acted.get(strategy),
+                last_retrain=last_retrain,
+                attempts=attempts,
+                now=datetime.now(UTC),
+                policy=monitoring.retraining,
+            )
+            notes.append(f"{strategy}: {decision.reason}")
+            if decision.advance_cursor:
+                acted[strategy] = version
+            if decision.retrain:
+                tags = {
+                    "quant/trigger": "drift",
+                    "quant/strategy": strategy,
+                    "quant/reason": decision.reason,
+                    "quant/drift_report": version,
+                }
+                requests.append(
+                    dg.RunRequest(
+                        run_key=f"{strategy}:{decision.run_key}",
+                        asset_selection=run_keys(lineage, strategy),
+                        tags=tags,
+                    )
+                )
+        return _answer(requests, notes, acted)
+
+    return drift_retraining
+
+
+def retraining_runs(instance: dg.DagsterInstance, strategy: str, version: str) -> tuple[datetime | None, int]:
+    """When drift last retrained a strategy, and how often this very report was tried and failed.
+
+    Read from runs by tag, not from the sensor's cursor: it survives a cursor reset and counts what really ran.
+    """
+    tags = {"quant/trigger": "drift", "quant/strategy": strategy}
+    records = instance.get_run_records(dg.RunsFilter(tags=tags), limit=100)
+    last = max((record.create_timestamp for record in records), default=None)
+    failed = [
+        record
+        for record in records
+        if record.dagster_run.tags.get("quant/drift_report") == version
+        and record.dagster_run.status in FAILED
+    ]
+    return last.replace(tzinfo=last.tzinfo or UTC) if last else None, len(failed)
+
+
+def _answer(requests: list[dg.RunRequest], notes: list[str], cursor: Mapping[str, Any]) -> dg.SensorResult:
+    written = json.dumps(cursor, sort_keys=True)
+    if not requests:
+        return dg.SensorResult(skip_reason="; ".join(notes), cursor=written)
+    return dg.SensorResult(run_requests=requests, cursor=written)
+
+
+# ---------------------------------------------------------------------------------------- what went stale
+
+
+def _reconcile(lineage: Lineage) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="reconcile",
+        minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
+        default_status=sensor_status("reconcile"),
+        asset_selection=_unpartitioned(lineage),
+        description="Materialises what is stale, level-triggered: a change that an edge missed is not lost.",
+    )
+    def reconcile(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        running = dg.RunsFilter(tags={"quant/trigger": "reconcile"}, statuses=IN_FLIGHT)
+        if context.instance.get_run_records(running, limit=1):
+            return dg.SkipReason("a reconciling run is in flight")
+        requests = []
+        taken: set[dg.AssetKey] = set()
+        for strategy in sorted(lineage.settings.strategies):
+            keys = run_keys(lineage, strategy)
+            state = lineage_state(context.instance, lineage, strategy)
+            if state is None:
+                continue  # nothing to reconcile against: the universe was never materialised
+            # Strategies of one universe share its assets, and the first of them makes them for all.
+            mine = [key for key in keys if key not in taken]
+            taken.update(keys)
+            graph = context.repository_def.asset_graph if context.repository_def else None
+            if graph is not None:
+                stale = stale_assets(context.instance, graph, keys)
+                waiting = waiting_assets(graph, stale, mine)
+                mine = [key for key in mine if key not in waiting]
+            # A change takes several runs to reach the end, each of which makes what is stale and has settled
+            # inputs. One attempt per state of the lineage: each step is a new state, a failure is none.
+            requests.append(
+                dg.RunRequest(
+                    run_key=f"reconcile:{strategy}:{state}",
+                    asset_selection=mine,
+                    stale_assets_only=True,
+                    tags={"quant/trigger": "reconcile", "quant/strategy": strategy},
+                )
+            )
+        return dg.SensorResult(run_requests=requests)
+
+    return reconcile
+
+
+def lineage_state(instance: dg.DagsterInstance, lineage: Lineage, strategy: str) -> str | None:
+    """Digest of the versions of all raw years, and of the code and the newest run of every asset behind them.
+
+    None while a raw year is missing. As long as it is the same, a run would do the same again.
+    """
+    parts = []
+    for node in lineage.of(strategy):
+        if node.partitions is not None:
+            for year in node.partitions:
+                event = latest_event(instance, asset_key(node.key), year)
+                if event is None:
+                    return None
+                parts.append(data_version(event))
+        else:
+            record = record_at(instance, asset_key(node.key), None)
+            parts += [record.run_id if record else "", node.code_version]
+    return combined_fingerprint(parts)
+
+
+# ---------------------------------------------------------------------------------------- new bars
+
+
+def _new_bars(lineage: Lineage, raw_jobs: list[Any]) -> dg.SensorDefinition:
+    nodes = partitioned(lineage)
+
+    @dg.sensor(
+        name="new_bars",
+        minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
+        default_status=sensor_status("new_bars"),
+        jobs=list(raw_jobs),
+        description="Asks for the years whose bars the source gives differently now, and for no other.",
+    )
+    def new_bars(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        # {universe: {"state": identity of the source, "versions": {year: version}}}: what was read, so that an
+        # unchanged file is not read again, also after a restart. What to do is decided anew from the event log.
+        memory: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
+        remembered = {node.key[0]: memory[node.key[0]] for node in nodes if node.key[0] in memory}
+        requests: list[dg.RunRequest] = []
+        notes = []
+        for node in nodes:
+            name, universe = node.key[0], node.scope.bars
+            try:
+                versions = _versions(universe, remembered, node.code_version)
+            except (QuantAssetsError, OSError) as error:
+                # Shown in the tick; what was known of this and other universes stays, and the next tick tries again.
+                notes.append(f"{name}: the source cannot be read: {error}")
+                context.log.warning(notes[-1])
+                continue
+            known = _known_years(context.instance, node)
+            wanted, note = decide(name, versions, known, _failed_runs(context.instance, name))
+            notes.append(note)
+            requests += [
+                dg.RunRequest(
+                    run_key=request.run_key,
+                    job_name=raw_years_job(name),
+                    partition_key=request.year,
+                    tags={
+                        "quant/trigger": "new_bars",
+                        "quant/universe": name,
+                        "quant/reason": request.reason,
+                        "quant/content": request.version,
+                    },
+                )
+                for request in wanted
+            ]
+        return _answer(requests, notes, remembered)
+
+    return new_bars
+
+
+def _versions(universe: UniverseConfig, remembered: dict[str, Any], code: str) -> dict[str, str]:
+    """Content version of each year, from memory when the source is as it was; updates the memory.
+
+    Other code may read the same file differently, so its version is part of the state.
+    """
+    state = combined_fingerprint([source_state(universe), code])
+    entry = remembered.get(universe.name, {})
+    versions = entry.get("versions")
+    if entry.get("state") == state and isinstance(versions, dict):
+        return versions
+    read = content_versions(universe)
+    remembered[universe.name] = {"state": state, "versions": read}
+    return read
+
+
+def _known_years(instance: dg.DagsterInstance, node: Node) -> dict[str, KnownYear]:
+    """The newest vintage of each year that was ever materialised."""
+    known = {}
+    for year in node.partitions or ():
+        record = record_at(instance, asset_key(node.key), year)
+        if record is not None:
+            _, _, digest = data_version(event_of(record)).partition("-")
+            known[year] = KnownYear(digest, record.run_id)
+    return known
+
+
+def _failed_runs(instance: dg.DagsterInstance, universe: str) -> dict[tuple[str, str], int]:
+    """How many runs that this sensor asked for have failed, by year and content."""
+    tags = {"quant/trigger": "new_bars", "quant/universe": universe}
+    counts: dict[tuple[str, str], int] = {}
+    for record in instance.get_run_records(dg.RunsFilter(tags=tags, statuses=FAILED), limit=100):
+        found = record.dagster_run.tags
+        key = (found.get("dagster/partition", ""), found.get("quant/content", ""))
+        counts[key] = counts.get(key, 0) + 1
+    return counts

@@ -1,0 +1,360 @@
+"""The lineage of a configuration: every stage bound to its universes and strategies, with inputs and version."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel
+
+from quant_assets.common.errors import ConfigurationError, StoreError, closest
+from quant_assets.common.hashing import json_digest
+from quant_assets.common.provenance import Closure, closure_of
+from quant_assets.lineage.artifact import Artifact, Partitions
+from quant_assets.lineage.scope import CONFIGURATION, FOR_PEOPLE, Scope
+from quant_assets.lineage.settings import Settings
+from quant_assets.lineage.stage import GROUPS, Check, CheckSpec, Product, Stage, keywords_of, registered
+
+Key = tuple[str, str]
+
+# Every value goes through the store's encoding: how data is hashed is code behind every asset.
+BEHIND_EVERY_ASSET = ("quant_assets.common.store",)
+# Names under which several assets, or one of several, are read; beside the names of stages and families.
+PANEL, REPORTS, OWN = "panel", "reports", "asset"
+
+
+@dataclass(frozen=True)
+class Input:
+    """What one parameter of a stage is filled with: one asset, or several by name.
+
+    Attributes
+    ----------
+    keys : tuple of (str, str)
+        Empty for an optional asset that this scope does not have.
+    many : bool
+        Whether the parameter is a mapping by asset name.
+    """
+
+    keys: tuple[Key, ...]
+    many: bool
+
+
+@dataclass(frozen=True)
+class Node:
+    """One asset: a stage in a scope, with what it reads.
+
+    Attributes
+    ----------
+    name : str
+        Second part of the key.
+    member : str or None
+        Of a family: which one.
+    inputs : mapping of str to Input
+        By the parameters of the stage's function, in order.
+    """
+
+    stage: Stage
+    scope: Scope
+    name: str
+    member: str | None
+    inputs: Mapping[str, Input]
+
+    @property
+    def key(self) -> Key:
+        """Owner and name."""
+        return (self.scope.key, self.name)
+
+    @property
+    def parents(self) -> tuple[Key, ...]:
+        """Every asset that it reads, each once."""
+        return tuple(dict.fromkeys(key for given in self.inputs.values() for key in given.keys))
+
+    @property
+    def partitions(self) -> tuple[str, ...] | None:
+        """Keys of its partitions; None for an asset that has none."""
+        return tuple(self.stage.partitions(self.scope)) if self.stage.partitions else None
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Technologies, for people."""
+        kinds = self.stage.kinds
+        return frozenset(kinds(self.scope) if callable(kinds) else kinds) or frozenset({self.name})
+
+    @property
+    def sentence(self) -> str:
+        """One sentence for people."""
+        sentence = self.stage.sentence
+        if callable(sentence):
+            return sentence(self.scope, self.member)
+        return sentence or (self.stage.function.__doc__ or "").strip().split("\n\n")[0]
+
+    @property
+    def team(self) -> str:
+        """Who owns it."""
+        return self.stage.team or (self.scope.strategy.owner if self.scope.strategy else "team:research")
+
+    @cached_property
+    def closure(self) -> Closure:
+        """The code that shapes its value."""
+        roots = self.stage.roots(self.scope, self.member) if self.stage.roots else ()
+        return closure_of(self.stage.function, tuple(sorted({*BEHIND_EVERY_ASSET, *roots})))
+
+    @cached_property
+    def code_version(self) -> str:
+        """Version of its code and of its part of the configuration: changing either shows as stale at once."""
+        asked: list[Any] = [plain(self.configuration(name)) for name in self.stage.slices]
+        if self.stage.identity is not None:
+            asked.append(self.stage.identity(self.scope, self.member))
+        return f"{self.closure.digest[:16]}.{json_digest(asked)[:12]}"
+
+    @cached_property
+    def specs(self) -> Mapping[Check, tuple[CheckSpec, ...]]:
+        """The checks in force for it, by what judges them."""
+        return {check: tuple(check.specs(self.scope)) for check in self.stage.checks}
+
+    def configuration(self, name: str) -> Any:
+        """One part of the configuration."""
+        return self.member if name == "member" else CONFIGURATION[name](self.scope)
+
+    def arguments(
+        self,
+        function: Any,
+        artifacts: Mapping[Key, Artifact | Partitions],
+        effects: Mapping[str, Any],
+        lineage: "Lineage",
+    ) -> dict[str, Any]:
+        """What a function of this node (its stage's, a description, a check) is called with.
+
+        Raises
+        ------
+        StoreError
+            When an asset that it reads is not among the artifacts.
+        """
+        filled: dict[str, Any] = {}
+        for name, given in lineage.inputs_of(function, self.scope, self.stage.name, self.key).items():
+            found = {key[1]: self._among(artifacts, key) for key in given.keys}
+            filled[name] = found if given.many else next(iter(found.values()), None)
+        for name in keywords_of(function):
+            filled[name] = self.configuration(name) if name in CONFIGURATION else effects[name]
+        return filled
+
+    def _among(self, artifacts: Mapping[Key, Artifact | Partitions], key: Key) -> Artifact | Partitions:
+        if key not in artifacts:
+            raise StoreError(
+                f"input {'/'.join(key)} of {'/'.join(self.key)}",
+                expected="a version of it",
+                found="none",
+                action=f"materialise {'/'.join(key)} first, or give it",
+            )
+        return artifacts[key]
+
+
+def plain(value: Any) -> Any:
+    """A part of the configuration as data for a digest; what is written for people only is left out."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude=FOR_PEOPLE)
+    if isinstance(value, tuple):
+        return [plain(part) for part in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+class Lineage:
+    """Every asset that a configuration describes.
+
+    Parameters
+    ----------
+    settings : Settings
+    stages : mapping of str to Stage, optional
+        The stages; all registered ones when not given.
+    """
+
+    def __init__(self, settings: Settings, stages: Mapping[str, Stage] | None = None) -> None:
+        self.settings = settings
+        self.stages: Mapping[str, Stage] = dict(all_stages() if stages is None else stages)
+
+    @cached_property
+    def nodes(self) -> Mapping[Key, Node]:
+        """All assets by key, each after everything that it reads."""
+        strategies = self.settings.strategies.values()
+        universes = dict.fromkeys(s.universe for s in strategies)  # others have no assets
+        scopes = [Scope(self.settings, self.settings.universes[name]) for name in universes]
+        scopes += [self.scope(s.name) for s in strategies]
+        found = {node.key: node for scope in scopes for node in self._nodes(scope)}
+        found |= {node.key: node for node in self._nodes(Scope(self.settings))}
+        return {key: found[key] for key in _in_order(found)}
+
+    def scope(self, strategy: str) -> Scope:
+        """The scope of a strategy.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is none of that name.
+        """
+        known = self.settings.strategies
+        if strategy not in known:
+            raise ConfigurationError(
+                f"strategy {strategy!r}",
+                expected=f"one of {', '.join(known) or '(none is configured)'}",
+                found="no strategy of that name",
+                action=closest(strategy, known) or "add its file to configs/strategies/",
+            )
+        config = known[strategy]
+        return Scope(self.settings, self.settings.universe_of(config), config)
+
+    def of(self, strategy: str) -> tuple[Node, ...]:
+        """Everything between the source and the champion of a strategy, in order.
+
+        The universe's assets come whole, every pack of its strategies, because one report covers them all.
+        """
+        scope = self.scope(strategy)
+        owners = {scope.key, scope.bars.name}
+        return tuple(node for node in self.nodes.values() if node.key[0] in owners)
+
+    def reports(self, scope: Scope) -> tuple[str, ...]:
+        """Names of the assets in which a scope's gates are judged."""
+        return tuple(s.name for s in self.stages.values() if s.gates and s.wanted(scope))
+
+    def decision(self, strategy: str) -> Node:
+        """The asset that decides what serves: the first that only runs behind the orchestrator's guard."""
+        return next(node for node in self.of(strategy) if node.stage.guarded)
+
+    def ancestors(self, *targets: Key) -> tuple[Node, ...]:
+        """The targets and everything that they are made from, in order."""
+        wanted, waiting = set[Key](), list(targets)
+        while waiting:
+            key = waiting.pop()
+            if key not in wanted:
+                wanted.add(key)
+                waiting += self.nodes[key].parents
+        return tuple(node for key, node in self.nodes.items() if key in wanted)
+
+    def blocking_checks(self, target: Key) -> tuple[tuple[Key, str], ...]:
+        """Every check that stops what comes after, of everything that a target is made from."""
+        return tuple(
+            (node.key, spec.name)
+            for node in self.ancestors(target)
+            for specs in node.specs.values()
+            for spec in specs
+            if spec.blocking
+        )
+
+    def inputs_of(self, function: Any, scope: Scope, reader: str, own: Key | None = None) -> dict[str, Input]:
+        """What the asset parameters of a function are filled with in a scope.
+
+        Parameters
+        ----------
+        reader : str
+            Whose function it is, for messages.
+        own : (str, str), optional
+            What the parameter ``asset`` of a check is: the asset that it is a check of.
+
+        Raises
+        ------
+        ConfigurationError
+            For a name that is no asset of the scope, with the closest that is.
+        """
+        filled = {}
+        for parameter in Stage.parameters(function):
+            given = (
+                Input((own,), many=False)
+                if own and parameter.name == OWN
+                else self._input(parameter.name, scope)
+            )
+            if given is None or (not given.keys and not given.many and parameter.default is not None):
+                known = [*(s.name for s in self.stages.values() if s.wanted(scope)), PANEL, REPORTS]
+                raise ConfigurationError(
+                    f"parameter {parameter.name!r} of {reader!r}",
+                    expected="the name of an asset that its scope has",
+                    found=f"none of that name for {scope.key}",
+                    action=closest(parameter.name, known) or "name an asset, or put it after the '*'",
+                )
+            filled[parameter.name] = given
+        return filled
+
+    def _input(self, name: str, scope: Scope) -> Input | None:
+        if name == PANEL:
+            reconciled = self.stages["reconciled_bars"].wanted(scope.of_universe())
+            name = "reconciled_bars" if reconciled else "raw_bars"
+        if name == REPORTS:
+            return Input(tuple((scope.key, report) for report in self.reports(scope)), many=True)
+        stage = self.stages.get(name)
+        if stage is None:
+            return None
+        owner = scope.bars.name if stage.owner == "universe" else scope.key
+        if stage.members is not None:
+            return Input(tuple((owner, member) for member in stage.members(scope)), many=True)
+        return Input(((owner, name),) if stage.wanted(scope) else (), many=False)
+
+    def _nodes(self, scope: Scope) -> Iterator[Node]:
+        owner = "strategy" if scope.strategy else "universe" if scope.universe else "platform"
+        for stage in self.stages.values():
+            if stage.owner == owner and stage.wanted(scope):
+                inputs = self.inputs_of(stage.function, scope, stage.name)
+                members: Mapping[str, str | None] = (
+                    {stage.name: None} if stage.members is None else {**stage.members(scope)}
+                )
+                for name, member in members.items():
+                    yield Node(stage, scope, name, member, inputs)
+
+
+def all_stages() -> Mapping[str, Stage]:
+    """Every stage there is. Each module of `quant_assets.lineage.stages` registers its own."""
+    package = importlib.import_module("quant_assets.lineage.stages")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    # In the order of the lineage; within a group as its module declares them.
+    return dict(sorted(registered().items(), key=lambda item: GROUPS.index(item[1].group)))
+
+
+def _in_order(nodes: Mapping[Key, Node]) -> list[Key]:
+    """Parents before children, otherwise as declared."""
+    done: dict[Key, bool] = {}
+
+    def visit(key: Key, path: Sequence[Key]) -> None:
+        if done.get(key):
+            return
+        if key in path:
+            circle = " -> ".join("/".join(k) for k in (*path[path.index(key) :], key))
+            raise ConfigurationError(
+                "the lineage",
+                expected="no circle",
+                found=circle,
+                action="let one of them read something else",
+            )
+        for parent in nodes[key].parents:
+            visit(parent, (*path, key))
+        done[key] = True
+
+    for key in nodes:
+        visit(key, ())
+    return list(done)
+
+
+def computed(
+    lineage: Lineage, node: Node, artifacts: Mapping[Key, Artifact | Partitions], effects: Mapping[str, Any]
+) -> Product:
+    """Call a node's stage: the value, and the facts that its function knows."""
+    product: Product = node.stage.function(**node.arguments(node.stage.function, artifacts, effects, lineage))
+    return product
+
+
+def described(
+    lineage: Lineage,
+    node: Node,
+    product: Product,
+    artifacts: Mapping[Key, Artifact | Partitions],
+    effects: Mapping[str, Any],
+) -> dict[str, Any]:
+    """All facts about a value: those that came with it, and those that its stage's description adds."""
+    if node.stage.describe is None:
+        return dict(product.facts)
+    arguments = node.arguments(node.stage.describe, artifacts, {**effects, "value": product.value}, lineage)
+    return {**product.facts, **node.stage.describe(**arguments)}
+
+
+def names_of(keys: Iterable[Key]) -> list[str]:
+    """Keys as people write them."""
+    return ["/".join(key) for key in keys]

@@ -1,0 +1,244 @@
+"""The lineage as plain Python: `run` takes a strategy from its source to its verdicts.
+
+The versions are those of the platform. For notebooks, studies and replays. What is promoted always comes from the orchestrator, whose guard asks for checks
+that ran there.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from quant_assets.common.errors import ConfigurationError, StoreError, closest
+from quant_assets.common.home import Home
+from quant_assets.common.store import Table, Value
+from quant_assets.gates.verdicts import GateReport, Verdict
+from quant_assets.lineage.artifact import Artifact, Held, Partitions
+from quant_assets.lineage.effects import NoHistory, Progress, RunFacts, no_guard, quiet
+from quant_assets.lineage.graph import REPORTS, Key, Lineage, Node, all_stages, computed, described, names_of
+from quant_assets.lineage.settings import Settings
+from quant_assets.lineage.stage import CheckResult, Product
+
+VERDICTS = "verdicts"  # every report in which gates are judged
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run made.
+
+    Attributes
+    ----------
+    strategy : str
+    artifacts : mapping of (str, str) to Artifact or Partitions
+        Everything that was made or given, by owner and name.
+    facts : mapping of (str, str) to mapping
+        What people should see of each asset that was made.
+    checks : mapping of (str, str) to sequence of CheckResult
+        When checks were asked for.
+    """
+
+    strategy: str
+    universe: str
+    artifacts: Mapping[Key, Artifact | Partitions]
+    facts: Mapping[Key, Mapping[str, Any]] = field(default_factory=dict)
+    checks: Mapping[Key, Sequence[CheckResult]] = field(default_factory=dict)
+    reports: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Artifact | Partitions:
+        """An asset of the strategy or of its universe by name.
+
+        Raises
+        ------
+        StoreError
+            When the run did not make it, with the closest one that it made.
+        """
+        for owner in (self.strategy, self.universe):
+            if (owner, name) in self.artifacts:
+                return self.artifacts[owner, name]
+        known = [key[1] for key in self.artifacts]
+        raise StoreError(
+            f"asset {name!r} of this run",
+            expected=f"one of {', '.join(known)}",
+            found="none of that name",
+            action=closest(name, known) or "run up to it: run(..., upto=name)",
+        )
+
+    def artifact(self, name: str) -> Artifact:
+        """An unpartitioned asset by name."""
+        found = self[name]
+        if isinstance(found, Partitions):
+            raise StoreError(
+                f"asset {name!r}",
+                expected="one artifact",
+                found="one for each partition",
+                action="read its parts",
+            )
+        return found
+
+    def table(self, name: str) -> Table:
+        """An asset as a frame with its metadata."""
+        return self.artifact(name).table()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Data version of every asset, by ``owner/name``; of a partitioned one those of its partitions."""
+        return {"/".join(key): artifact.version for key, artifact in self.artifacts.items()}
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """Every verdict in the reports that were made."""
+        made = [self.artifacts.get((self.strategy, name)) for name in self.reports]
+        found = [GateReport.from_json(a.json()) for a in made if isinstance(a, Artifact)]
+        return tuple(verdict for report in found for verdict in report.verdicts)
+
+
+def run(
+    strategy: str,
+    settings: Settings,
+    upto: str | Sequence[str] = VERDICTS,
+    *,
+    home: Home | None = None,
+    given: Mapping[str, Value | Artifact] | None = None,
+    instead: Mapping[str, Callable[..., Product]] | None = None,
+    progress: Progress = quiet,
+    n_jobs: int | None = None,
+    facts: bool = False,
+    checks: bool = False,
+) -> Run:
+    """Make a strategy's assets in this process, in memory, in the order of the lineage.
+
+    Parameters
+    ----------
+    strategy : str
+        Name of a configured strategy.
+    settings : Settings
+        As `quant_assets.load_settings` reads them.
+    upto : str or sequence of str, default "verdicts"
+        The last assets to make, by name; ``"verdicts"`` is every report in which gates are judged.
+    home : Home, optional
+        Where trials are counted and pages go; the platform's home when not given. Showing a result is looking at it:
+        the stage ``trial_ledger`` counts here as it does anywhere else.
+    given : mapping of str to value or Artifact, optional
+        Assets that are not made but taken as they are, by name.
+    instead : mapping of str to callable, optional
+        Other functions for stages, by stage name, with the parameters of those that they stand in for.
+    progress : callable, optional
+        Called with what is counted; gives a callback for (done, total).
+    n_jobs : int, optional
+        Workers of the stages that use several; no result depends on it.
+    facts, checks : bool
+        Also make the tables and plots that people see, and judge the checks.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ConfigurationError
+        For an unknown strategy or asset.
+    GateClosedError
+        When asked for ``promotion`` or what comes after it.
+
+    Examples
+    --------
+    >>> made = run("planted_edge", load_settings(), upto="training_set")  # doctest: +SKIP
+    >>> made.table("training_set").frame.height  # doctest: +SKIP
+    """
+    stages = dict(all_stages())
+    for name, function in (instead or {}).items():
+        stages[name] = replace(stages[name], function=function)
+    lineage = Lineage(settings, stages)
+    scope = lineage.scope(strategy)
+    targets = [
+        key
+        for name in ([upto] if isinstance(upto, str) else upto)
+        for key in _targets(lineage, strategy, name)
+    ]
+    known: dict[Key, Artifact | Partitions] = {}
+    for name, value in (given or {}).items():
+        (key,) = _targets(lineage, strategy, name)
+        known[key] = value if isinstance(value, Artifact) else Held("/".join(key), value)
+    made = make(
+        lineage,
+        targets,
+        known,
+        effects={
+            "home": home or Home(),
+            "run": RunFacts(),
+            "progress": progress,
+            "n_jobs": n_jobs,
+        },
+        facts=facts,
+        checks=checks,
+    )
+    return replace(made, strategy=strategy, universe=scope.bars.name, reports=lineage.reports(scope))
+
+
+def make(
+    lineage: Lineage,
+    targets: Iterable[Key],
+    given: Mapping[Key, Artifact | Partitions],
+    *,
+    effects: Mapping[str, Any],
+    facts: bool = False,
+    checks: bool = False,
+) -> Run:
+    """Make assets and whatever they need that is not given. Everything stays in memory.
+
+    Raises
+    ------
+    StoreError, QuantAssetsError
+        Whatever a stage raises.
+    """
+    artifacts: dict[Key, Artifact | Partitions] = dict(given)
+    shown: dict[Key, Mapping[str, Any]] = {}
+    judged: dict[Key, Sequence[CheckResult]] = {}
+    around = {"history": NoHistory(), "guard": no_guard, "partition": None, "n_jobs": None, **effects}
+    for node in _needed(lineage, targets, artifacts):
+        options = node.stage.options() if node.stage.options else None
+        told = {**around, "options": options}
+        if node.partitions is None:
+            product = computed(lineage, node, artifacts, told)
+            artifacts[node.key] = Held("/".join(node.key), product.value)
+            if facts:
+                shown[node.key] = described(lineage, node, product, artifacts, told)
+        else:
+            parts: dict[str, Artifact] = {}
+            for partition in node.partitions:
+                product = computed(lineage, node, artifacts, {**told, "partition": partition})
+                parts[partition] = Held(f"{'/'.join(node.key)}[{partition}]", product.value)
+            artifacts[node.key] = Partitions(parts)
+        if checks:
+            judged[node.key] = [
+                result
+                for check in node.stage.checks
+                for result in check.judge(node.arguments(check.function, artifacts, told, lineage))
+            ]
+    return Run("", "", artifacts, shown, judged)
+
+
+def _needed(lineage: Lineage, targets: Iterable[Key], given: Mapping[Key, Any]) -> list[Node]:
+    """What has to be made for the targets, in order; nothing behind what is given."""
+    wanted, waiting = set[Key](), list(targets)
+    while waiting:
+        key = waiting.pop()
+        if key not in wanted and key not in given:
+            wanted.add(key)
+            waiting += lineage.nodes[key].parents
+    return [node for key, node in lineage.nodes.items() if key in wanted]
+
+
+def _targets(lineage: Lineage, strategy: str, name: str) -> list[Key]:
+    scope = lineage.scope(strategy)
+    if name in (VERDICTS, REPORTS):
+        return [(strategy, report) for report in lineage.reports(scope)]
+    found = [key for key in ((strategy, name), (scope.bars.name, name)) if key in lineage.nodes]
+    if not found:
+        known = [node.name for node in lineage.of(strategy)]
+        raise ConfigurationError(
+            f"asset {name!r}",
+            expected=f"'{VERDICTS}' or one of {', '.join(known)}",
+            found=f"none of that name for {strategy}",
+            action=closest(name, known) or f"choose one of {', '.join(names_of(lineage.nodes))[:200]}",
+        )
+    return found[:1]

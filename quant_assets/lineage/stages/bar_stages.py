@@ -1,0 +1,285 @@
+"""Market: raw bars by year, reconciled where there are several sources, and the adjusted, quality-checked panel.
+
+Suspicious raw bars are set aside in ``quarantined_bars`` before anything is adjusted.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+
+from quant_assets.common.hashing import frame_digest
+from quant_assets.common.logging import get_logger
+from quant_assets.common.settings import UniverseConfig
+from quant_assets.common.store import Table
+from quant_assets.lineage.artifact import Artifact, Panel, Partitions, frame_of
+from quant_assets.lineage.effects import History
+from quant_assets.lineage.facts import Picture
+from quant_assets.lineage.scope import Scope
+from quant_assets.lineage.stage import Check, CheckResult, CheckSpec, Product, single, stage
+
+# Facts of an event of `raw_bars`, by which later reads compare themselves with it.
+SYMBOL_DIGESTS, LAST_SESSION, CHANGE, IN_WORDS, KNOWN_AT = (
+    "symbol_digests", "last_session", "change", "change_in_words", "known_at",
+)  # fmt: skip
+
+_log = get_logger("quant_assets.market")
+
+
+def vintage_facts(table: Table, partition: str, history: History) -> dict[str, Any]:
+    """Facts about one read of a year: digests per symbol, and what it changed against the last vintage."""
+    from quant_assets.market.revisions import compare_vintages, lost_vintage, symbol_digests
+
+    digests = symbol_digests(table.frame)
+    last = table.frame["session"].max()
+    facts: dict[str, Any] = {SYMBOL_DIGESTS: digests, LAST_SESSION: "" if last is None else str(last)}
+    previous = history.previous()
+    if previous is not None and previous.version == frame_digest(table.frame, table.metadata):
+        return {**facts, CHANGE: "unchanged", KNOWN_AT: previous.known_at.isoformat()}
+    if previous is None:
+        revision = compare_vintages(None, table.frame)
+    elif not previous.artifact.store.intact(previous.artifact.sha256):
+        _log.warning(
+            "the object of the last vintage is lost, its rows cannot be compared", partition=partition
+        )
+        revision = lost_vintage(previous.symbol_digests, digests)
+    else:
+        then = previous.artifact.table().frame
+        revision = compare_vintages(then, table.frame, known_through=history.last_session())
+    facts |= {CHANGE: revision.kind, IN_WORDS: revision.sentence}
+    if revision.kind in ("appended", "revised"):
+        facts |= {
+            "rows_added": revision.rows_added,
+            "rows_removed": revision.rows_removed,
+            "rows_changed": revision.rows_changed,
+            "symbols_touched": revision.symbols,
+        }
+    if revision.kind == "revised":
+        facts["largest_changes"] = revision.changes
+        _log.warning("history rewritten", partition=partition, change=revision.sentence)
+    return facts
+
+
+def revisions(*, history: History) -> CheckResult:
+    """WARN while the newest event of any year is one that rewrote history."""
+    rows = [
+        {"year": year, "change": str(facts[CHANGE]), "in_words": str(facts.get(IN_WORDS, ""))}
+        for year, facts in history.facts().items()
+        if CHANGE in facts
+    ]
+    rewritten = [row["year"] for row in rows if row["change"] == "revised"]
+    described = f"history rewritten in {', '.join(rewritten)}" if rewritten else "no history was rewritten"
+    return CheckResult("revisions", not rewritten, described, "WARN", {"years": pl.DataFrame(rows)})
+
+
+def sources_agree(raw_bars: Partitions, *, universe: UniverseConfig) -> CheckResult:
+    """WARN while two sources contradict each other systematically: by a factor, or by shifted dates."""
+    from quant_assets.market.reconciliation_report import compare_sources
+
+    differences = compare_sources(frame_of(raw_bars), universe)
+    return CheckResult(
+        "sources_agree",
+        not differences.findings,
+        "; ".join(differences.findings) or "no systematic disagreement",
+        "WARN",
+        {"constant_factors": differences.factors, "coverage": differences.coverage},
+    )
+
+
+def raw_rule_findings(
+    panel: Panel, corporate_actions: Artifact, *, universe: UniverseConfig
+) -> Iterator[CheckResult]:
+    """What the rules about single raw bars found."""
+    from quant_assets.market.rules.quarantine import quarantine
+
+    raw = frame_of(panel).sort("symbol", "session")
+    return _results(quarantine(raw, corporate_actions.table().frame, universe).findings)
+
+
+def bar_rule_findings(
+    bars: Artifact, corporate_actions: Artifact, quarantined_bars: Artifact, *, universe: UniverseConfig
+) -> Iterator[CheckResult]:
+    """What the rules about the adjusted panel found."""
+    from quant_assets.market.rules.quality import check_bars
+
+    findings = check_bars(
+        bars.table().frame,
+        corporate_actions.table().frame,
+        universe,
+        quarantined=quarantined_bars.table().frame,
+    )
+    return _results(findings)
+
+
+def _rule_specs(rules: Iterable[Any]) -> Sequence[CheckSpec]:
+    return [
+        CheckSpec(rule.name, f"{rule.severity}: {rule.description}", blocking=rule.severity == "ERROR")
+        for rule in rules
+    ]
+
+
+def _raw_rules(scope: Scope) -> Sequence[CheckSpec]:
+    from quant_assets.market.rules.quality_rules import raw_rules
+
+    return _rule_specs(raw_rules(scope.bars))
+
+
+def _bar_rules(scope: Scope) -> Sequence[CheckSpec]:
+    from quant_assets.market.rules.quality_rules import bar_rules
+
+    return _rule_specs(bar_rules(scope.bars))
+
+
+def _results(findings: Iterable[Any]) -> Iterator[CheckResult]:
+    for finding in findings:
+        yield CheckResult(
+            finding.rule,
+            bool(finding.passed),
+            f"{finding.n_offenders} offenders among {finding.n_checked} checked"
+            + "".join(f"; {sentence}" for sentence in finding.evidence),
+            finding.check_severity,
+            {
+                "n_offenders": finding.n_offenders,
+                "n_checked": finding.n_checked,
+                "offenders": finding.offenders,
+            },
+        )
+
+
+@stage(
+    group="market",
+    owner="universe",
+    team="team:data",
+    kinds=lambda s: {*(source.kind for source in s.bars.sources.values()), "parquet"},
+    partitions=lambda s: s.bars.years,
+    # Read every time: only the source itself knows whether it has changed.
+    always=True,
+    checks=(
+        Check(
+            "revisions",
+            single(
+                "revisions",
+                "WARN: the newest read of a year changed bars that were known before.",
+                blocking=False,
+            ),
+            revisions,
+        ),
+    ),
+)
+def raw_bars(*, universe: UniverseConfig, partition: str, history: History) -> Product:
+    """Bars as the source gives them, one calendar year a partition; append-only, never overwritten."""
+    from quant_assets.market.revisions import vintage
+    from quant_assets.market.sources.sources import read_year
+
+    read = read_year(universe, partition)
+    table = vintage(read)
+    facts = {
+        **vintage_facts(table, partition, history),
+        "provider": read.provider,
+        "column_mapping": dict(read.column_mapping),
+        "notes": list(read.notes),
+        "sources": pl.DataFrame([asdict(outcome) for outcome in read.outcomes]),
+        "head": read.bars.head(5),
+    }
+    return Product(table, facts)
+
+
+def disagreements(raw_bars: Partitions, *, universe: UniverseConfig) -> Mapping[str, Any]:
+    """Where several sources of the same bars disagree."""
+    from quant_assets.market.reconciliation_report import compare_sources, reconciliation_figure
+
+    differences = compare_sources(frame_of(raw_bars), universe)
+    return {
+        "findings": list(differences.findings),
+        "constant_factors": differences.factors,
+        "price_disagreements": differences.prices,
+        "volume_disagreements": differences.volumes,
+        "coverage": differences.coverage,
+        "disagreement": Picture(reconciliation_figure(differences), "disagreement by size"),
+    }
+
+
+@stage(
+    group="market",
+    owner="universe",
+    team="team:data",
+    kinds=frozenset({"polars"}),
+    wanted=lambda s: bool(s.bars.alternatives),
+    describe=disagreements,
+    checks=(
+        Check(
+            "sources_agree",
+            single(
+                "sources_agree",
+                "WARN: a source is off by a constant factor, or its dates are shifted.",
+                blocking=False,
+            ),
+            sources_agree,
+        ),
+    ),
+)
+def reconciled_bars(raw_bars: Partitions, *, universe: UniverseConfig) -> Product:
+    """One bar of each session out of several sources: the winner of each field, and where they disagree."""
+    from quant_assets.market.reconciliation import reconcile
+
+    chosen = reconcile(frame_of(raw_bars), universe)
+    return Product(Table(chosen.bars), {"why_each_source_won": chosen.reasons, "left_out": chosen.left_out})
+
+
+@stage(group="market", owner="universe", team="team:data", kinds=frozenset({"polars"}))
+def corporate_actions(panel: Panel) -> Product:
+    """Splits and dividends, derived from the ratio of adjusted to raw closes."""
+    from quant_assets.market.actions import derive_corporate_actions
+
+    actions = derive_corporate_actions(frame_of(panel))
+    splits = actions.filter(pl.col("kind") == "split")
+    facts = {"splits": splits, "n_splits": splits.height, "n_dividends": actions.height - splits.height}
+    return Product(Table(actions), facts)
+
+
+@stage(
+    group="market",
+    owner="universe",
+    team="team:data",
+    kinds=frozenset({"polars"}),
+    checks=(Check("quarantine", _raw_rules, raw_rule_findings),),
+)
+def quarantined_bars(panel: Panel, corporate_actions: Artifact, *, universe: UniverseConfig) -> Product:
+    """Raw bars that look wrong, each with the rule, what was observed and the evidence; not in ``bars``."""
+    from quant_assets.market.rules.quarantine import quarantine
+
+    parted = quarantine(frame_of(panel), corporate_actions.table().frame, universe)
+    facts = {
+        "kept": parted.kept.height,
+        "quarantined": parted.quarantined.height,
+        "rows": parted.quarantined,
+        "accepted_by_configuration": parted.accepted,
+    }
+    return Product(Table(parted.quarantined), facts)
+
+
+@stage(
+    group="market",
+    owner="universe",
+    team="team:data",
+    kinds=frozenset({"polars"}),
+    checks=(Check("bar_quality", _bar_rules, bar_rule_findings),),
+)
+def bars(panel: Panel, corporate_actions: Artifact, quarantined_bars: Artifact, *, calendar: str) -> Product:
+    """The adjusted panel: prices times, and volume over, the factors of later corporate actions."""
+    from quant_assets.market.actions import adjust_bars
+
+    aside = quarantined_bars.table().frame
+    kept = frame_of(panel).join(aside, on=["symbol", "session"], how="anti", maintain_order="left")
+    adjusted = adjust_bars(kept, corporate_actions.table().frame, calendar)
+    facts = {
+        "symbols": adjusted["symbol"].n_unique(),
+        "first_session": str(adjusted["session"].min()),
+        "last_session": str(adjusted["session"].max()),
+        "quarantined": aside.height,
+        "coverage": adjusted.group_by("symbol", maintain_order=True).agg(
+            first=pl.col("session").min(), last=pl.col("session").max(), sessions=pl.len()
+        ),
+    }
+    return Product(Table(adjusted), facts)

@@ -1,0 +1,66 @@
+"""Monitoring: the drift baseline of the training window, and the drift report of the newest one."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from quant_assets.common.settings import DriftConfig, ModelsConfig
+from quant_assets.lineage.artifact import Artifact
+from quant_assets.lineage.gating import gate_checks
+from quant_assets.lineage.stage import Product, stage
+from quant_assets.lineage.stages.feature_stages import by_pack
+from quant_assets.lineage.stages.model_stages import models_of, recipe_of
+
+
+@stage(group="monitoring", kinds=frozenset({"numpy"}))
+def drift_baseline(training_set: Artifact, *, drift: DriftConfig) -> Product:
+    """Frozen bins of the training window, and how far its own windows stray without any drift."""
+    from quant_assets.datasets.training_set import feature_names_of
+    from quant_assets.monitoring.baseline import fit_baseline
+
+    table = training_set.table()
+    names = feature_names_of(table)
+    baseline = fit_baseline(
+        table.frame.select("symbol", "session", *names),
+        names,
+        drift,
+        training_set_version=training_set.version,
+    )
+    return Product(baseline.to_json(), {"features": len(names), "rows": table.frame.height})
+
+
+@stage(group="monitoring", kinds=frozenset({"numpy"}), gates="drift", checks=(gate_checks("drift"),))
+def drift_report(
+    drift_baseline: Artifact,
+    ensemble: Artifact,
+    training_set: Artifact,
+    features: Mapping[str, Artifact],
+    tuning: Artifact | None = None,
+    *,
+    packs: Sequence[str],
+    drift: DriftConfig,
+    models: ModelsConfig,
+    seed: int,
+    embargo_sessions: int,
+) -> Product:
+    """Which features of the newest window drifted, against a null of the baseline's own windows."""
+    from quant_assets.features.selection import join_packs
+    from quant_assets.gates.evidence import require_recipe, verdict_table
+    from quant_assets.monitoring.baseline import DriftBaseline
+    from quant_assets.monitoring.drift_report import judge_drift
+
+    recipe = recipe_of(models_of(models, tuning), training_set, seed, embargo_sessions)
+    require_recipe("training set of the drift report", recipe, ensemble.json())
+    frozen = DriftBaseline.from_json(drift_baseline.json())
+    matrix = join_packs({pack: table.frame for pack, table in by_pack(features, packs).items()})
+    later = matrix.filter(pl.col("session") > training_set.table().frame["session"].max())
+    # Rows that still warm up are not scored, so they cannot drift away from what is scored.
+    newest = later.drop_nulls(list(frozen.feature_names))
+    report = judge_drift(frozen, newest, subject=ensemble.version)
+    facts = {
+        "verdicts": verdict_table(report),
+        "features": pl.DataFrame(report.details["features"]),
+        "rows_dropped_masked": later.height - newest.height,
+        "alarms_per_year_without_drift": report.details["alarms_per_year_without_drift"],
+    }
+    return Product(report.to_json(), facts)

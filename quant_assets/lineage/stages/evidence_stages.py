@@ -1,0 +1,263 @@
+"""Validation: out-of-sample predictions, path returns net of costs, the trial ledger, verdicts, proofs and reports.
+
+A gated asset has one consumer: promotion. An orchestrator skips everything downstream of a failed blocking check, and
+a refused candidate must still get its tear sheet and its MLflow record; those read the same evidence as the report
+(paths and ledger), through the same pure function, and not the report itself.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from quant_assets.common.home import Home
+from quant_assets.common.settings import (
+    CostConfig,
+    ModelsConfig,
+    PortfolioConfig,
+    StrategyConfig,
+    UniverseConfig,
+    ValidationConfig,
+)
+from quant_assets.common.store import Table
+from quant_assets.gates.limits import GatesConfig
+from quant_assets.gates.verdicts import GateReport
+from quant_assets.lineage.artifact import Artifact
+from quant_assets.lineage.effects import Progress, RunFacts
+from quant_assets.lineage.facts import File, Link, Picture
+from quant_assets.lineage.gating import gate_checks
+from quant_assets.lineage.scope import SessionRange
+from quant_assets.lineage.stage import Check, CheckResult, Product, single, stage, through
+from quant_assets.lineage.stages.model_stages import TRAINING_POOL, models_of, recipe_of, tuned
+
+
+@stage(group="validation", kinds=lambda s: s.plan.models.learners, pool=TRAINING_POOL)
+def cpcv_predictions(
+    training_set: Artifact,
+    tuning: Artifact | None = None,
+    *,
+    models: ModelsConfig,
+    validation: ValidationConfig,
+    seed: int,
+    progress: Progress,
+    n_jobs: int | None,
+) -> Product:
+    """Out-of-sample scores of every CPCV path: the whole ensemble refitted inside each purged split."""
+    from quant_assets.datasets.training_set import feature_names_of
+    from quant_assets.models.cross_prediction import cross_predict
+
+    table = training_set.table()
+    chosen = models_of(models, tuning)
+    frame = cross_predict(
+        table.frame,
+        feature_names_of(table),
+        chosen,
+        validation,
+        seed=seed,
+        n_jobs=n_jobs,
+        progress=progress("splits"),
+    )
+    recipe = recipe_of(chosen, training_set, seed, validation.embargo_sessions)
+    return Product(Table(frame, {"recipe": recipe}), {"paths": frame.width - 2, "recipe": recipe})
+
+
+def path_figures(*, value: Table, sessions: SessionRange) -> Mapping[str, Any]:
+    """Statistics and equity of each path."""
+    from quant_assets.gates.evidence import equity_plot, statistics_table
+    from quant_assets.market.calendar import periods_per_year
+
+    return {
+        "statistics": statistics_table(value, periods_per_year(*sessions)),
+        "equity": Picture(equity_plot(value), "net equity of each path"),
+    }
+
+
+@stage(group="validation", kinds=frozenset({"numpy"}), describe=path_figures)
+def cpcv_paths(
+    cpcv_predictions: Artifact, bars: Artifact, *, portfolio: PortfolioConfig, costs: CostConfig
+) -> Product:
+    """Net-of-cost returns of each path: decided at close t, filled at open t+1."""
+    from quant_assets.trading.paths import path_returns
+
+    predictions = cpcv_predictions.table()
+    frame = path_returns(predictions.frame, bars.table().frame, portfolio, costs)
+    return Product(Table(frame, {"recipe": predictions.metadata["recipe"], "bars": bars.version}))
+
+
+# The ledger is the outside world: another run may have added a trial.
+@stage(group="validation", kinds=frozenset({"json"}), always=True)
+def trial_ledger(cpcv_paths: Artifact, *, name: str, home: Home, run: RunFacts) -> Product:
+    """Every configuration of this strategy that was ever evaluated, this one included."""
+    from quant_assets.gates.evidence import count_trial
+
+    snapshot = count_trial(home.path, name, cpcv_paths.table(), run_id=run.run_id)
+    facts = {
+        "n_trials": len(snapshot["sharpes"]),
+        "effective_number_of_trials": snapshot["effective_number_of_trials"],
+    }
+    return Product(snapshot, facts)
+
+
+def judged(
+    cpcv_paths: Artifact,
+    trial_ledger: Artifact,
+    ensemble: Artifact,
+    home: Home,
+    sessions: SessionRange,
+    limits: GatesConfig,
+) -> GateReport:
+    """The verdicts that this evidence gives, for the report, the tear sheet and the record alike."""
+    from quant_assets.gates.evidence import judge_evidence
+    from quant_assets.market.calendar import periods_per_year
+
+    return judge_evidence(
+        cpcv_paths.table(),
+        trial_ledger.json(),
+        ensemble.json(),
+        ensemble.version,
+        home=home.path,
+        periods_per_year=periods_per_year(*sessions),
+        limits=limits,
+    )
+
+
+@stage(
+    group="validation",
+    kinds=frozenset({"json"}),
+    gates="validation",
+    checks=(gate_checks("validation"),),
+)
+def validation_report(
+    cpcv_paths: Artifact,
+    trial_ledger: Artifact,
+    ensemble: Artifact,
+    *,
+    sessions: SessionRange,
+    limits: GatesConfig,
+    home: Home,
+) -> Product:
+    """One verdict per CPCV gate, about exactly this candidate."""
+    from quant_assets.gates.evidence import verdict_table
+
+    report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits)
+    return Product(report.to_json(), {"verdicts": verdict_table(report)})
+
+
+@stage(group="validation", kinds=frozenset({"html"}))
+def tear_sheet(
+    cpcv_paths: Artifact,
+    trial_ledger: Artifact,
+    ensemble: Artifact,
+    cpcv_predictions: Artifact,
+    labels: Artifact,
+    bars: Artifact,
+    *,
+    strategy: StrategyConfig,
+    sessions: SessionRange,
+    limits: GatesConfig,
+    home: Home,
+) -> Product:
+    """The candidate on one page: why it was refused or admitted, with the plots behind it."""
+    from quant_assets.gates.evidence import publish_html
+    from quant_assets.models.ensemble import Ensemble
+    from quant_assets.reports.tear_sheet import candidate_tear_sheet
+
+    predictions = cpcv_predictions.table().frame
+    html = candidate_tear_sheet(
+        judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits),
+        cpcv_paths.table().frame,
+        predictions,
+        labels.table().frame,
+        bars.table().frame,
+        importance=Ensemble.from_json(ensemble.json()).importance(),
+        strategy=strategy,
+        n_symbols=predictions["symbol"].n_unique(),
+    )
+    file = publish_html(home.path, strategy.name, ensemble.version, html)
+    return Product(html, {"file": File(file), "open": Link(file.as_uri())})
+
+
+def no_leakage(leakage_report: Artifact) -> CheckResult:
+    """Whether the proof found no leak, and could have found one in every stage."""
+    report = leakage_report.json()
+    named = {k: ", ".join(report[k]) or "none" for k in ("leaking_stages", "unproven_stages")}
+    return CheckResult("no_leakage", bool(report["passed"]), report["summary"], facts=named)
+
+
+@stage(
+    group="validation",
+    kinds=frozenset({"json"}),
+    roots=through("cpcv_paths", given=("bars", "tuning")),
+    checks=(
+        Check(
+            "no_leakage",
+            single(
+                "no_leakage",
+                "No stage from bars to decisions moved when what it may not know was changed.",
+                blocking=True,
+            ),
+            no_leakage,
+        ),
+    ),
+)
+def leakage_report(
+    bars: Artifact,
+    ensemble: Artifact,
+    tuning: Artifact | None = None,
+    *,
+    universe: UniverseConfig,
+    research: StrategyConfig,
+) -> Product:
+    """Every stage from bars to decisions, tried for what it may not know."""
+    from quant_assets.lineage.pipeline import PRODUCT
+    from quant_assets.studies.leakage.prover import prove_no_leak
+
+    report = prove_no_leak(universe, tuned(research, tuning), bars.table().frame, pipeline=PRODUCT)
+    value = {**report.to_json(), "subject": ensemble.version, "summary": report.summary}
+    return Product(value, {"summary": report.summary, "experiments": report.table()})
+
+
+@stage(
+    group="validation",
+    kinds=frozenset({"html"}),
+    pool=TRAINING_POOL,
+    wanted=lambda s: s.plan.reports.importance,
+)
+def importance_report(
+    training_set: Artifact,
+    *,
+    name: str,
+    models: ModelsConfig,
+    seed: int,
+    embargo_sessions: int,
+    home: Home,
+    progress: Progress,
+) -> Product:
+    """Which features and members earn their place: SHAP, shuffles above a noise floor, gains per member."""
+    from quant_assets.datasets.training_set import feature_names_of
+    from quant_assets.gates.evidence import publish_html
+    from quant_assets.studies.importance import importance_page as page
+    from quant_assets.studies.importance.importance_report import importance_report as measure
+
+    table = training_set.table()
+    found = measure(
+        table.frame,
+        feature_names_of(table),
+        models,
+        seed=seed,
+        embargo_sessions=embargo_sessions,
+        progress=progress("stages"),
+    )
+    plots = page.report_plots(found)
+    html = page.render_html(found, name, plots)
+    recipe = recipe_of(models, training_set, seed, embargo_sessions)
+    file = publish_html(home.path, f"{name}-importance", recipe, html)
+    facts = {
+        "file": File(file),
+        "open": Link(file.as_uri()),
+        "recommendations": page.recommendation_table(found),
+        "members": page.member_table(found),
+        "agreement": page.agreement_table(found),
+        "features": page.feature_table(found),
+        "clusters": page.cluster_table(found),
+        **{f"{key}_plot": Picture(uri, key) for key, uri in plots.items()},
+    }
+    return Product(html, facts)

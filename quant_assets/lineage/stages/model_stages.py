@@ -1,0 +1,174 @@
+"""Models: tuning, base learners, the stacked ensemble (the candidate), and the champion, which is another asset."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from quant_assets.common.home import Home
+from quant_assets.common.settings import ModelsConfig, StrategyConfig
+from quant_assets.lineage.artifact import Artifact
+from quant_assets.lineage.effects import Progress, RunFacts
+from quant_assets.lineage.facts import LongTable, Picture
+from quant_assets.lineage.scope import SessionRange
+from quant_assets.lineage.stage import Product, stage
+
+TRAINING_POOL = "training"
+
+
+def models_of(models: ModelsConfig, tuning: Artifact | None) -> ModelsConfig:
+    """The models that are fitted: as configured, or with what the tuning found in their place."""
+    if tuning is None:
+        return models
+    from quant_assets.models.tuning_space import apply_tuning
+
+    return apply_tuning(models, tuning.json()["best"]["params"])
+
+
+def tuned(strategy: StrategyConfig, tuning: Artifact | None) -> StrategyConfig:
+    """The strategy with the models that are fitted."""
+    return strategy.model_copy(update={"models": models_of(strategy.models, tuning)})
+
+
+def recipe_of(models: ModelsConfig, training_set: Artifact, seed: int, embargo_sessions: int) -> str:
+    """What binds out-of-sample evidence to a candidate: same data, same configuration (tuned), same code."""
+    from quant_assets.models.ensemble import recipe_digest
+
+    return recipe_digest(training_set.version, models, seed, embargo_sessions)
+
+
+def search_history(*, value: Mapping[str, Any], sessions: SessionRange) -> Mapping[str, Any]:
+    """The trials of a search, the importance of parameters, and how it went."""
+    from quant_assets.market.calendar import periods_per_year
+    from quant_assets.models.tuning_report import history_plot, importance_of, trials_table
+
+    per_year = periods_per_year(*sessions)
+    trials = trials_table(value, per_year)
+    return {
+        "study": value["study"],
+        "best": value["best"],
+        "trials": LongTable(trials, trials.height),
+        "importance": importance_of(value),
+        "history": Picture(history_plot(value, per_year), "net Sharpe ratio of each trial"),
+    }
+
+
+@stage(
+    group="models",
+    kinds=frozenset({"optuna"}),
+    wanted=lambda s: s.plan.tuning is not None,
+    pool=TRAINING_POOL,
+    describe=search_history,
+)
+def tuning(
+    training_set: Artifact,
+    bars: Artifact,
+    *,
+    research: StrategyConfig,
+    home: Home,
+    run: RunFacts,
+    progress: Progress,
+) -> Product:
+    """The learners' parameters with the best purged out-of-fold net Sharpe ratio, every trial counted."""
+    from quant_assets.studies.strategy_tuning import tune_strategy
+
+    result = tune_strategy(
+        research,
+        training_set.table(),
+        bars.table().frame,
+        training_set_version=training_set.version,
+        bars_version=bars.version,
+        home=home.path,
+        run_id=run.run_id,
+        progress=progress("trials"),
+    )
+    return Product(result)
+
+
+@stage(
+    name="learners",
+    group="models",
+    kinds=frozenset(),
+    members=lambda s: {name: name for name in s.plan.models.learners},
+    pool=TRAINING_POOL,
+    sentence=lambda _, member: f"The {member} base learner, fitted on the whole training window.",
+)
+def base_learner(
+    training_set: Artifact,
+    tuning: Artifact | None = None,
+    *,
+    member: str,
+    models: ModelsConfig,
+    seed: int,
+    embargo_sessions: int,
+) -> Product:
+    """One base learner, fitted on the whole training window, with its learning curves."""
+    from quant_assets.datasets.training_set import feature_names_of
+    from quant_assets.models.fitting import fit_base
+    from quant_assets.models.learning_curves import learning_curves
+    from quant_assets.models.training_arrays import training_arrays
+
+    table = training_set.table()
+    names = feature_names_of(table)
+    chosen = models_of(models, tuning)
+    data = training_arrays(table.frame, names, chosen.label_kind)
+    options: dict[str, Any] = {"seed": seed, "feature_names": names, "embargo_sessions": embargo_sessions}
+    fitted = fit_base(member, data, chosen, **options)
+    curves = learning_curves(member, data, chosen, **options)
+    config = getattr(chosen, member).model_dump(mode="json")
+    facts = {"rows": table.frame.height, "trees": len(fitted.trees()), "parameters": config}
+    value = {"learner": member, "features": list(names), "model": fitted.to_text()}
+    return Product({**value, "curves": curves.to_json()}, facts)
+
+
+def gain_shares(*, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Share of the split gain that each feature earned."""
+    from quant_assets.models.ensemble import Ensemble
+
+    importance = sorted(Ensemble.from_json(value).importance().items(), key=lambda item: -item[1])
+    return {"importance": pl.DataFrame(importance, schema=["feature", "gain_share"], orient="row")}
+
+
+@stage(group="models", kinds=frozenset({"scikitlearn"}), pool=TRAINING_POOL, describe=gain_shares)
+def ensemble(
+    training_set: Artifact,
+    learners: Mapping[str, Artifact],
+    tuning: Artifact | None = None,
+    *,
+    models: ModelsConfig,
+    seed: int,
+    embargo_sessions: int,
+) -> Product:
+    """The candidate: base learners under a stacker fitted on inner purged out-of-fold predictions."""
+    from quant_assets.datasets.training_set import feature_names_of
+    from quant_assets.models.ensemble import assemble_ensemble
+    from quant_assets.models.learners import from_text
+    from quant_assets.models.stacking import fit_stacker
+    from quant_assets.models.training_arrays import training_arrays
+
+    table = training_set.table()
+    names = feature_names_of(table)
+    chosen = models_of(models, tuning)
+    stacker = fit_stacker(
+        training_arrays(table.frame, names, chosen.label_kind),
+        chosen,
+        seed=seed,
+        feature_names=names,
+        embargo_sessions=embargo_sessions,
+        n_jobs=2,  # the bits do not depend on it
+    )
+    fitted = [from_text(name, base.json()["model"]) for name, base in learners.items()]
+    recipe = recipe_of(chosen, training_set, seed, embargo_sessions)
+    candidate = assemble_ensemble(fitted, stacker, feature_names=names, recipe=recipe)
+    facts = {
+        "recipe": candidate.recipe,
+        "stacker": dict(zip(stacker.learners, stacker.coefficients, strict=True)),
+    }
+    return Product(candidate.to_json(), facts)
+
+
+@stage(group="models", kinds=frozenset({"onnx"}), guarded=True)
+def champion(promotion: Artifact) -> Product:
+    """The model in production: the version that the promotion ledger last let through."""
+    decision = promotion.json()
+    return Product(decision, {"champion": decision["subject"], "model_version": decision["model_version"]})

@@ -1,0 +1,161 @@
+"""Registry: the MLflow record of every candidate, and the guarded promotion."""
+
+from collections.abc import Mapping
+
+from quant_assets.common.home import Home
+from quant_assets.common.settings import DriftConfig, StrategyConfig
+from quant_assets.gates.limits import GatesConfig
+from quant_assets.lineage.artifact import Artifact
+from quant_assets.lineage.effects import Guard, RunFacts, now
+from quant_assets.lineage.facts import Link
+from quant_assets.lineage.scope import SessionRange
+from quant_assets.lineage.stage import Product, stage
+from quant_assets.lineage.stages.evidence_stages import judged
+from quant_assets.lineage.stages.model_stages import tuned
+
+
+# Idempotent: finds the run of this subject and evidence, and makes one only when there is none.
+@stage(group="registry", kinds=frozenset({"mlflow"}), always=True)
+def training_record(
+    training_set: Artifact,
+    ensemble: Artifact,
+    learners: Mapping[str, Artifact],
+    cpcv_predictions: Artifact,
+    cpcv_paths: Artifact,
+    trial_ledger: Artifact,
+    tear_sheet: Artifact,
+    onnx_fp32: Artifact,
+    bundle: Artifact,
+    bundle_signature: Artifact,
+    tuning: Artifact | None = None,
+    *,
+    strategy: StrategyConfig,
+    sessions: SessionRange,
+    limits: GatesConfig,
+    home: Home,
+    run: RunFacts,
+) -> Product:
+    """The record of truth in MLflow: parameters, metrics of every path, dataset, verdicts, model version."""
+    from quant_assets.artifacts.bundle.bundle import verify_bundle
+    from quant_assets.artifacts.bundle.signing import trusted_keys
+    from quant_assets.common.resource_use import machine
+    from quant_assets.registry.champion import BUNDLE_FILE, SIGNATURE_FILE
+    from quant_assets.registry.record import CandidateEvidence, candidate_record
+    from quant_assets.registry.tracking import record_training, record_trials
+
+    # Whoever serves reads the bundle from here: what does not verify is not recorded.
+    verify_bundle(bundle.data(), bundle_signature.data(), trusted_keys(home.path))
+    evidence = CandidateEvidence(
+        training_set=training_set.table(),
+        training_set_version=training_set.version,
+        ensemble=ensemble.json(),
+        base_learners={name: base.json() for name, base in learners.items()},
+        predictions=cpcv_predictions.table(),
+        paths=cpcv_paths.table(),
+        onnx=onnx_fp32.data(),
+        files={
+            "ensemble.json": ensemble.raw(),
+            "tear_sheet.html": tear_sheet.text().encode(),
+            BUNDLE_FILE: bundle.data(),
+            SIGNATURE_FILE: bundle_signature.data(),
+        },
+    )
+    record = candidate_record(
+        tuned(strategy, tuning),
+        judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits),
+        evidence,
+        run_id=run.run_id,
+        run_url=run.url,
+        system=dict(run.resources((*learners, "ensemble", "cpcv_predictions"))),
+        machine=machine(),
+    )
+    recorded = record_training(home.mlflow_uri, record, artifact_root=home.mlflow_artifacts)
+    if tuning is not None:
+        record_trials(home.mlflow_uri, recorded, tuning.json())
+    value = {
+        "subject": ensemble.version,
+        "mlflow_run_id": recorded.run_id,
+        "experiment_id": recorded.experiment_id,
+        "model_name": recorded.model_name,
+        "model_version": recorded.model_version,
+        "bundle_sha256": bundle.sha256,
+    }
+    return Product(value, {**value, "mlflow": Link(home.mlflow_ui(recorded.experiment_id, recorded.run_id))})
+
+
+# The guard runs every time: a decision is never reused.
+@stage(group="registry", kinds=frozenset({"mlflow"}), always=True, guarded=True, pool="promotion")
+def promotion(
+    ensemble: Artifact,
+    training_record: Artifact,
+    bundle: Artifact,
+    bundle_signature: Artifact,
+    leakage_report: Artifact,
+    reports: Mapping[str, Artifact],
+    *,
+    name: str,
+    limits: GatesConfig,
+    drift: DriftConfig,
+    home: Home,
+    run: RunFacts,
+    guard: Guard,
+) -> Product:
+    """The decision: moves the champion alias, or records the refusal with every reason and fails."""
+    from quant_assets.gates.verdicts import GateReport, closed_reasons
+    from quant_assets.ledgers.promotions import PromotionLedger
+    from quant_assets.lineage.admission import (
+        refuse_strangers,
+        signed_bundle,
+        uncounted_trials,
+        unrecorded_bundle,
+    )
+    from quant_assets.registry.champion import current_champion
+    from quant_assets.registry.promotion import promote
+
+    in_force = {
+        "validation": limits.model_dump(mode="json"),
+        "parity": limits.model_dump(mode="json"),
+        "drift": drift.model_dump(mode="json"),
+    }
+    signing_key, made_from, unsigned = signed_bundle(bundle, bundle_signature, home)
+    judged_reports = [GateReport.from_json(report.json()) for report in reports.values()]
+    record = training_record.json()
+    stands_for = {
+        "training record": record["subject"],
+        **made_from,
+        "leakage report": leakage_report.json()["subject"],
+    }
+    refuse_strangers(ensemble.version, stands_for, judged_reports, in_force)
+    # A gate that the evidence closes is one reason, not two.
+    verdicts = [verdict for report in judged_reports for verdict in report.verdicts]
+    closed = frozenset(reason.split(":")[0] for reason in closed_reasons(ensemble.version, verdicts))
+    standing = current_champion(home.mlflow_uri, name)
+    decision = promote(
+        home.mlflow_uri,
+        strategy=name,
+        subject=ensemble.version,
+        reports=judged_reports,
+        limits_in_force=in_force,
+        further_reasons=(
+            *guard(closed),
+            *uncounted_trials(home, name, judged_reports),
+            *unsigned,
+            *unrecorded_bundle(bundle, record),
+        ),
+        bundle_sha256=bundle.sha256,
+        signing_key=signing_key,
+        model_version=record["model_version"],
+        expected_champion=standing.subject if standing else None,
+        ledger=PromotionLedger(home.promotion_ledger),
+        actor=f"dagster:{run.trigger}",
+        run_id=run.run_id,
+        now=now(),
+    )
+    value = {
+        "strategy": name,
+        "subject": decision.subject,
+        "model_version": decision.model_version,
+        "bundle_sha256": bundle.sha256,
+        "signing_key": signing_key,
+    }
+    return Product(value, {**value, "decision": decision.decision, "ledger_entry": decision.ledger_entry})
