@@ -15,6 +15,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import pkgutil
 import symtable
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -242,6 +243,15 @@ def _imports(tree: ast.AST, name: str, *, is_package: bool) -> Iterator[str]:
                 base = base[: len(base) - node.level + 1]
                 module = ".".join([*base, *([module] if module else [])])
             yield from (f"{module}:{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and _called(node) == "import_module":
+            # A catalogue: a package that is imported by its literal name is there for all its modules.
+            named = node.args[0]
+            if isinstance(named, ast.Constant) and isinstance(named.value, str):
+                yield f"{named.value}:*"
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
 def _resolved(imports: Iterable[str], packages: frozenset[str]) -> list[str]:
@@ -263,6 +273,9 @@ def _defined_in(module: str, name: str, packages: frozenset[str]) -> list[str]:
     file = source_file(module)
     if file is None or file.name != "__init__.py":
         return [f"{module}:{name}"]
+    if name == "*":
+        inside = (part.name for part in pkgutil.iter_modules([str(file.parent)]))
+        return [f"{module}:", *(f"{module}.{part}:" for part in inside)]
     passed_on = [e for e in _read(module).imports if e.endswith(f":{name}") and e != f"{module}:{name}"]
     return _resolved(passed_on, packages) or [f"{module}:{name}"]
 

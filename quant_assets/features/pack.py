@@ -195,6 +195,7 @@ class Pack:
 
 
 _REGISTRY: dict[str, Pack] = {}
+_DECLARED_IN: dict[str, str] = {}
 
 
 def register(pack: Pack) -> Pack:
@@ -219,10 +220,20 @@ def register(pack: Pack) -> Pack:
 
 def packs() -> Mapping[str, Pack]:
     """All registered packs by name. Every module of `quant_assets.features.catalogue` registers itself."""
-    catalogue = importlib.import_module("quant_assets.features.catalogue")
+    # Not by its literal name: a pack's features are made of its own declaration, whatever stands beside it.
+    catalogue = importlib.import_module(f"{__package__}.catalogue")
     for module in pkgutil.iter_modules(catalogue.__path__):
-        importlib.import_module(f"{catalogue.__name__}.{module.name}")
+        found = importlib.import_module(f"{catalogue.__name__}.{module.name}")
+        for declared in vars(found).values():
+            if isinstance(declared, Pack):
+                _DECLARED_IN.setdefault(declared.name, found.__name__)
     return MappingProxyType(dict(sorted(_REGISTRY.items())))
+
+
+def declared_in(pack: str) -> str | None:
+    """Module of the catalogue that declares a pack; None for one that was registered from elsewhere."""
+    packs()
+    return _DECLARED_IN.get(pack)
 
 
 def find_pack(pack: str | Pack) -> Pack:

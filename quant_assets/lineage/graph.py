@@ -302,7 +302,8 @@ class Lineage:
 
 def all_stages() -> Mapping[str, Stage]:
     """Every stage there is. Each module of `quant_assets.lineage.stages` registers its own."""
-    package = importlib.import_module("quant_assets.lineage.stages")
+    # Not by its literal name: a stage that runs others names them as its roots, and is made of no more.
+    package = importlib.import_module(f"{__package__}.stages")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
     # In the order of the lineage; within a group as its module declares them.

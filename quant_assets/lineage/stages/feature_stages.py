@@ -28,11 +28,12 @@ def by_pack(features: Mapping[str, Artifact], packs: Sequence[str]) -> dict[str,
 
 
 def _kernels(_: Scope, member: str | None) -> Sequence[str]:
-    from quant_assets.features.pack import find_pack
+    from quant_assets.features.pack import declared_in, find_pack
 
     pack = find_pack(member or "")
     functions = [pack.kernel] if pack.cross_section is None else [pack.kernel, pack.cross_section.step]
-    return [*(name.partition(":")[0] for name in functions), *pack.code]
+    declared = declared_in(pack.name)
+    return [*(name.partition(":")[0] for name in functions), *pack.code, *([declared] if declared else [])]
 
 
 def _declaration(_: Scope, member: str | None) -> str:

@@ -1,0 +1,189 @@
+"""Code versions are those of the code: one changed expression behind an asset, and none elsewhere, changes it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TypedDict
+
+import pytest
+
+import quant_assets
+from quant_assets.common.errors import ConfigurationError
+from quant_assets.common.provenance import Closure, closure_of
+from quant_assets.lineage.graph import Lineage
+from quant_assets.lineage.settings import load_settings
+
+PACKAGE = Path(quant_assets.__file__).parent
+LINEAGE = Lineage(load_settings(PACKAGE.parent / "configs"))
+
+pytestmark = pytest.mark.xdist_group("fingerprints")
+
+
+class Edited(TypedDict):
+    holding: list[str]
+    changed: list[str]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Edited]:
+    """Every module of a copy of the package, really edited, in a process that imports the copy."""
+    folder = tmp_path_factory.mktemp("copy")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PACKAGE, folder / "quant_assets", ignore=ignored)
+    shutil.copytree(PACKAGE.parent / "quant_assets_tests" / "lineage", folder / "edits", ignore=ignored)
+    done = subprocess.run(
+        [sys.executable, "-m", "edits.edited_sources", str(PACKAGE.parent / "configs")],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, Edited] = json.loads(done.stdout)
+    return found
+
+
+def test_an_edit_changes_the_code_version_of_exactly_the_assets_whose_closure_holds_it(
+    report: dict[str, Edited],
+) -> None:
+    wrong = {place: e for place, e in report.items() if set(e["holding"]) != set(e["changed"])}
+    assert wrong == {}
+    assert len(report) > 150
+    assert sum(bool(e["changed"]) for e in report.values()) > 120
+
+
+@pytest.mark.parametrize(
+    ("module", "assets"),
+    [
+        ("quant_assets.monitoring.window_null", {"drift_baseline", "drift_report"}),
+        ("quant_assets.models.xgboost_learner", {"onnx_fp32", "parity_report", "bundle"}),
+        ("quant_assets.market.synthetic", {"gate_calibration", "raw_bars"}),
+        ("quant_assets.statistics.overfitting", {"trial_ledger", "validation_report"}),
+        ("quant_assets.common.hashing", {node.name for node in LINEAGE.nodes.values()}),
+    ],
+    ids=lambda value: value.rpartition(".")[2] if isinstance(value, str) else "",
+)
+def test_no_asset_is_reused_after_code_behind_it_has_changed(
+    report: dict[str, Edited], module: str, assets: set[str]
+) -> None:
+    changed = {key.split("/")[1] for key in report[module]["changed"]}
+    assert assets <= changed
+
+
+def test_what_only_shows_results_changes_no_version_of_data(report: dict[str, Edited]) -> None:
+    changed = {key.split("/")[1] for key in report["quant_assets.common.plotting"]["changed"]}
+    assert not changed & {
+        "bars",
+        "labels",
+        "training_set",
+        "cpcv_predictions",
+        "cpcv_paths",
+        "ensemble",
+        "lightgbm",
+    }
+
+
+def test_errors_logs_and_the_measuring_of_resources_are_plumbing(report: dict[str, Edited]) -> None:
+    for name in ("errors", "logging", "resource_use"):
+        assert report[f"quant_assets.common.{name}"]["changed"] == [], name
+
+
+def test_a_kernel_is_behind_the_features_of_the_packs_that_use_it_and_of_no_other(
+    report: dict[str, Edited],
+) -> None:
+    changed = {key.split("/")[1] for key in report["quant_assets.features.kernels.flow"]["changed"]}
+    assert "technical_features" in changed
+    assert "bars" not in changed
+
+
+# ------------------------------------------------------------------------------------------------ a user's own module
+
+
+def closure_in(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Closure:
+    """The closure of ``desk.features:NAME`` in a new process, as another start of the platform would take it."""
+    script = (
+        "import json, sys\nfrom quant_assets.common.provenance import closure_of\nimport desk.features as f\n"
+        f"c = closure_of(f.{name})\n"
+        "print(json.dumps([c.modules, c.definitions, c.libraries, c.digest]))"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(PACKAGE.parent)])}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=env)
+    modules, definitions, libraries, digest = json.loads(done.stdout)
+    return Closure(tuple(modules), tuple(definitions), tuple(libraries), digest)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    package = tmp_path / "desk"
+    package.mkdir()
+    (package / "__init__.py").write_text("from desk.windows import WINDOW\n")
+    (package / "windows.py").write_text('"""Windows."""\nWINDOW = 5\nOTHER = 7\n')
+    (package / "features.py").write_text(
+        "import polars as pl\nfrom desk import WINDOW\nfrom typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    import scipy\n\n"
+        "def mine(frame):\n    '''Doc.'''\n    return helper(frame, WINDOW)\n\n"
+        "def helper(frame, n):\n    return frame.with_columns(pl.lit(n))\n\n"
+        "def unrelated(frame):\n    import scipy.stats\n    return scipy.stats.norm.cdf(frame)\n"
+    )
+    return tmp_path
+
+
+def test_a_users_own_function_has_the_closure_of_its_own_package(
+    desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = closure_in(desk, monkeypatch, "mine")
+    assert found.modules == ("desk.windows",)
+    assert found.definitions == ("desk.features:helper", "desk.features:mine")
+    assert [lib.partition("==")[0] for lib in found.libraries] == ["polars"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changes"),
+    [
+        ("windows.py", "WINDOW = 5", "WINDOW = 6", True),
+        ("features.py", "pl.lit(n)", "pl.lit(n + 1)", True),
+        ("features.py", "norm.cdf", "norm.sf", False),  # another function of the same module
+        ("features.py", "Doc.", "Other words.", False),
+        ("windows.py", '"""Windows."""', '"""Window lengths."""  # with a comment', False),
+        ("features.py", "import scipy\n\n", "import numpy\n\n", False),  # for type checkers only
+    ],
+)
+def test_what_changes_a_users_function_changes_its_version_and_nothing_else_does(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, file: str, old: str, new: str, changes: bool
+) -> None:
+    before = closure_in(desk, monkeypatch, "mine").digest
+    path = desk / "desk" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    assert (closure_in(desk, monkeypatch, "mine").digest != before) == changes
+
+
+def test_a_function_that_no_module_holds_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ConfigurationError, match="move it into a module"):
+        closure_of(lambda frame: frame)
+
+
+def test_every_version_says_how_its_data_is_hashed() -> None:
+    for node in LINEAGE.nodes.values():
+        assert {"quant_assets.common.store", "quant_assets.common.hashing"} <= set(node.closure.modules), (
+            node.key
+        )
+
+
+def test_no_code_behind_an_asset_imports_a_module_by_a_computed_name() -> None:
+    """What no import statement shows is in no closure; the one exception is named as a root by its stage."""
+    held = {module for node in LINEAGE.nodes.values() for module in node.closure.modules}
+    computed = set()
+    for module in held:
+        text = (PACKAGE.parent / (module.replace(".", "/") + ".py")).with_suffix("")
+        file = text.with_suffix(".py") if text.with_suffix(".py").exists() else text / "__init__.py"
+        if 'import_module(f"' in file.read_text() or "import_module(module" in file.read_text():
+            computed.add(module)
+    # The kernels of a pack, and the modules of catalogues that are imported by their literal name.
+    assert computed <= {
+        "quant_assets.features.pack", "quant_assets.gates.gate", "quant_assets.market.rules.bar_rule",
+    }  # fmt: skip
