@@ -114,7 +114,7 @@ def model_version(strategy: StrategyConfig) -> str:
 
 def recipe_of(strategy: StrategyConfig, training_set: Artifact) -> str:
     """What binds out-of-sample evidence to a candidate: same data, same configuration (tuned), same code."""
-    from quant_assets.models.ensemble import recipe_digest
+    from quant_assets.models.cross_prediction import recipe_digest
 
     return recipe_digest(
         training_set.version, strategy.models, strategy.seed, strategy.validation.embargo_sessions

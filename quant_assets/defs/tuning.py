@@ -31,7 +31,18 @@ from quant_assets.defs.guards import (
 )
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
-from quant_assets.models.tuning_space import TUNING_CODE, TUNING_LIBRARIES
+
+TUNING_CODE = (
+    "quant_assets.common.model_settings",
+    "quant_assets.models",
+    "quant_assets.datasets.labels",
+    "quant_assets.datasets.sample_weights",
+    "quant_assets.splits",
+    "quant_assets.statistics.sharpe",
+    "quant_assets.trading",
+    "quant_assets.studies.strategy_tuning",
+)
+TUNING_LIBRARIES = ("lightgbm", "numpy", "optuna", "polars", "scipy", "xgboost")
 
 
 def build(strategy: StrategyConfig, universe: UniverseConfig) -> list[dg.AssetsDefinition]:

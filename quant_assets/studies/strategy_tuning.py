@@ -18,7 +18,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
-from quant_assets.common.hashing import code_fingerprint, json_digest
+from quant_assets.common.hashing import json_digest
+from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import StrategyConfig, TuningConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import feature_names_of
@@ -26,7 +27,7 @@ from quant_assets.gates.evidence import enter_trial
 from quant_assets.ledgers.trials import TrialLedger
 from quant_assets.models.training_arrays import training_arrays
 from quant_assets.models.tuning import Search, TrialRecord, best_trial, tune
-from quant_assets.models.tuning_space import TUNING_CODE, TUNING_LIBRARIES, nested
+from quant_assets.models.tuning_space import nested
 from quant_assets.statistics.sharpe import sharpe_ratio
 from quant_assets.trading.paths import path_returns
 
@@ -90,13 +91,13 @@ def _ratio(returns: pl.DataFrame) -> float:
 
 
 def study_name_of(strategy: StrategyConfig, training_set_version: str, bars_version: str) -> str:
-    """Name of the study: a digest of all that shapes a trial, so that none is taken for another's.
+    """Name of the study: a digest of all that shapes a trial (data, configuration, code), so that none is taken for
+    another's.
 
     ``n_trials`` is left out: trial k is the same however many follow it, and a longer search goes on from a
     shorter one.
     """
     tuning = _tuning_of(strategy)
-    libraries = (*TUNING_LIBRARIES, *(("catboost",) if strategy.models.catboost is not None else ()))
     digest = json_digest(
         {
             "training_set": training_set_version,
@@ -108,7 +109,7 @@ def study_name_of(strategy: StrategyConfig, training_set_version: str, bars_vers
             "embargo_sessions": strategy.validation.embargo_sessions,
             "portfolio": strategy.portfolio.model_dump(mode="json"),
             "costs": strategy.costs.model_dump(mode="json"),
-            "code": code_fingerprint(TUNING_CODE, libraries),
+            "code": closure_of(tune_strategy).digest,
         }
     )
     return f"{strategy.name}-{digest[:32]}"

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import numpy as np
 import pytest
 
 from quant_assets.common.errors import ModelError, StoreError
-from quant_assets.common.settings import (
-    XGBoostConfig,
-)
+from quant_assets.common.provenance import closure_of
+from quant_assets.common.settings import XGBoostConfig
 from quant_assets.gates.evidence import count_trial
 from quant_assets.models import tuning as searching
 from quant_assets.models.tuning_report import history_plot, importance_of, trials_table
 from quant_assets.models.tuning_space import apply_tuning
 from quant_assets.models.tuning_storage import opened_study, shown, storage_url
+from quant_assets.studies import strategy_tuning
 from quant_assets.studies.strategy_tuning import study_name_of
 from quant_assets.trading.paths import path_returns
 from quant_assets_tests.models.tuning_cases import MODELS, market, rows_of, strategy_of, tuned
@@ -301,6 +302,19 @@ def test_the_study_is_named_by_data_configuration_and_code() -> None:
     }
     assert name not in others
     assert len(others) == 6
+
+
+def test_other_code_that_fits_trades_or_counts_a_trial_is_another_study(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closure = closure_of(strategy_tuning.tune_strategy)
+    ours = ("models.tuning", "models.fitting", "models.xgboost_learner", "splits.cpcv", "statistics.sharpe",
+            "trading.account", "trading.costs", "trading.portfolio", "ledgers.trials")  # fmt: skip
+    assert {f"quant_assets.{name}" for name in ours} <= set(closure.modules)
+    assert {"optuna", "lightgbm", "xgboost"} <= {name.partition("==")[0] for name in closure.libraries}
+    before = study_name_of(strategy_of(), "t", "b")
+    monkeypatch.setattr(strategy_tuning, "closure_of", lambda _: replace(closure, digest="0" * 40))
+    assert study_name_of(strategy_of(), "t", "b") != before
 
 
 # -------------------------------------------------------------------------------- storage and its addresses

@@ -112,8 +112,7 @@ def training_set_of(
 def predict_paths(training_set: Table, strategy: StrategyConfig, *, n_jobs: int | None = 1) -> Table:
     """Out-of-sample scores of every path, carrying the recipe of the models that predicted."""
     from quant_assets.datasets.training_set import feature_names_of
-    from quant_assets.models.cross_prediction import cross_predict
-    from quant_assets.models.ensemble import recipe_digest
+    from quant_assets.models.cross_prediction import cross_predict, recipe_digest
 
     frame = cross_predict(
         training_set.frame,
