@@ -162,7 +162,9 @@ def _read_version(name: str, path: str, modified: int, size: int) -> _Source:
         known = [bytes_digest(ast.unparse(_Shaping().visit(tree)).encode()), list(imports), named]
         _remember(key, known)
     digest, imports, named = known
-    beside = [f"{n}\x00{bytes_digest(f.read_bytes())}" for n in named if (f := file.with_name(n)).is_file()]
+    # Not every text that ends so is a file's name: some are paths of other places.
+    siblings = [file.with_name(n) for n in named if n == Path(n).name]
+    beside = [f"{f.name}\x00{bytes_digest(f.read_bytes())}" for f in siblings if f.is_file()]
     return _Source(bytes_digest("\x00".join([digest, *beside]).encode()), tuple(imports))
 
 

@@ -1,4 +1,4 @@
-"""What a universe file may say: where bars come from, symbols, calendar, dates, quality limits. bars must be."""
+"""What a universe file may say: where bars come from, symbols, calendar, dates, and how good the bars must be."""
 
 import difflib
 import re
@@ -18,8 +18,7 @@ from pydantic_core import InitErrorDetails
 
 from quant_assets.common.config_model import Config
 
-# --------------------------------------------------------------------------------------------------
-# What a universe file may say about where its bars come from.
+# ---------------------------------------------------------------------------------------------------- sources
 
 
 class SourceConfig(Config):
@@ -188,8 +187,7 @@ def closest(name: str, known: list[str]) -> str:
     return f": did you mean {close[0]!r}?" if close else ""
 
 
-# --------------------------------------------------------------------------------------------------
-# What a universe may say about the quality of its bars: limits, severities, and bars that were accepted.
+# ---------------------------------------------------------------------------------------------------- quality
 
 
 Severity = Literal["ERROR", "QUARANTINE", "WARN"]
@@ -289,8 +287,7 @@ class QualityConfig(Config):
         return self
 
 
-# --------------------------------------------------------------------------------------------------
-# What a universe file may say: where bars come from, which symbols, which calendar, which dates.
+# ----------------------------------------------------------------------------------------------- the universe
 
 
 class UniverseConfig(Config):

@@ -40,8 +40,7 @@ def build(gates: GatesConfig) -> Sequence[dg.AssetsDefinition | dg.AssetChecksDe
     )
     def gate_calibration(context: dg.AssetExecutionContext, home: Home, config: CalibrationRun) -> Any:
         """False-pass rate and power of the gates, on seeded series and on whole synthetic markets."""
-        from quant_assets.studies.calibration.calibrating import calibrate_gates
-        from quant_assets.studies.calibration.calibration_report import Mode, power_plot
+        from quant_assets.studies.calibration.calibrating import Mode, calibrate_gates, power_plot
 
         mode: Mode = "full" if config.full else "quick"
 

@@ -109,7 +109,7 @@ def build(
 
 def rows_plot(table: Table) -> str:
     """Rows per session over time, as a data URI."""
-    from quant_assets.common.plotting import figure_png, new_figure, png_data_uri
+    from quant_assets.common.pages import figure_png, new_figure, png_data_uri
 
     counts = table.frame.group_by("session").len().sort("session")
     figure, axes = new_figure(7.0, 2.2)

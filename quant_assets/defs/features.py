@@ -26,7 +26,6 @@ REPORT = "feature_report"
 REPORT_CODE = (
     "quant_assets.features.report",
     "quant_assets.features.selection",
-    "quant_assets.common.plotting",
     "quant_assets.common.pages",
 )
 

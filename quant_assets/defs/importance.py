@@ -33,7 +33,6 @@ def build(strategy: StrategyConfig) -> list[dg.AssetsDefinition | dg.AssetChecks
                 *MODEL_CODE,
                 "quant_assets.studies.importance",
                 "quant_assets.features.report",
-                "quant_assets.common.plotting",
                 "quant_assets.common.pages",
             ),
             (*LEARNER_LIBRARIES, "polars", "scipy", "matplotlib"),

@@ -159,7 +159,7 @@ def build(
         },
         kinds={"html"},
         code_version=code_version(
-            ["quant_assets.reports", "quant_assets.common.plotting", "quant_assets.common.pages"],
+            ["quant_assets.reports", "quant_assets.common.pages"],
             ("numpy", "matplotlib"),
             limits,
             strategy,

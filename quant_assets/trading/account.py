@@ -88,9 +88,18 @@ def run_accounts(
             net[i, ruined], lasted[ruined] = -1.0, i
             alive &= ~ruined
         position = target * (1.0 + returns[i]) / np.where(alive, 1.0 + net[i], 1.0)[:, None] * alive[:, None]
-    # A position of nothing times a loss is -0.0: what comes after the end is written as the zero that it is.
     after = np.arange(periods)[:, None] > lasted
-    found = (gross, commission, spread, impact, net, turnover)
+
+    def whole(values: Matrix) -> Matrix:
+        # A position of nothing times a loss is -0.0: what comes after the end is written as the zero that it is.
+        return np.ascontiguousarray(np.where(after, 0.0, values).T)
+
     return Accounts(
-        *(np.ascontiguousarray(np.where(after, 0.0, values).T) for values in found), targets=targets
+        gross=whole(gross),
+        commission=whole(commission),
+        spread=whole(spread),
+        impact=whole(impact),
+        net=whole(net),
+        turnover=whole(turnover),
+        targets=targets,
     )

@@ -8,7 +8,13 @@ from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.datasets.training_set import feature_names_of
 from quant_assets.studies.calibration.pipeline import known_by_of
-from quant_assets.studies.leakage.fitted import checked_splits, fitted_inside_splits
+from quant_assets.studies.leakage.fitted import (
+    checked_splits,
+    fitted_inside_splits,
+    probe_of,
+    probe_rows,
+    shuffled_labels,
+)
 from quant_assets.studies.leakage.future import (
     Original,
     altered_future,
@@ -18,8 +24,6 @@ from quant_assets.studies.leakage.future import (
     stated_times,
 )
 from quant_assets.studies.leakage.leakage_report import STAGES, LeakageReport
-from quant_assets.studies.leakage.probe import probe_of, probe_rows
-from quant_assets.studies.leakage.shuffled import shuffled_labels
 from quant_assets.studies.leakage.stages import PRODUCT, Pipeline
 
 # Where the future is cut off, as shares of the training window; the end of it is always one of the cuts.

@@ -16,8 +16,13 @@ from quant_assets.common.settings import LightGBMConfig, ModelsConfig
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import CPCV_GATES
 from quant_assets.statistics.rates import Rate
-from quant_assets.studies.calibration.calibrating import PLANS, Plan, calibrate_gates
-from quant_assets.studies.calibration.calibration_report import CalibrationReport, power_plot
+from quant_assets.studies.calibration.calibrating import (
+    PLANS,
+    CalibrationReport,
+    Plan,
+    calibrate_gates,
+    power_plot,
+)
 from quant_assets.studies.calibration.markets import (
     STRATEGY,
     MarketBatch,
