@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from quant_assets.statistics.rates import Rate
-    from quant_assets.studies.calibration.calibration_report import CalibrationReport
+    from quant_assets.studies.calibration.calibrating import CalibrationReport
 
 
 def calibrate(

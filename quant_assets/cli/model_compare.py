@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from quant_assets.artifacts.bundle.archive import GRAPH, SBOM
 from quant_assets.artifacts.bundle.bundle import Bundle
-from quant_assets.artifacts.bundle.manifest import GRAPH, SBOM
 from quant_assets.artifacts.onnx.agreement import rank_correlation
 from quant_assets.artifacts.runtimes.runtime import open_session, score
 from quant_assets.gates.verdicts import GateReport

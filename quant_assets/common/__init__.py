@@ -1,1 +1,1 @@
-"""What every stage shares: settings, errors, content hashing, the artifact store, logging, the plot theme."""
+"""What every stage shares: settings, errors, content hashing, the artifact store, logging, the look of pages."""

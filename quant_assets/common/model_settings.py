@@ -7,8 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from quant_assets.common.config_model import Config
 
-# --------------------------------------------------------------------------------------------------
-# What a strategy may say about labels and models: objectives that convert exactly, weights, stopping, stacking.
+# ------------------------------------------------------------------------------------------ labels and models
 
 
 LabelKind = Literal["return", "direction"]
@@ -207,8 +206,7 @@ class ModelsConfig(Config):
             )
 
 
-# --------------------------------------------------------------------------------------------------
-# What a strategy may say about hyper-parameter tuning: how many trials, how they are judged, where they search.
+# ------------------------------------------------------------------------------------- hyper-parameter tuning
 
 
 # ``binary:logistic`` has second derivatives p(1 - p) of at most a quarter, squared error of 1.

@@ -1,6 +1,5 @@
-"""What a universe file may say: where bars come from, symbols, calendar, dates, quality limits. bars must be."""
+"""What a universe file may say: where bars come from, symbols, calendar, dates, and how good the bars must be."""
 
-import difflib
 import re
 from datetime import date
 from typing import Annotated, Any, Literal, Self
@@ -17,9 +16,9 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from quant_assets.common.config_model import Config
+from quant_assets.common.errors import closest
 
-# --------------------------------------------------------------------------------------------------
-# What a universe file may say about where its bars come from.
+# ---------------------------------------------------------------------------------------------------- sources
 
 
 class SourceConfig(Config):
@@ -86,7 +85,7 @@ class PostgresSource(SourceConfig):
     @classmethod
     def _known_time_zone(cls, name: str | None) -> str | None:
         if name is not None and name not in (known := available_timezones()):
-            raise ValueError(f"no time zone of that name{closest(name, sorted(known))}")
+            raise ValueError(f"no time zone of that name{_hint(name, sorted(known))}")
         return name
 
     @model_validator(mode="after")
@@ -182,14 +181,13 @@ def hide_passwords(value: Any) -> Any:
     return value
 
 
-def closest(name: str, known: list[str]) -> str:
-    """A question that ends a message: did you mean the known name that is nearest? Empty when none is near."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean {close[0]!r}?" if close else ""
+def _hint(name: str, known: list[str]) -> str:
+    """What ends a sentence about an unknown name."""
+    near = closest(name, known, cutoff=0.6)
+    return f": {near}" if near else ""
 
 
-# --------------------------------------------------------------------------------------------------
-# What a universe may say about the quality of its bars: limits, severities, and bars that were accepted.
+# ---------------------------------------------------------------------------------------------------- quality
 
 
 Severity = Literal["ERROR", "QUARANTINE", "WARN"]
@@ -289,8 +287,7 @@ class QualityConfig(Config):
         return self
 
 
-# --------------------------------------------------------------------------------------------------
-# What a universe file may say: where bars come from, which symbols, which calendar, which dates.
+# ----------------------------------------------------------------------------------------------- the universe
 
 
 class UniverseConfig(Config):
@@ -324,7 +321,7 @@ class UniverseConfig(Config):
                 if name not in names:
                     raise ValueError(
                         f"reconciliation.prefer.{field} names {name!r}, which is none of the sources "
-                        f"{', '.join(names)}{closest(name, names)}"
+                        f"{', '.join(names)}{_hint(name, names)}"
                     )
         return self
 

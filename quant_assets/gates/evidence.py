@@ -141,7 +141,7 @@ def statistics_table(paths: Table, periods_per_year: float) -> pl.DataFrame:
 
 def equity_plot(paths: Table) -> str:
     """Net equity of every path over time, as a data URI."""
-    from quant_assets.common.plotting import FAN, figure_png, new_figure, png_data_uri
+    from quant_assets.common.pages import FAN, figure_png, new_figure, png_data_uri
 
     figure, axes = new_figure(7.0, 2.8)
     for _, path in paths.frame.sort("path", "session").group_by("path", maintain_order=True):

@@ -33,7 +33,7 @@ from quant_assets.lineage.scope import research_of
 from quant_assets.lineage.settings import Settings
 from quant_assets.lineage.stages.feature_stages import asset_name
 from quant_assets.models.cross_prediction import outer_splitter
-from quant_assets.models.inner_folds import inner_splitter
+from quant_assets.models.fitting import inner_splitter
 from quant_assets.splits.purging import Split
 from quant_assets.studies.leakage.stages import Pipeline
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from matplotlib.ticker import PercentFormatter
 
-from quant_assets.common.plotting import INK, MUTED, figure_png, png_data_uri, themed_figure
+from quant_assets.common.pages import INK, MUTED, figure_png, png_data_uri, themed_figure
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.market.reconciliation import FIELDS, KEY, labels_of, near, widen
 

@@ -1,5 +1,8 @@
 """Cross-predictions: every row predicted, on every CPCV path, by an ensemble that never saw its surroundings.
 
+They are evidence about a *way of making* models, other fits on other rows, and speak for a candidate only when both
+have the same recipe.
+
 Lopez de Prado (2018), *Advances in Financial Machine Learning*, ch. 12. Everything fitted (bins, weights,
 number of trees, learners, stacker) is fitted inside the split, from the split's training rows alone. The one
 exception is asked for: `quant_assets.models.shared_bins`.
@@ -13,9 +16,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
+from quant_assets.common.hashing import json_digest
 from quant_assets.common.parallel import run_tasks
+from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import ModelsConfig, ValidationConfig
-from quant_assets.models.ensemble import assemble_ensemble
+from quant_assets.models.ensemble import assemble_ensemble, fit_ensemble
 from quant_assets.models.fitting import fit_base
 from quant_assets.models.stacking import fit_stacker
 from quant_assets.models.training_arrays import TrainingArrays, training_arrays
@@ -28,6 +33,31 @@ def outer_splitter(validation: ValidationConfig) -> CombinatorialPurgedCV:
     """The splits in which candidates are judged."""
     return CombinatorialPurgedCV(
         validation.n_groups, validation.n_test_groups, embargo=validation.embargo_sessions
+    )
+
+
+def recipe_digest(training_set_version: str, models: ModelsConfig, seed: int, embargo_sessions: int) -> str:
+    """SHA-256 of everything that determines the bits of an ensemble and of its cross-predictions.
+
+    Code and libraries are those behind `fit_ensemble` and `cross_predict`, at any depth.
+
+    Parameters
+    ----------
+    training_set_version : str
+        Data version of the training set.
+    models : ModelsConfig
+    seed : int
+    embargo_sessions : int
+        Of the stacker's inner split.
+    """
+    return json_digest(
+        {
+            "training_set": training_set_version,
+            "models": models.model_dump(mode="json"),
+            "seed": seed,
+            "embargo_sessions": embargo_sessions,
+            "code": [closure_of(function).digest for function in (fit_ensemble, cross_predict)],
+        }
     )
 
 

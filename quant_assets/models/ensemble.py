@@ -11,55 +11,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from quant_assets.common.errors import ModelError
-from quant_assets.common.hashing import code_fingerprint, json_digest
 from quant_assets.common.settings import ModelsConfig
 from quant_assets.models.fitting import fit_base
 from quant_assets.models.learners import FittedLearner, from_text
 from quant_assets.models.stacking import Stacker, fit_stacker, weighted_importance
 from quant_assets.models.training_arrays import training_arrays
-
-# --------------------------------------------------------------------------------------------------
-# The recipe: what an ensemble is made from, as a digest that binds cross-predictions to the candidate.
-#
-# Cross-predictions are evidence about a *way of making* models: other fits on other rows. They speak for a
-# candidate only when training set, configuration, seed, embargo, code and libraries are the same.
-
-
-_CODE = (
-    "quant_assets.models",
-    "quant_assets.datasets.labels",
-    "quant_assets.datasets.sample_weights",
-    "quant_assets.splits.cpcv",
-    "quant_assets.splits.purging",
-)
-
-
-def recipe_digest(training_set_version: str, models: ModelsConfig, seed: int, embargo_sessions: int) -> str:
-    """SHA-256 of everything that determines the bits of an ensemble.
-
-    Parameters
-    ----------
-    training_set_version : str
-        Data version of the training set.
-    models : ModelsConfig
-    seed : int
-    embargo_sessions : int
-        Of the stacker's inner split.
-    """
-    libraries = ("lightgbm", "xgboost", "numpy", *(("catboost",) if models.catboost is not None else ()))
-    return json_digest(
-        {
-            "training_set": training_set_version,
-            "models": models.model_dump(mode="json"),
-            "seed": seed,
-            "embargo_sessions": embargo_sessions,
-            "code": code_fingerprint(_CODE, libraries),
-        }
-    )
-
-
-# --------------------------------------------------------------------------------------------------
-
 
 FORMAT: Literal["quant_assets.ensemble/1"] = "quant_assets.ensemble/1"
 
@@ -238,7 +194,7 @@ def fit_ensemble(
     models : ModelsConfig
     seed, embargo_sessions : int
     recipe : str
-        As given by `quant_assets.models.ensemble.recipe_digest`.
+        As given by `quant_assets.models.cross_prediction.recipe_digest`.
     n_jobs : int, default 1
         Inner folds fitted at the same time; the result does not depend on it.
     """

@@ -4,17 +4,15 @@ The text *is* the model: LightGBM's own format, XGBoost's and CatBoost's JSON, n
 was just fitted and one that was read back are the same object.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
-from types import ModuleType
-from typing import Any, get_args
+from typing import Any, Protocol, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_assets.common.errors import ModelError
+from quant_assets.common.errors import ModelError, closest
 from quant_assets.common.model_settings import Device, LabelKind, label_kind_of
 from quant_assets.common.settings import CatBoostConfig, LightGBMConfig, XGBoostConfig
 from quant_assets.models.shared_bins import BinnedRows
@@ -22,11 +20,84 @@ from quant_assets.models.training_arrays import Samples, check_classes, check_ma
 from quant_assets.models.trees import Tree
 
 LearnerConfig = LightGBMConfig | XGBoostConfig | CatBoostConfig
+Config_contra = TypeVar("Config_contra", bound=LearnerConfig, contravariant=True)
 
-_CONFIGS: dict[str, type[LightGBMConfig] | type[XGBoostConfig] | type[CatBoostConfig]] = {
-    "lightgbm": LightGBMConfig,
-    "xgboost": XGBoostConfig,
-    "catboost": CatBoostConfig,
+
+class Library(Protocol[Config_contra]):
+    """What a module ``<name>_learner`` is: one library's fit, and its text as the model.
+
+    A booster is the library's own object: it comes from `load` and goes to `predict`, and nobody else looks inside.
+    """
+
+    def fit(
+        self,
+        config: Config_contra,
+        rows: Samples,
+        seed: int,
+        feature_names: Sequence[str],
+        device: Device,
+    ) -> str:
+        """Fit on one thread (of the CPU) and give the model as text."""
+
+    def losses(
+        self,
+        config: Config_contra,
+        rows: Samples,
+        unseen: Samples,
+        seed: int,
+        feature_names: Sequence[str],
+        device: Device,
+    ) -> list[float]:
+        """The objective's loss on unseen rows after each tree of the same fit."""
+
+    def load(self, text: str) -> Any:
+        """A booster from its text, on one thread."""
+
+    def predict(self, booster: Any, features: NDArray[np.float32], /) -> NDArray[np.float64]:
+        """Sums of every tree: returns, or log-odds for a classification."""
+
+    def check(self, text: str, objectives: Sequence[str]) -> None:
+        """Refuse a text that is damaged, or whose conversion to ONNX is not known to be exact."""
+
+    def objective(self, text: str) -> str:
+        """Name of the objective."""
+
+    def feature_names(self, text: str) -> tuple[str, ...]:
+        """Names of the features, in model order."""
+
+    def margin_text(self, text: str) -> str:
+        """The same trees as a regression, whose output is their sum."""
+
+    def gains(self, text: str) -> NDArray[np.float64]:
+        """What every feature's splits gained in all."""
+
+    def trees(self, text: str) -> tuple[Tree, ...]:
+        """Every tree's split nodes."""
+
+
+# Bound by name in the code, so that types are checked and whoever reads imports sees them; loaded at first use.
+def _lightgbm() -> Library[LightGBMConfig]:
+    from quant_assets.models import lightgbm_learner
+
+    return lightgbm_learner
+
+
+def _xgboost() -> Library[XGBoostConfig]:
+    from quant_assets.models import xgboost_learner
+
+    return xgboost_learner
+
+
+def _catboost() -> Library[CatBoostConfig]:
+    from quant_assets.models import catboost_learner
+
+    return catboost_learner
+
+
+_LIBRARIES: dict[str, tuple[type[LearnerConfig], Callable[[], Library[Any]]]] = {
+    "lightgbm": (LightGBMConfig, _lightgbm),
+    "xgboost": (XGBoostConfig, _xgboost),
+    "catboost": (CatBoostConfig, _catboost),
 }
 
 
@@ -82,10 +153,7 @@ class FittedLearner:
             )
         if not len(features):
             return np.empty(0)
-        predicted: NDArray[np.float64] = _library_of(self.name).predict(
-            self._booster, np.ascontiguousarray(features)
-        )
-        return predicted
+        return _library_of(self.name).predict(self._booster, np.ascontiguousarray(features))
 
     @property
     def label_kind(self) -> LabelKind:
@@ -95,8 +163,7 @@ class FittedLearner:
     @property
     def margin_text(self) -> str:
         """The same trees as a regression, whose output is what `predict` returns: the text to convert."""
-        text: str = _library_of(self.name).margin_text(self.text)
-        return text
+        return _library_of(self.name).margin_text(self.text)
 
     def to_text(self) -> str:
         """The model as text (LightGBM's own format, or JSON)."""
@@ -115,8 +182,7 @@ class FittedLearner:
 
     def trees(self) -> tuple[Tree, ...]:
         """Split nodes of every tree."""
-        found: tuple[Tree, ...] = _library_of(self.name).trees(self.text)
-        return found
+        return _library_of(self.name).trees(self.text)
 
 
 def fit_learner(
@@ -245,17 +311,21 @@ def from_text(name: str, text: str) -> FittedLearner:
     return FittedLearner(name, text, library.feature_names(text))
 
 
-def _config_type(name: str) -> type[LightGBMConfig] | type[XGBoostConfig] | type[CatBoostConfig]:
-    if name not in _CONFIGS:
+def _config_type(name: str) -> type[LearnerConfig]:
+    return _bound(name)[0]
+
+
+def _library_of(name: str) -> Library[Any]:
+    """The library of a name; what it is given to fit has been held against the type of its own configuration."""
+    return _bound(name)[1]()
+
+
+def _bound(name: str) -> tuple[type[LearnerConfig], Callable[[], Library[Any]]]:
+    if name not in _LIBRARIES:
         raise ModelError(
             f"learner {name!r}",
-            expected=f"one of {', '.join(_CONFIGS)}",
+            expected=f"one of {', '.join(_LIBRARIES)}",
             found=repr(name),
-            action="correct the name",
+            action=closest(name, _LIBRARIES) or "correct the name",
         )
-    return _CONFIGS[name]
-
-
-def _library_of(name: str) -> ModuleType:
-    _config_type(name)
-    return import_module(f"quant_assets.models.{name}_learner")
+    return _LIBRARIES[name]

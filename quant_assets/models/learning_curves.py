@@ -12,7 +12,7 @@ import numpy as np
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import ModelsConfig
-from quant_assets.models.inner_folds import inner_folds
+from quant_assets.models.fitting import inner_folds
 from quant_assets.models.learners import learning_curve
 from quant_assets.models.training_arrays import Samples, TrainingArrays
 

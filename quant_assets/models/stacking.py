@@ -15,16 +15,10 @@ from numpy.typing import NDArray
 from quant_assets.common.errors import ModelError
 from quant_assets.common.parallel import run_tasks
 from quant_assets.common.settings import ModelsConfig
-from quant_assets.models.fitting import fit_base
-from quant_assets.models.inner_folds import inner_folds
+from quant_assets.models.fitting import fit_base, inner_folds
 from quant_assets.models.training_arrays import TrainingArrays, check_classes
 
-# --------------------------------------------------------------------------------------------------
-# L2-penalised logistic regression of a few columns, by Newton's method.
-#
-# scikit-learn's solver gives the same numbers (a test compares them) but sums with BLAS, whose bits depend on the
-# number of threads; limiting them is process-wide, and splits are fitted in threads of one process. With three or
-# four coefficients the whole method is a few sums, made here by numpy's pairwise summation.
+# ---------------------------------------------------------------------------------------- logistic regression
 
 
 Floats = NDArray[np.float64]
@@ -36,7 +30,11 @@ _TOLERANCE = 1e-12  # Newton decrement for each row: far below what a float32 sc
 def logistic_weights(
     standard: Floats, classes: Floats, alpha: float, sample_weights: Floats | None
 ) -> Floats:
-    """Intercept, not penalised, and coefficients of the log-odds of class 1.
+    """Intercept, not penalised, and coefficients of the log-odds of class 1, by Newton's method.
+
+    scikit-learn's solver gives the same numbers (a test compares them) but sums with BLAS, whose bits depend on the
+    number of threads; limiting them is process-wide, and splits are fitted in threads of one process. With three or
+    four coefficients the whole method is a few sums, made here by numpy's pairwise summation.
 
     They minimise ``sum_i s_i (log(1 + exp(m_i)) - y_i m_i) + alpha / 2 |w|^2`` with ``m = w_0 + X w``.
 
@@ -107,7 +105,7 @@ def _objective(
     return float(loss.sum()) + 0.5 * float((penalty * beta * beta).sum())
 
 
-# --------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------ the stacker
 
 
 @dataclass(frozen=True)

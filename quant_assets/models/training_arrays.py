@@ -13,8 +13,7 @@ from quant_assets.common.model_settings import LabelKind, WeightsConfig
 from quant_assets.datasets.labels import direction
 from quant_assets.models.shared_bins import BinnedRows, SharedBins
 
-# --------------------------------------------------------------------------------------------------
-# What every library's fit is given, and the one refusal they share.
+# ---------------------------------------------------------------------------------------- what a fit is given
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def cuda_refused(learner: str, found: str) -> ModelError:
     )
 
 
-# --------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------- a training set
 
 
 @dataclass(frozen=True)

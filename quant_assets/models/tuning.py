@@ -6,37 +6,21 @@ that the trial has ended. A trial that the storage knows as ended is therefore a
 is still running is evaluated again under its own number, with the same parameters, to the same row.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-from quant_assets.common.errors import ModelError, StoreError
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-from typing import TYPE_CHECKING
-
-from optuna.samplers import BaseSampler, TPESampler
-
-from quant_assets.common.hashing import json_digest
-
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial, TrialState
-
 import copy
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from optuna.samplers import BaseSampler, TPESampler
 
+from quant_assets.common.errors import ModelError, StoreError
+from quant_assets.common.hashing import json_digest
 from quant_assets.common.parallel import run_tasks
 from quant_assets.common.settings import ModelsConfig, TuningConfig
 from quant_assets.models.cross_prediction import split_scores
-from quant_assets.models.inner_folds import Fold, inner_folds
+from quant_assets.models.fitting import Fold, inner_folds
 from quant_assets.models.training_arrays import TrainingArrays
 from quant_assets.models.tuning_space import apply_tuning, configured_values, distributions_of, nested
 from quant_assets.models.tuning_storage import opened_study
@@ -44,11 +28,9 @@ from quant_assets.models.tuning_storage import opened_study
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import FrozenTrial, Trial, TrialState
 
-
-# --------------------------------------------------------------------------------------------------
-# Trials of a tuning as they ended, and the best of them.
+# --------------------------------------------------------------------------------------- trials as they ended
 
 
 State = Literal["complete", "pruned", "failed"]
@@ -139,16 +121,15 @@ def record_of(trial: "FrozenTrial") -> TrialRecord:
     )
 
 
-# --------------------------------------------------------------------------------------------------
-# A sampler without a state: what a trial is given follows from its number and the finished trials alone.
-#
-# Optuna's own samplers draw from one random stream, so a study that was killed and resumed goes on with other
-# numbers than one that ran through. Here each draw has a seed of its own, and a trial that was killed half-way is
-# given the same parameters again.
+# ---------------------------------------------------------------------------------- a sampler without a state
 
 
 class NumberedSampler(BaseSampler):
-    """Tree-structured Parzen estimator (Bergstra et al. 2011, NeurIPS), seeded for each trial's number.
+    """Tree-structured Parzen estimator (Bergstra et al. 2011, NeurIPS), without a state.
+
+    What a trial is given follows from its number and the finished trials alone. Optuna's own samplers draw from one
+    random stream, so a study that was killed and resumed goes on with other numbers than one that ran through. Here
+    each draw has a seed of its own, and a trial that was killed half-way is given the same parameters again.
 
     Parameters
     ----------
@@ -196,7 +177,7 @@ class NumberedSampler(BaseSampler):
         """Nothing to remember."""
 
 
-# --------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------- the search
 
 
 Progress = Callable[[int, int], None]

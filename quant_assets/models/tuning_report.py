@@ -76,7 +76,7 @@ def history_plot(result: Mapping[str, Any], sessions_per_year: float) -> str:
     """Every trial's net Sharpe ratio and the best so far, as a data URI; pruned and failed ones at the bottom."""
     from matplotlib.ticker import MaxNLocator
 
-    from quant_assets.common.plotting import ACCENT, BAD, FAN, figure_png, png_data_uri, themed_figure
+    from quant_assets.common.pages import ACCENT, BAD, FAN, figure_png, png_data_uri, themed_figure
 
     scale = math.sqrt(sessions_per_year)
     completed = [(t["number"], t["value"] * scale) for t in result["trials"] if t["state"] == "complete"]

@@ -1,29 +1,27 @@
-"""The bundle of a champion, out of the model registry and verified before anybody loads it."""
+"""The champion: the one model version that serves, the moves of its alias, and its bundle, verified before use.
 
+The ledger is written before the alias moves. A process that dies between the two leaves a ledger entry ahead
+of the registry; whoever comes next completes the move. The other order would leave a champion in charge with
+no record of why.
+"""
+
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quant_assets.artifacts.bundle.bundle import Bundle, verify_bundle
+from quant_assets.artifacts.bundle.signing import TrustedKeys
 from quant_assets.common.errors import RegistryError
+from quant_assets.common.hashing import bytes_digest
 from quant_assets.ledgers.promotions import LedgerEntry
 from quant_assets.registry.connection import connect, reported
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-import tempfile
-from pathlib import Path
-
-from quant_assets.artifacts.bundle.bundle import Bundle, verify_bundle
-from quant_assets.artifacts.bundle.signing import TrustedKeys
-from quant_assets.common.hashing import bytes_digest
-
-# --------------------------------------------------------------------------------------------------
-# The champion: the one model version that serves, and the moves of its alias in the model registry.
-#
-# The ledger is written before the alias moves. A process that dies between the two leaves a ledger entry ahead
-# of the registry; whoever comes next completes the move. The other order would leave a champion in charge with
-# no record of why.
+# ---------------------------------------------------------------------------------- the pointer and its moves
 
 
 CHAMPION = "champion"
@@ -199,7 +197,7 @@ def _refuse_rewritten_ledger(
         )
 
 
-# --------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------- the bundle
 
 
 BUNDLE_FILE, SIGNATURE_FILE = "bundle.zip", "bundle.sig"

@@ -10,8 +10,7 @@ from quant_assets.models.ensemble import Ensemble
 from quant_assets.models.learners import FittedLearner
 from quant_assets.registry.connection import quiet_mlflow
 
-# --------------------------------------------------------------------------------------------------
-# Base learners as MLflow's own LightGBM and XGBoost models: the libraries' text and JSON, never a pickle.
+# ---------------------------------------------------------------------------------------------- base learners
 
 
 NATIVE_FOLDER = "native"
@@ -74,8 +73,7 @@ def _write(learner: FittedLearner, folder: Path) -> None:
     (folder / MODEL_DATA[learner.name]).write_text(learner.text, encoding="utf-8")
 
 
-# --------------------------------------------------------------------------------------------------
-# An ONNX graph as MLflow's own model directory, so that ``mlflow.onnx`` and ``mlflow.pyfunc`` can load it.
+# --------------------------------------------------------------------------------------------- the ONNX graph
 
 
 def _contradiction(expected: str, found: str) -> RegistryError:

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-# --------------------------------------------------------------------------------------------------
-# Why a candidate is not promoted: what its reports, verdicts and signature say against it.
+# -------------------------------------------------------------------------------------------- reasons against
 
 
 def promotion_reasons(
@@ -78,7 +77,7 @@ def promotion_reasons(
     return (*reasons, *closed_reasons(subject, verdicts, required_gates))
 
 
-# --------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------- the transaction
 
 
 # MLflow refuses longer tag values; the ledger has every reason in full.

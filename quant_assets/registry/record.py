@@ -4,10 +4,12 @@ import importlib.metadata
 import platform
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 import quant_assets
 from quant_assets.common.errors import EvidenceError
@@ -19,12 +21,10 @@ from quant_assets.gates.evidence import require_recipe
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.models.ensemble import Ensemble
 from quant_assets.models.learning_curves import LearningCurves
-from quant_assets.registry.dataset_input import dataset_profile, dataset_schema
 from quant_assets.registry.split_metrics import split_metrics, spread
 from quant_assets.trading.paths import rank_ic_by_session
 
-# --------------------------------------------------------------------------------------------------
-# The environment of a record: every installed distribution at its version, Python, platform, the lock file.
+# -------------------------------------------------------------------------------------------- the environment
 
 
 REQUIREMENTS, FACTS = "environment/requirements.txt", "environment/environment.json"
@@ -72,8 +72,65 @@ def environment_files(project: Path | None = None) -> dict[str, bytes]:
     return {REQUIREMENTS: "".join(lines).encode(), FACTS: canonical_json(facts)}
 
 
-# --------------------------------------------------------------------------------------------------
-# What one training leaves behind, and which of it is evidence: the identity of its MLflow run.
+# ------------------------------------------------------------------------------------------- the training set
+
+
+# MLflow's names of types; what is not here is none of a training set's.
+_TYPES: dict[Any, str] = {
+    pl.Float32: "float",
+    pl.Float64: "double",
+    pl.Int32: "integer",
+    pl.Int64: "long",
+    pl.String: "string",
+    pl.Boolean: "boolean",
+    pl.Date: "datetime",
+    pl.Datetime: "datetime",
+}
+
+
+def dataset_schema(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Columns as MLflow writes them: name, type, whether a value is required (no nulls)."""
+    return [
+        {
+            "type": _TYPES.get(dtype.base_type(), "string"),
+            "name": name,
+            "required": not frame[name].has_nulls(),
+        }
+        for name, dtype in frame.schema.items()
+    ]
+
+
+def dataset_profile(frame: pl.DataFrame, feature_names: Sequence[str]) -> dict[str, Any]:
+    """Size and range of a training set.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        ``symbol, session, target`` (forward return, a fraction) and the features.
+    feature_names : sequence of str
+
+    Returns
+    -------
+    dict
+        Rows, elements, features, symbols, sessions, first and last session; mean and standard deviation of the
+        target.
+    """
+    first, last = frame["session"].min(), frame["session"].max()
+    target = frame["target"].to_numpy()
+    return {
+        "num_rows": frame.height,
+        "num_elements": frame.height * frame.width,
+        "num_features": len(feature_names),
+        "num_symbols": frame["symbol"].n_unique(),
+        "num_sessions": frame["session"].n_unique(),
+        "first_session": str(first),
+        "last_session": str(last),
+        "target_mean": float(target.mean()),
+        "target_sd": float(target.std()),
+    }
+
+
+# ---------------------------------------------------------------------------- what one training leaves behind
 
 
 RUN_URL_TAG = "dagster.run_url"
@@ -115,7 +172,7 @@ class TrainingRecord:
     system : mapping of str to float
         What the training took of the machine, by ``<step>/<quantity>``; logged below ``system/``.
     dataset_schema, dataset_profile
-        As `quant_assets.registry.dataset_input` gives them.
+        As `dataset_schema` and `dataset_profile` give them.
     """
 
     strategy: str
@@ -182,8 +239,7 @@ def _exact(values: Mapping[str, float]) -> dict[str, str]:
     return {name: repr(float(value)) for name, value in values.items()}
 
 
-# --------------------------------------------------------------------------------------------------
-# What of a candidate goes into its MLflow record: parameters, metrics, curves, verdicts, links, files.
+# ------------------------------------------------------------------- what of a candidate goes into its record
 
 
 # Path statistics that are facts about the path, not measurements to chart.

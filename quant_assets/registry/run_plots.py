@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-from quant_assets.common.plotting import ACCENT, BAD, FAN, GRID, MUTED, figure_png, themed_figure
+from quant_assets.common.pages import ACCENT, BAD, FAN, GRID, MUTED, figure_png, themed_figure
 from quant_assets.models.learning_curves import LearningCurves
 from quant_assets.reports.tear_sheet_plots import WIDTH, equity_fan, importance_bars
 

@@ -1,48 +1,69 @@
-"""Tuning trials in MLflow: one nested run per trial below the run of the training that used the tuning.
+"""The training record in MLflow: one run and one model version per body of evidence, and a nested run per trial.
 
-Written in one step with the training record, through ``MlflowClient`` by run id. A trial's run is found again by
-its parent, study and number, and one that was left open by a process that died is written again to the same values.
+Everything goes through ``MlflowClient`` by run id, in one step. A run is found again by its tags (a trial's by its
+parent, study and number), so a step that is repeated finds its finished run, and one that was killed resumes the run
+it had opened and writes the same values again: there are never two finished runs for the same evidence.
 """
 
 import json
 import math
 import tempfile
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from quant_assets.registry.dataset_input import training_input
-from quant_assets.registry.flavours import NATIVE_FOLDER, write_model_directory, write_native_models
-from quant_assets.registry.record import MODEL_FILE, MODEL_FOLDER, RUN_URL_TAG, TrainingRecord
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from upath import UPath
 
 from quant_assets.common.errors import RegistryError
 from quant_assets.common.logging import get_logger
 from quant_assets.registry.connection import connect, exclusive, reported
+from quant_assets.registry.flavours import NATIVE_FOLDER, write_model_directory, write_native_models
+from quant_assets.registry.record import MODEL_FILE, MODEL_FOLDER, RUN_URL_TAG, TrainingRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
     from mlflow.entities.model_registry import ModelVersion
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
+# MLflow's own limits (its database holds 65,535 bytes of schema) and 36 characters of digest.
+_MOST_SCHEMA_CHARACTERS = 65_535
+_DIGEST_CHARACTERS = 36
 
 
-# --------------------------------------------------------------------------------------------------
-# Everything that a run holds, written through ``MlflowClient`` by run id. Writing it again changes nothing.
+# ---------------------------------------------------------------------------------------------------- one run
+
+
+def training_input(
+    name: str, digest: str, source: str, schema: Sequence[dict[str, Any]], profile: dict[str, Any]
+) -> "DatasetInput":
+    """MLflow's entity for a training set.
+
+    Parameters
+    ----------
+    name : str
+    digest : str
+        Data version. MLflow's own field holds its first 36 characters, the source the whole.
+    source : str
+        Where it is: the asset key.
+    schema, profile
+        As given by `quant_assets.registry.record.dataset_schema` and `dataset_profile`; may be empty.
+    """
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    columns = json.dumps({"mlflow_colspec": list(schema)}) if schema else None
+    if columns is not None and len(columns) > _MOST_SCHEMA_CHARACTERS:
+        # Too wide for MLflow's field: the file dataset_schema.json has every column.
+        columns = json.dumps({"mlflow_colspec": [], "columns": len(schema)})
+    dataset = Dataset(
+        name=name,
+        digest=digest[:_DIGEST_CHARACTERS],
+        source_type="quant_assets",
+        source=json.dumps({"data_version": digest, "asset": source}),
+        schema=columns,
+        profile=json.dumps(profile) if profile else None,
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
 # MLflow shows the text of this tag, in Markdown, at the head of the run's page.
@@ -140,12 +161,7 @@ def _write_artifacts(client: "MlflowClient", run_id: str, record: TrainingRecord
         client.log_artifacts(run_id, str(model), MODEL_FOLDER)
 
 
-# --------------------------------------------------------------------------------------------------
-# The training record: one MLflow run and one model version per body of evidence, written in one step.
-#
-# Everything goes through ``MlflowClient`` by run id. The run is found again by its tags, so a step that is
-# repeated finds its finished run, and a step that was killed resumes the run it had opened: there are never two
-# finished runs for the same evidence.
+# ---------------------------------------------------------------------------------------- the training record
 
 
 CANDIDATE = "candidate"
@@ -285,7 +301,7 @@ def _register(client: "MlflowClient", run: "Run", record: TrainingRecord) -> "Mo
     return version
 
 
-# --------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------- tuning trials
 
 
 PARENT_TAG = "mlflow.parentRunId"

@@ -26,8 +26,7 @@ from quant_assets.trading.regimes import (
     regime_table,
 )
 
-# --------------------------------------------------------------------------------------------------
-# The tables of the tear sheet: what one path did by year and by month, and where its return went.
+# ----------------------------------------------------------------------------------------------------- tables
 
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -131,7 +130,7 @@ def capacity_sentence(points: Sequence[CapacityPoint], required_sharpe: float) -
     return f"It keeps {wanted} up to an account of about {round(limit / digits) * digits:,.0f}."
 
 
-# --------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------- the page
 
 
 GATE_TITLES = {

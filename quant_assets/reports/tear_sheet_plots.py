@@ -9,7 +9,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from quant_assets.common.plotting import (
+from quant_assets.common.pages import (
     ACCENT,
     BAD,
     FAN,

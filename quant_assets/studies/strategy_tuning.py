@@ -18,7 +18,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
-from quant_assets.common.hashing import code_fingerprint, json_digest
+from quant_assets.common.hashing import json_digest
+from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import StrategyConfig, TuningConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import feature_names_of
@@ -26,7 +27,7 @@ from quant_assets.gates.evidence import enter_trial
 from quant_assets.ledgers.trials import TrialLedger
 from quant_assets.models.training_arrays import training_arrays
 from quant_assets.models.tuning import Search, TrialRecord, best_trial, tune
-from quant_assets.models.tuning_space import TUNING_CODE, TUNING_LIBRARIES, nested
+from quant_assets.models.tuning_space import nested
 from quant_assets.statistics.sharpe import sharpe_ratio
 from quant_assets.trading.paths import path_returns
 
@@ -56,47 +57,68 @@ class NetSharpe:
         self._rows, self._strategy, self._root, self._run_id = (
             rows.select("symbol", "session"), strategy, root, run_id,
         )  # fmt: skip
-        self._bars = bars.filter(pl.col("symbol").is_in(rows["symbol"].unique().to_list()))
+        self._bars = bars_of(rows, bars)
         self._counted = {t.fingerprint for t in TrialLedger(root).trials(strategy.name)}
-
-    def _returns(self, rows: pl.DataFrame, scores: NDArray[np.float64]) -> pl.DataFrame:
-        predictions = rows.with_columns(pl.Series("path_0", scores))
-        return path_returns(predictions, self._bars, self._strategy.portfolio, self._strategy.costs)
 
     def fold_value(self, rows: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
         """Net Sharpe ratio per session of trading one fold's scores alone; 0 when nothing was traded."""
-        return _ratio(self._returns(self._rows[rows], scores))
+        return net_sharpe(fold_returns(self._rows[rows], scores, self._bars, self._strategy))
 
     def track_value(self, scores: NDArray[np.float64]) -> tuple[float, str]:
-        """Net Sharpe ratio per session of the whole track, and the fingerprint of its ledger row.
-
-        Rows without a score (folds that a pruned or failed trial never reached) are all tied, and a session whose
-        scores order nothing holds cash. So the row is as long as every other, and holds the returns that were
-        seen and no others. With a share f of the folds seen, its Sharpe ratio is about sqrt(f) of theirs.
-        """
-        returns = self._returns(self._rows, np.nan_to_num(scores, nan=0.0))
+        """Net Sharpe ratio per session of the whole track, and the fingerprint of its ledger row."""
+        returns = track_returns(self._rows, scores, self._bars, self._strategy)
         trial = enter_trial(self._root, self._strategy.name, Table(returns), run_id=self._run_id)
         self._counted.add(trial.fingerprint)
-        return _ratio(returns), trial.fingerprint
+        return net_sharpe(returns), trial.fingerprint
 
     def is_counted(self, fingerprint: str) -> bool:
         """Whether the ledger has this row."""
         return fingerprint in self._counted
 
 
-def _ratio(returns: pl.DataFrame) -> float:
+def bars_of(rows: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """The bars of the symbols of some rows."""
+    return bars.filter(pl.col("symbol").is_in(rows["symbol"].unique().to_list()))
+
+
+def fold_returns(
+    rows: pl.DataFrame, scores: NDArray[np.float64], bars: pl.DataFrame, strategy: StrategyConfig
+) -> pl.DataFrame:
+    """What trading the scores of one fold's rows would have given."""
+    predictions = rows.with_columns(pl.Series("path_0", scores))
+    return path_returns(predictions, bars, strategy.portfolio, strategy.costs)
+
+
+def track_returns(
+    rows: pl.DataFrame, scores: NDArray[np.float64], bars: pl.DataFrame, strategy: StrategyConfig
+) -> pl.DataFrame:
+    """What trading the scores of all rows would have given.
+
+    Rows without a score (folds that a pruned or failed trial never reached) are all tied, and a session whose
+    scores order nothing holds cash. So the track is as long as every other, and holds the returns that were
+    seen and no others. With a share f of the folds seen, its Sharpe ratio is about sqrt(f) of theirs.
+    """
+    return fold_returns(rows, np.nan_to_num(scores, nan=0.0), bars, strategy)
+
+
+def net_sharpe(returns: pl.DataFrame) -> float:
+    """Net Sharpe ratio per session; 0 where nothing was traded."""
     ratio = float(sharpe_ratio(returns["net_return"].to_numpy()))
     return 0.0 if np.isnan(ratio) else ratio
 
 
+# What fits and judges a trial. The ledger that counts it and the gates that read it shape none.
+TRIAL_CODE = (tune, bars_of, track_returns, net_sharpe)
+
+
 def study_name_of(strategy: StrategyConfig, training_set_version: str, bars_version: str) -> str:
-    """Name of the study: a digest of all that shapes a trial, so that none is taken for another's.
+    """Name of the study: a digest of all that shapes a trial (data, configuration, code), so that none is taken for
+    another's.
 
     ``n_trials`` is left out: trial k is the same however many follow it, and a longer search goes on from a
     shorter one.
     """
     tuning = _tuning_of(strategy)
-    libraries = (*TUNING_LIBRARIES, *(("catboost",) if strategy.models.catboost is not None else ()))
     digest = json_digest(
         {
             "training_set": training_set_version,
@@ -108,7 +130,7 @@ def study_name_of(strategy: StrategyConfig, training_set_version: str, bars_vers
             "embargo_sessions": strategy.validation.embargo_sessions,
             "portfolio": strategy.portfolio.model_dump(mode="json"),
             "costs": strategy.costs.model_dump(mode="json"),
-            "code": code_fingerprint(TUNING_CODE, libraries),
+            "code": [closure_of(function).digest for function in TRIAL_CODE],
         }
     )
     return f"{strategy.name}-{digest[:32]}"

@@ -98,3 +98,9 @@ def trailing_liquidity(bars: pl.DataFrame, sessions: int = LIQUIDITY_SESSIONS) -
             for name in ("sigma_daily", "adv_notional")
         )
     )
+
+
+def last_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Carry each symbol's last number forward over the sessions in which it has none."""
+    index = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
+    return np.asarray(np.take_along_axis(values, np.maximum.accumulate(index, axis=0), axis=0))

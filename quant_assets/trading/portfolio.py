@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import CostConfig, PortfolioConfig
-from quant_assets.trading.costs import trade_costs, trailing_liquidity
-
-Matrix = NDArray[np.float64]
+from quant_assets.trading.account import Matrix, run_accounts
+from quant_assets.trading.costs import last_known, trailing_liquidity
 
 PATH_RETURN_COLUMNS = (
     "path", "session", "gross_return", "commission", "spread_cost", "impact_cost", "net_return", "turnover",
@@ -106,9 +105,7 @@ def simulate(
         Adjusted panel; each decision session must be one of its sessions.
     portfolio : PortfolioConfig
     costs : CostConfig
-        Costs are charged at the fill, on the difference between the target and the position as it has drifted
-        with prices. Traded value is taken at ``capital`` throughout: the track is that of an account of a
-        stated size, not one whose impact vanishes after losses. Cash earns nothing and shorts pay no fee.
+        Charged at the fill, by `quant_assets.trading.account.run_accounts`.
 
     Returns
     -------
@@ -135,20 +132,31 @@ def simulate(
     rows = np.searchsorted(decisions, predictions["session"].to_numpy().astype("datetime64[D]"))
     columns = np.searchsorted(symbols, predictions["symbol"].to_numpy())
     keep = rows < len(decisions)
-    tracks = []
-    for name in (c for c in predictions.columns if c.startswith("path_")):
-        scores = np.full((len(decisions), len(symbols)), np.nan)
+    names = [name for name in predictions.columns if name.startswith("path_")]
+    targets = np.empty((len(names), len(decisions), len(symbols)))
+    for path, name in enumerate(names):
+        scores = np.full(targets.shape[1:], np.nan)
         scores[rows[keep], columns[keep]] = predictions[name].to_numpy()[keep]
-        targets = tranche_average(target_weights(scores, portfolio), portfolio.holding_sessions)
-        track = _trade(np.where(market.tradable, targets, 0.0), market, costs)
-        tracks.append(
-            track.select(
-                pl.lit(int(name.removeprefix("path_")), dtype=pl.Int32).alias("path"),
-                pl.Series("session", market.sessions),
-                *PATH_RETURN_COLUMNS[2:],
-            )
-        )
-    return pl.concat(tracks).sort("path", "session")
+        wanted = tranche_average(target_weights(scores, portfolio), portfolio.holding_sessions)
+        targets[path] = np.where(market.tradable, wanted, 0.0)
+    accounts = run_accounts(targets, market.returns, market.sigma_daily, market.adv_notional, costs)
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "path": pl.repeat(
+                    int(name.removeprefix("path_")), len(decisions), dtype=pl.Int32, eager=True
+                ),
+                "session": market.sessions,
+                "gross_return": accounts.gross[path],
+                "commission": accounts.commission[path],
+                "spread_cost": accounts.spread[path],
+                "impact_cost": accounts.impact[path],
+                "net_return": accounts.net[path],
+                "turnover": accounts.turnover[path],
+            }
+        ).select(PATH_RETURN_COLUMNS)
+        for path, name in enumerate(names)
+    ).sort("path", "session")
 
 
 def _market(
@@ -189,7 +197,7 @@ def _market(
         return values
 
     opens, closes = matrix("open"), matrix("close")
-    sigma, adv = _last_known(matrix("sigma_daily")), _last_known(matrix("adv_notional"))
+    sigma, adv = last_known(matrix("sigma_daily")), last_known(matrix("adv_notional"))
     decided, filled = slice(start, stop), slice(start + 1, stop + 1)
     valued_at = np.where(np.isnan(opens[start + 2 : stop + 2]), closes[filled], opens[start + 2 : stop + 2])
     tradable = ~np.isnan(opens[filled])
@@ -210,30 +218,3 @@ def _market(
         adv_notional=adv[decided],
     )
     return market, grid[decided], symbols
-
-
-def _last_known(values: Matrix) -> Matrix:
-    """Carry each symbol's last number forward over the sessions in which it has none."""
-    index = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
-    return np.asarray(np.take_along_axis(values, np.maximum.accumulate(index, axis=0), axis=0))
-
-
-def _trade(targets: Matrix, market: _Market, costs: CostConfig) -> pl.DataFrame:
-    """One path: at each fill, trade from the drifted position to the target, pay, then earn the session.
-
-    ``targets`` is 0 where a symbol cannot be traded, which is also what makes a vanished symbol leave.
-    """
-    track = np.zeros((len(targets), 6))
-    held = np.zeros(targets.shape[1])
-    for i, target in enumerate(targets):
-        trade = target - held
-        paid = trade_costs(trade, market.sigma_daily[i], market.adv_notional[i], costs)
-        commission, spread, impact = paid.commission.sum(), paid.spread.sum(), paid.impact.sum()
-        gross = float((target * market.returns[i]).sum())
-        net = gross - commission - spread - impact
-        if net <= -1.0:
-            track[i] = gross, commission, spread, impact, -1.0, np.abs(trade).sum()
-            break
-        track[i] = gross, commission, spread, impact, net, np.abs(trade).sum()
-        held = target * (1.0 + market.returns[i]) / (1.0 + net)
-    return pl.DataFrame(track, schema=list(PATH_RETURN_COLUMNS[2:]), orient="row")

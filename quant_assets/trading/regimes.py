@@ -14,8 +14,7 @@ from quant_assets.common.settings import CostConfig, PortfolioConfig
 from quant_assets.statistics import sharpe
 from quant_assets.trading.portfolio import simulate
 
-# --------------------------------------------------------------------------------------------------
-# Market regimes by volatility, each known before it is traded in, and how one path fared in them.
+# ---------------------------------------------------------------------------------------------------- regimes
 
 
 REGIMES = ("calm", "normal", "turbulent")
@@ -110,11 +109,7 @@ def regime_table(path: pl.DataFrame, regimes: pl.DataFrame, periods_per_year: fl
     return rows
 
 
-# --------------------------------------------------------------------------------------------------
-# How much money a strategy can carry: net Sharpe ratio against the size of the account.
-#
-# Commission and spread are fractions of what is traded, whatever the size. Market impact grows with the square root
-# of the traded share of a day's volume, so a larger account earns less on the same decisions.
+# --------------------------------------------------------------------------------------------------- capacity
 
 
 CAPITALS = (1e6, 3e6, 1e7, 3e7, 1e8, 3e8, 1e9)  # account currency
@@ -149,6 +144,9 @@ def capacity_curve(
     capitals: Sequence[float] = CAPITALS,
 ) -> tuple[CapacityPoint, ...]:
     """Trade one path's scores again with accounts of several sizes, all else equal.
+
+    Commission and spread are fractions of what is traded, whatever the size. Market impact grows with the square root
+    of the traded share of a day's volume, so a larger account earns less on the same decisions.
 
     Parameters
     ----------

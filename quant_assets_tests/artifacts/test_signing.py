@@ -11,9 +11,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from quant_assets.artifacts.bundle.archive import pack
+from quant_assets.artifacts.bundle.archive import pack, sealed
 from quant_assets.artifacts.bundle.bundle import build_bundle, examine_bundle, inspect_bundle, verify_bundle
-from quant_assets.artifacts.bundle.manifest import sealed
 from quant_assets.artifacts.bundle.signing import (
     PRIVATE_FILE,
     PUBLIC_FILE,

@@ -74,7 +74,7 @@ def test_no_asset_is_reused_after_code_behind_it_has_changed(
 
 
 def test_what_only_shows_results_changes_no_version_of_data(report: dict[str, Edited]) -> None:
-    changed = {key.split("/")[1] for key in report["quant_assets.common.plotting"]["changed"]}
+    changed = {key.split("/")[1] for key in report["quant_assets.common.pages"]["changed"]}
     assert not changed & {
         "bars",
         "labels",

@@ -5,10 +5,8 @@ import pytest
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import EarlyStoppingConfig
-from quant_assets.models import inner_folds
-from quant_assets.models import inner_folds as early_stopping
-from quant_assets.models.fitting import fit_base
-from quant_assets.models.inner_folds import best_count, chosen_trees
+from quant_assets.models import fitting
+from quant_assets.models.fitting import best_count, chosen_trees, fit_base, inner_folds
 from quant_assets.models.learners import fit_learner, learning_curve
 from quant_assets.models.training_arrays import Samples, training_arrays
 from quant_assets_tests.models.training_frames import (
@@ -104,7 +102,7 @@ def test_the_curve_is_measured_on_purged_folds_of_the_training_rows_and_on_nothi
         seen.append((rows, unseen))
         return learning_curve(name, config, rows, unseen, **options)
 
-    monkeypatch.setattr(early_stopping, "learning_curve", spy)
+    monkeypatch.setattr(fitting, "learning_curve", spy)
     kept = np.flatnonzero(np.repeat(np.arange(120), 10) % 60 < 50)
     # The last feature says which row is which.
     marked = data.features.copy()
@@ -137,4 +135,4 @@ def test_a_fold_that_the_embargo_empties_names_the_setting(data):
     options = {**OPTIONS, "embargo_sessions": 100}
     with pytest.raises(ModelError, match=r"lower models\.early_stopping\.inner_folds"):
         chosen_trees("lightgbm", data, SMALL_MODELS, EarlyStoppingConfig(inner_folds=2), **options)
-    assert inner_folds.inner_folds(data, 2, 0, setting="x")
+    assert inner_folds(data, 2, 0, setting="x")

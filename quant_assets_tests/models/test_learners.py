@@ -1,4 +1,6 @@
+import importlib
 import importlib.util
+import inspect
 import json
 import subprocess
 import sys
@@ -10,8 +12,9 @@ import pytest
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.model_settings import label_kind_of
+from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import CatBoostConfig, LightGBMConfig, XGBoostConfig
-from quant_assets.models.learners import fit_learner, from_text, objectives
+from quant_assets.models.learners import Library, fit_learner, from_text, objectives
 from quant_assets.models.training_arrays import training_arrays
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS, training_frame
 
@@ -191,6 +194,28 @@ def test_catboost_is_a_learner_where_its_extra_is_installed_and_says_so_where_it
     assert np.corrcoef(learner.predict(data.features), data.target)[0, 1] > 0.3
     assert sum(learner.importance().values()) == pytest.approx(1.0)
     assert {tree.n_splits for tree in learner.trees()} == {7}
+
+
+def test_whoever_reads_imports_sees_the_module_of_every_learner_and_its_library():
+    closure = closure_of(fit_learner)
+    names = {"lightgbm", "xgboost", "catboost"}
+    assert {f"quant_assets.models.{name}_learner" for name in names} <= set(closure.modules)
+    assert names <= {library.partition("==")[0] for library in closure.libraries}
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost", "catboost"])
+def test_a_learner_module_has_everything_that_the_protocol_asks_of_a_library(name):
+    module = importlib.import_module(f"quant_assets.models.{name}_learner")
+    asked = [member for member in vars(Library) if not member.startswith("_")]
+    assert len(asked) == 10
+    for member in asked:
+        wanted = list(inspect.signature(getattr(Library, member)).parameters)[1:]
+        assert len(inspect.signature(getattr(module, member)).parameters) == len(wanted), member
+
+
+def test_a_misspelt_learner_is_answered_with_the_nearest_name():
+    with pytest.raises(ModelError, match=r"did you mean 'xgboost'"):
+        objectives("xgbost")
 
 
 def test_importing_the_package_loads_no_learning_library():

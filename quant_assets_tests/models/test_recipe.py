@@ -1,7 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
-from quant_assets.common.settings import CatBoostConfig, LightGBMConfig, ModelsConfig, StackerConfig
-from quant_assets.models.ensemble import recipe_digest
+from quant_assets.common.provenance import closure_of
+from quant_assets.common.settings import LightGBMConfig, ModelsConfig, StackerConfig
+from quant_assets.models import cross_prediction
+from quant_assets.models.cross_prediction import cross_predict, recipe_digest
+from quant_assets.models.ensemble import fit_ensemble
 
 BASE = ("v" * 64, ModelsConfig(), 7, 5)
 
@@ -26,16 +31,32 @@ def test_anything_that_changes_the_bits_of_a_model_changes_its_recipe(changed):
     assert recipe_digest(*changed) != recipe_digest(*BASE)
 
 
-def test_code_of_the_split_that_stacks_is_part_of_the_recipe(monkeypatch):
-    from quant_assets.models import ensemble as recipe
+def test_the_recipe_holds_the_code_that_fits_splits_weighs_and_stacks_and_the_libraries_behind_it():
+    modules, libraries = set(), set()
+    for function in (fit_ensemble, cross_predict):
+        closure = closure_of(function)
+        modules |= set(closure.modules)
+        libraries |= {library.partition("==")[0] for library in closure.libraries}
+    ours = "quant_assets."
+    assert {
+        f"{ours}models.{name}"
+        for name in (
+            "ensemble", "fitting", "learners", "lightgbm_learner", "xgboost_learner", "catboost_learner",
+            "shared_bins", "stacking", "training_arrays", "trees",
+        )
+    } | {
+        f"{ours}splits.cpcv", f"{ours}splits.purging", f"{ours}datasets.labels", f"{ours}datasets.sample_weights",
+    } <= modules  # fmt: skip
+    assert {"lightgbm", "xgboost", "catboost", "numpy"} <= libraries
 
-    seen = []
-    monkeypatch.setattr(
-        recipe, "code_fingerprint", lambda code, libraries: seen.append((code, libraries)) or "x"
-    )
-    recipe_digest(*BASE)
-    code, libraries = seen[0]
-    assert {"quant_assets.models", "quant_assets.splits.cpcv", "quant_assets.splits.purging"} <= set(code)
-    assert libraries == ("lightgbm", "xgboost", "numpy")
-    recipe_digest(BASE[0], ModelsConfig(catboost=CatBoostConfig()), 7, 5)
-    assert seen[1][1][-1] == "catboost"
+
+@pytest.mark.parametrize("function", [fit_ensemble, cross_predict])
+def test_other_code_or_another_library_is_another_recipe(function, monkeypatch):
+    before = recipe_digest(*BASE)
+
+    def changed(asked):
+        found = closure_of(asked)
+        return replace(found, digest="0" * 40) if asked is function else found
+
+    monkeypatch.setattr(cross_prediction, "closure_of", changed)
+    assert recipe_digest(*BASE) != before

@@ -21,8 +21,7 @@ from quant_assets.models.fitting import fit_base
 from quant_assets.models.shared_bins import BinnedRows, SharedBins
 from quant_assets.models.training_arrays import TrainingArrays, training_arrays
 from quant_assets.splits.cpcv import CombinatorialPurgedCV
-from quant_assets.studies.leakage.fitted import fitted_inside_splits
-from quant_assets.studies.leakage.probe import Probe, probe_of
+from quant_assets.studies.leakage.fitted import Probe, fitted_inside_splits, probe_of
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_DIRECTIONS, SMALL_MODELS, training_frame
 
 THREE_ONE = ValidationConfig(n_groups=3, n_test_groups=1, embargo_sessions=2)

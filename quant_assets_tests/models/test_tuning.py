@@ -4,7 +4,8 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import numpy as np
 import pytest
 
 from quant_assets.common.errors import ModelError, StoreError
-from quant_assets.common.settings import (
-    XGBoostConfig,
-)
+from quant_assets.common.provenance import Closure, closure_of
+from quant_assets.common.settings import XGBoostConfig
 from quant_assets.gates.evidence import count_trial
 from quant_assets.models import tuning as searching
 from quant_assets.models.tuning_report import history_plot, importance_of, trials_table
 from quant_assets.models.tuning_space import apply_tuning
 from quant_assets.models.tuning_storage import opened_study, shown, storage_url
+from quant_assets.studies import strategy_tuning
 from quant_assets.studies.strategy_tuning import study_name_of
 from quant_assets.trading.paths import path_returns
 from quant_assets_tests.models.tuning_cases import MODELS, market, rows_of, strategy_of, tuned
@@ -301,6 +302,35 @@ def test_the_study_is_named_by_data_configuration_and_code() -> None:
     }
     assert name not in others
     assert len(others) == 6
+
+
+@pytest.mark.parametrize("function", strategy_tuning.TRIAL_CODE)
+def test_other_code_that_fits_or_trades_a_trial_is_another_study(
+    function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(asked: Callable[..., Any]) -> Closure:
+        found = closure_of(asked)
+        return replace(found, digest="0" * 40) if asked is function else found
+
+    before = study_name_of(strategy_of(), "t", "b")
+    monkeypatch.setattr(strategy_tuning, "closure_of", changed)
+    assert study_name_of(strategy_of(), "t", "b") != before
+
+
+def test_the_code_of_a_study_is_what_shapes_a_trial_and_neither_gates_nor_pictures() -> None:
+    modules, libraries = set[str](), set[str]()
+    for function in strategy_tuning.TRIAL_CODE:
+        closure = closure_of(function)
+        modules |= {name.removeprefix("quant_assets.") for name in closure.modules}
+        libraries |= {name.partition("==")[0] for name in closure.libraries}
+    assert modules >= {
+        "models.cross_prediction", "models.fitting", "models.lightgbm_learner", "models.stacking",
+        "models.tuning_space", "models.xgboost_learner", "splits.cpcv", "statistics.sharpe", "trading.account",
+        "trading.costs", "trading.portfolio",
+    }  # fmt: skip
+    assert libraries >= {"optuna", "lightgbm", "xgboost", "numpy", "polars"}
+    assert not {name.partition(".")[0] for name in modules} & {"gates", "ledgers", "market"}
+    assert "matplotlib" not in libraries
 
 
 # -------------------------------------------------------------------------------- storage and its addresses

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from quant_assets.common.errors import EvidenceError
 from quant_assets.common.hashing import bytes_digest
+from quant_assets.common.provenance import closure_of_modules
 from quant_assets.common.settings import StrategyConfig, ValidationConfig
 from quant_assets.common.store import Table
 from quant_assets.gates.judging import judge_candidate
@@ -258,3 +259,8 @@ def test_an_environment_names_every_distribution_and_the_lock_it_came_from(tmp_p
     assert facts["distributions"] == len(lines)
     (tmp_path / "uv.lock").unlink()
     assert json.loads(environment_files(tmp_path)["environment/environment.json"])["uv_lock_sha256"] is None
+
+
+def test_the_code_behind_a_record_has_a_fingerprint_although_it_names_files_of_other_folders() -> None:
+    # ``environment/environment.json`` is a path in MLflow and no file beside the module.
+    assert "quant_assets.registry.split_metrics" in closure_of_modules("quant_assets.registry.record").modules

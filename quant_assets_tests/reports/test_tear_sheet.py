@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from quant_assets.common.plotting import figure_png, new_figure, png_data_uri, themed_figure
+from quant_assets.common.pages import figure_png, new_figure, png_data_uri, themed_figure
 from quant_assets.common.settings import StrategyConfig
 from quant_assets.gates.judging import judge_candidate
 from quant_assets.gates.limits import GatesConfig

@@ -1,4 +1,4 @@
-"""The archive of a bundle: a zip that is a function of its files, read within bounds.
+"""The files of a bundle: a zip that is a function of them, the manifest with the digest of each, and the model card.
 
 Same files, same bytes: entries are stored uncompressed (deflate differs between zlib versions), in name order,
 with a fixed time. An archive is therefore intact iff it equals the archive of its own contents.
@@ -8,8 +8,14 @@ import io
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from quant_assets.common.errors import ArtifactError
+from quant_assets.common.hashing import bytes_digest, canonical_json, json_digest
+from quant_assets.models.ensemble import Ensemble
 
 # A graph has to fit one protobuf message (2 GiB); half of that for the whole archive leaves room to hold it twice.
 MAX_ARCHIVE_BYTES = 1 << 30
@@ -98,3 +104,199 @@ def refused(expected: str, found: str) -> ArtifactError:
         found=found,
         action="do not load it; materialise the bundle again from its candidate",
     )
+
+
+# ----------------------------------------------------------------------------------------------- the manifest
+
+
+MANIFEST, CARD, ENSEMBLE, SBOM, GRAPH, INT8_GRAPH, NATIVE_FOLDER = (
+    "manifest.json", "model_card.md", "ensemble.json", "sbom.cdx.json", "model.onnx", "int8.onnx", "native/",
+)  # fmt: skip
+FORMAT: Literal["quant_assets.bundle/2"] = "quant_assets.bundle/2"
+_REQUIRED = frozenset({CARD, ENSEMBLE, SBOM, GRAPH})
+_OPTIONAL = frozenset({INT8_GRAPH})
+
+
+@dataclass(frozen=True)
+class BundleManifest:
+    """What a verified bundle holds.
+
+    Attributes
+    ----------
+    strategy : str
+    subject : str
+        Data version of the ensemble.
+    recipe : str
+        Digest of what the ensemble was made from.
+    feature_names : tuple of str
+        Inputs of the model, in order.
+    upstream : mapping of str to str
+        Version of everything that it was made from. The version of an asset is the SHA-256 of its content.
+    files : mapping of str to str
+        SHA-256 of every file but the manifest.
+    """
+
+    strategy: str
+    subject: str
+    recipe: str
+    feature_names: tuple[str, ...]
+    upstream: Mapping[str, str]
+    files: Mapping[str, str]
+
+
+def sealed(manifest: BundleManifest) -> bytes:
+    """The manifest as the bytes of its file, with its own digest in it."""
+    content = {"format": FORMAT, **asdict(manifest), "feature_names": list(manifest.feature_names)}
+    return canonical_json({**content, "manifest_sha256": json_digest(content)})
+
+
+def checked_manifest(files: Mapping[str, bytes]) -> BundleManifest:
+    """Read the manifest of a bundle's files and hold the files against it.
+
+    Raises
+    ------
+    ArtifactError
+        Each with its own message: no manifest, unreadable manifest, altered manifest, missing file, extra file,
+        changed byte.
+    """
+    if MANIFEST not in files:
+        raise refused(f"a file {MANIFEST}", f"only {', '.join(sorted(files)) or 'no files'}")
+    record = _parsed(files[MANIFEST])
+    listed, present = set(record.files), set(files) - {MANIFEST}
+    if missing := sorted((listed | _REQUIRED) - present):
+        raise refused("every file of the manifest", f"no {', '.join(missing)}")
+    native = {name for name in listed if name.startswith(NATIVE_FOLDER)}
+    if extra := sorted(present - (listed & (_REQUIRED | _OPTIONAL | native))):
+        raise refused("the files of the manifest and no others", f"also {', '.join(extra)}")
+    for name, digest in sorted(record.files.items()):
+        if (found := bytes_digest(files[name])) != digest:
+            raise refused(f"{name} with SHA-256 {digest}", f"{len(files[name])} bytes with SHA-256 {found}")
+    return BundleManifest(
+        record.strategy,
+        record.subject,
+        record.recipe,
+        tuple(record.feature_names),
+        record.upstream,
+        record.files,
+    )
+
+
+def _parsed(data: bytes) -> "_ManifestRecord":
+    try:
+        record = _ManifestRecord.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise refused(
+            "a readable manifest", f"{'.'.join(map(str, first['loc'])) or MANIFEST}: {first['msg']}"
+        ) from error
+    digest = json_digest(record.model_dump(exclude={"manifest_sha256"}))
+    if digest != record.manifest_sha256:
+        raise refused(f"a manifest with digest {record.manifest_sha256}", f"one with digest {digest}")
+    return record
+
+
+class _ManifestRecord(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal["quant_assets.bundle/2"]
+    strategy: str
+    subject: str
+    recipe: str
+    feature_names: list[str]
+    upstream: dict[str, str]
+    files: dict[str, str]
+    manifest_sha256: str
+
+
+# --------------------------------------------------------------------------------------------- the model card
+
+
+_SHOWN_FEATURES = 10
+
+
+def model_card(
+    ensemble: Ensemble,
+    *,
+    strategy: str,
+    subject: str,
+    upstream: Mapping[str, str],
+    files: Mapping[str, bytes],
+) -> str:
+    """Markdown about an ensemble (Mitchell et al. 2019, "Model cards").
+
+    It holds no performance: that is in the verdicts, bound to the subject.
+
+    Parameters
+    ----------
+    strategy, subject : str
+    upstream : mapping of str to str
+        Versions of everything that it was made from.
+    files : mapping of str to bytes
+        What else is in the bundle, by name.
+    """
+    stacker = ensemble.stacker
+    unit = {
+        "forward_return": "the expected forward return as a fraction",
+        "log_odds": "the log-odds of a forward return above the median of its session",
+    }[ensemble.score_unit]
+    learners = "\n".join(
+        f"| {name} | {coefficient:.6g} | {spread:.6g} | {sum(t.n_splits for t in learner.trees())} |"
+        for name, coefficient, spread, learner in zip(
+            stacker.learners, stacker.coefficients, stacker.spreads, ensemble.learners, strict=True
+        )
+    )
+    shares = sorted(ensemble.importance().items(), key=lambda item: (-item[1], item[0]))[:_SHOWN_FEATURES]
+    importance = "\n".join(f"| {name} | {share:.4f} |" for name, share in shares)
+    versions = "\n".join(f"| {name} | `{_cell(version)}` |" for name, version in sorted(upstream.items()))
+    int8 = (
+        "`int8.onnx` is a distilled student network, another model; it is judged against its own FP32 form."
+        if INT8_GRAPH in files
+        else "There is no INT8 form: quantisation does nothing to a tree ensemble."
+    )
+    native = ", ".join(f"`{name}`" for name in sorted(files) if name.startswith(NATIVE_FOLDER))
+    sizes = "\n".join(f"| `{name}` | {len(data)} |" for name, data in sorted(files.items()))
+    return f"""# {strategy}
+
+Subject `{subject}`, recipe `{ensemble.recipe}`.
+
+## What it is
+A linear stack of tree ensembles. Input: {len(ensemble.feature_names)} float32 features of one instrument at one
+close. Output: a score, {unit}. A row with a missing or infinite feature has the score NaN, which no consumer may
+trade on.
+
+`model.onnx` is the whole stack in one graph. {int8} Each learner is also there in its library's own text: {native}.
+
+| learner | coefficient | out-of-fold spread | splits |
+|---|---|---|---|
+{learners}
+
+Intercept {stacker.intercept:.6g}.
+
+## Most used features
+| feature | share of gain |
+|---|---|
+{importance}
+
+Gain shares say what the trees used, not what causes returns.
+
+## Limits
+Scores rank instruments of the training universe at the training horizon; other universes, horizons or intraday
+use were not validated. Whether it may be used at all is said by the verdicts about this subject, not here.
+
+## Files
+| file | bytes |
+|---|---|
+{sizes}
+
+`{SBOM}` lists the software that it was made with. The signature is beside the archive, not in it: verify it with
+`quant-assets model verify` before anything is loaded.
+
+## Made from
+| asset | version |
+|---|---|
+{versions}
+"""
+
+
+def _cell(text: str) -> str:
+    return text.replace("\n", " ").replace("|", "/").replace("`", "'")

@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from quant_assets.artifacts.bundle.archive import pack, refused, require_canonical, unpack
-from quant_assets.artifacts.bundle.manifest import (
+from quant_assets.artifacts.bundle.archive import (
     CARD,
     ENSEMBLE,
     GRAPH,
@@ -21,7 +20,11 @@ from quant_assets.artifacts.bundle.manifest import (
     BundleManifest,
     checked_manifest,
     model_card,
+    pack,
+    refused,
+    require_canonical,
     sealed,
+    unpack,
 )
 from quant_assets.artifacts.bundle.payload_scan import ScanReport, payload_scan
 from quant_assets.artifacts.bundle.signing import TrustedKeys, read_envelope, require_valid, trusted_pem
@@ -31,17 +34,17 @@ from quant_assets.common.errors import ArtifactError, ModelError
 from quant_assets.common.hashing import bytes_digest, canonical_json
 from quant_assets.models.ensemble import Ensemble
 
-# --------------------------------------------------------------------------------------------------
-# The native models of a bundle: each base learner in its library's own text, beside the stack that joins them.
-#
-# LightGBM's text, XGBoost's and CatBoost's JSON can be loaded by the library alone; none of them is a pickle.
+# ---------------------------------------------------------------------------------------------- native models
 
 
 _ENDINGS = {"lightgbm": "txt", "xgboost": "json", "catboost": "json"}
 
 
 def split_ensemble(record: Mapping[str, Any]) -> dict[str, bytes]:
-    """The stored ensemble as files: one per base learner, and the stack with references to them."""
+    """The stored ensemble as files: one per base learner, and the stack with references to them.
+
+    LightGBM's text, XGBoost's and CatBoost's JSON can be loaded by the library alone; none of them is a pickle.
+    """
     files: dict[str, bytes] = {}
     references = []
     for learner in record["learners"]:
@@ -78,7 +81,7 @@ def joined_ensemble(files: Mapping[str, bytes]) -> Ensemble:
         raise refused(f"native models that are whole: {error.expected}", error.found) from error
 
 
-# --------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------- the bundle
 
 
 T = TypeVar("T")

@@ -2,6 +2,12 @@
 
 Nothing in a bundle needs to be a program, a pickle, an archive or a graph with foreign operators, so that any of
 them, anywhere, is a reason to refuse. A scan finds known forms; what keeps unknown ones out is the signature.
+
+Pickles are found without unpickling anything. A stream of protocol 2 and up begins with the byte 0x80 and its
+protocol, at any offset; random bytes do so once in 16,384. What tells them apart is the rest: a stream that does harm
+names a module to import, in opcodes that parse from its first byte on. Loading stops for nobody: an import runs
+before a stream turns out to be cut short, so no STOP is asked for. Protocols 0 and 1 have no first byte; they are
+searched by the text of their import opcode.
 """
 
 import io
@@ -19,13 +25,7 @@ from quant_assets.artifacts.bundle.archive import refused
 from quant_assets.artifacts.runtimes.runtime import checked_model
 from quant_assets.common.errors import ArtifactError
 
-# --------------------------------------------------------------------------------------------------
-# Finding pickles in bytes that should hold none, without unpickling anything.
-#
-# A stream of protocol 2 and up begins with the byte 0x80 and its protocol, at any offset; random bytes do so once in
-# 16,384. What tells them apart is the rest: a stream that does harm names a module to import, in opcodes that parse
-# from its first byte on. Loading stops for nobody: an import runs before a stream turns out to be cut short, so no
-# STOP is asked for. Protocols 0 and 1 have no first byte; they are searched by the text of their import opcode.
+# ---------------------------------------------------------------------------------------------------- pickles
 
 
 _HEADER = re.compile(rb"\x80[\x02-\x05]")
@@ -139,7 +139,7 @@ def _imports_of(data: bytes, *, dangerous_only: bool = False) -> str:
     return ", ".join(sorted(named))
 
 
-# --------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------- programs, archives, graphs
 
 
 Kind = Literal["empty", "pickle", "program", "archive", "graph", "unscannable"]

@@ -1,4 +1,14 @@
-"""Detached signatures of bundles, and their keys: OpenSSF model signing with an elliptic-curve key."""
+"""Detached signatures of bundles, and their keys: OpenSSF model signing with an elliptic-curve key.
+
+``QUANT_ASSETS_SIGNING_KEY`` is the path of the private key, ``QUANT_ASSETS_VERIFY_KEYS`` one or more paths of
+public keys (joined as in ``PATH``); they are made once for development and supplied everywhere else. A machine that
+only loads bundles has no private key. A fingerprint is the SHA-256 of the public key in PEM, which is what Sigstore's
+bundle format itself carries as the key's hint.
+
+The signature is over the archive's bytes, so it is checked before one byte of the archive is interpreted. It is
+kept beside the archive and never in it: ECDSA draws a random number, and the digest of a bundle may not depend on
+one.
+"""
 
 import os
 import tempfile
@@ -22,11 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quant_assets.common.errors import ArtifactError
 
-# --------------------------------------------------------------------------------------------------
-# The keys of bundle signatures: made once for development, supplied everywhere else.
-#
-# ``QUANT_ASSETS_SIGNING_KEY`` is the path of the private key, ``QUANT_ASSETS_VERIFY_KEYS`` one or more paths of
-# public keys (joined as in ``PATH``). A machine that only loads bundles has no private key.
+# ------------------------------------------------------------------------------------------------------- keys
 
 
 SIGNING_VARIABLE = "QUANT_ASSETS_SIGNING_KEY"
@@ -227,14 +233,7 @@ def _environment() -> str:
     return os.environ.get("QUANT_ASSETS_ENV") or "development"
 
 
-# --------------------------------------------------------------------------------------------------
-# Detached signatures of bundles: OpenSSF model signing with an elliptic-curve key, in Sigstore's bundle format.
-#
-# The signature is over the archive's bytes, so it is checked before one byte of the archive is interpreted. It is
-# kept beside the archive and never in it: ECDSA draws a random number, and the digest of a bundle may not depend on
-# one.
-#
-# A fingerprint is the SHA-256 of the public key in PEM, which is what the format itself carries as the key's hint.
+# ------------------------------------------------------------------------------------------------- signatures
 
 
 _MAX_SIGNATURE_BYTES = 1 << 20

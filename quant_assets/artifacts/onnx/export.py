@@ -1,4 +1,8 @@
-"""The stacked ensemble as one fused ONNX graph: features in, score out, with names that never vary."""
+"""The stacked ensemble as one fused ONNX graph: features in, score out, with names that never vary.
+
+``onnx.compose.merge_models`` refuses parts of different IR versions, and converters make up names. Parts are
+therefore taken apart and every node and value is renamed by its position.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,11 +16,7 @@ from quant_assets.common.errors import ArtifactError
 from quant_assets.models.ensemble import Ensemble
 from quant_assets.models.learners import FittedLearner
 
-# --------------------------------------------------------------------------------------------------
-# Composition of ONNX graphs: parts of several converters under one input, with names that never vary.
-#
-# ``onnx.compose.merge_models`` refuses parts of different IR versions, and converters make up names. Parts are
-# therefore taken apart and every node and value is renamed by its position.
+# -------------------------------------------------------------------------------------- composition of graphs
 
 
 INPUT = "features"
@@ -133,8 +133,7 @@ def finished_model(
     return bytes(model.SerializeToString(deterministic=True))
 
 
-# --------------------------------------------------------------------------------------------------
-# Export of the stacked ensemble as one fused ONNX graph: features in, score out.
+# ----------------------------------------------------------------------------------------------------- export
 
 
 RESERVED_METADATA = ("feature_names", "producer", "recipe", "score_unit", "subject")

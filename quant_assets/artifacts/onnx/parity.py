@@ -1,4 +1,10 @@
-"""Parity of an exported graph with the model it was made from, judged where it matters: at the decision."""
+"""Parity of an exported graph with the model it was made from, judged where it matters: at the decision.
+
+An absolute tolerance proves nothing (1e-3 passes a model that answers zero to everything on daily returns), and
+random rows prove little about trees. So errors are measured against the spread of the scores, on real rows, on
+rows that sit on each split threshold, on extreme rows and on rows that are not finite; and decisions are counted.
+The INT8 gate holds the quantised student against its own FP32 form; it is not applicable to a graph of trees.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -9,8 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_assets.artifacts.onnx.agreement import Decisions, RowSetParity, plain, rank_correlation, spread_of
-from quant_assets.artifacts.onnx.probe_rows import extreme_rows, not_finite_rows, on_threshold_rows
+from quant_assets.artifacts.onnx.agreement import (
+    Decisions,
+    RowSetParity,
+    extreme_rows,
+    not_finite_rows,
+    on_threshold_rows,
+    plain,
+    rank_correlation,
+    spread_of,
+)
 from quant_assets.artifacts.onnx.student import NOT_APPLICABLE, Student
 from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
 from quant_assets.common.errors import EvidenceError
@@ -18,8 +32,7 @@ from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport, Verdict, judge
 from quant_assets.models.ensemble import Ensemble
 
-# --------------------------------------------------------------------------------------------------
-# The INT8 gate: the quantised student against its own FP32 form; not applicable to a graph of trees.
+# ---------------------------------------------------------------------------------------------- the INT8 gate
 
 
 GATE = "int8_parity"
@@ -89,13 +102,7 @@ def int8_verdict(
     return verdict, plain(details)
 
 
-# --------------------------------------------------------------------------------------------------
-# Parity of the exported graph with the native model, judged where it matters: at the decision.
-#
-# An absolute tolerance proves nothing (1e-3 passes a model that answers zero to everything on daily returns), and
-# random rows prove little about trees. So errors are measured against the spread of the scores, on real rows, on
-# rows that sit on each split threshold, on extreme rows and on rows that are not finite; and decisions are
-# counted.
+# -------------------------------------------------------------------------------------------- the parity gate
 
 
 def judge_parity(

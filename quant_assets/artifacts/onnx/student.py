@@ -1,4 +1,10 @@
-"""The INT8 student: a small network that imitates the scores, because quantisation does nothing to trees."""
+"""The INT8 student: a small network that imitates the scores, because quantisation does nothing to trees.
+
+Bucila, Caruana, Niculescu-Mizil (2006), "Model compression"; Hinton, Vinyals, Dean (2015), "Distilling the
+knowledge in a neural network". Inputs are clipped and standardised *inside* the graph: eight bits cover a
+bounded range well and a fat tail badly. Quantisation is static, never dynamic: dynamic quantisation takes its range
+from the batch, so that a row's score would depend on the rows beside it (up to .22 spreads in a trial).
+"""
 
 import base64
 import binascii
@@ -17,11 +23,7 @@ from quant_assets.artifacts.runtimes.runtime import checked_model
 from quant_assets.common.errors import ArtifactError
 from quant_assets.models.ensemble import Ensemble
 
-# --------------------------------------------------------------------------------------------------
-# INT8: static quantisation of the student network.
-#
-# Static, never dynamic: dynamic quantisation takes its range from the batch, so that a row's score would depend
-# on the rows beside it (up to .22 spreads in a trial).
+# ----------------------------------------------------------------------------------------------- quantisation
 
 
 STUDENT_PREFIX = "student"  # of the network's nodes inside the student graph
@@ -128,12 +130,7 @@ def _normalised(data: bytes, source: Any) -> bytes:
     return result
 
 
-# --------------------------------------------------------------------------------------------------
-# The student: a small network that imitates the ensemble's scores, because INT8 does nothing to trees.
-#
-# Bucila, Caruana, Niculescu-Mizil (2006), "Model compression"; Hinton, Vinyals, Dean (2015), "Distilling the
-# knowledge in a neural network". Inputs are clipped and standardised *inside* the graph: eight bits cover a
-# bounded range well and a fat tail badly.
+# ------------------------------------------------------------------------------------------------ the student
 
 
 NOT_APPLICABLE = (

@@ -2,6 +2,10 @@
 
 Every contestant runs on one thread. What it opens is written by `prepare`; nothing is shared in memory, so that
 load time and memory can be measured in a process of its own.
+
+Trees become machine code where treelite reads the native models, tl2cgen writes C and the host's compiler does the
+rest: an optional extra (``pip install quant-assets[compiled]``). That library is made where it is used and travels in
+no bundle: bundles hold nothing that can be executed.
 """
 
 import ctypes
@@ -24,11 +28,7 @@ from quant_assets.common.errors import ArtifactError
 from quant_assets.models.ensemble import Ensemble
 from quant_assets.models.learners import FittedLearner
 
-# --------------------------------------------------------------------------------------------------
-# Trees as machine code: treelite reads the native models, tl2cgen writes C, the host's compiler does the rest.
-#
-# An optional extra (``pip install quant-assets[compiled]``), and a compiler of the host. The library is made where it
-# is used and travels in no bundle: bundles hold nothing that can be executed.
+# -------------------------------------------------------------------------------------- trees as machine code
 
 
 _ENDINGS = {"lightgbm": "txt", "xgboost": "json"}
@@ -99,8 +99,7 @@ def open_compiled(folder: Path) -> Callable[[NDArray[np.float32]], NDArray[np.fl
     return score
 
 
-# --------------------------------------------------------------------------------------------------
-# The members of an ensemble called one after another by the fastest way that their libraries have for one row.
+# ---------------------------------------------------------------------------------- members one after another
 
 
 # LightGBM's C API: C_API_DTYPE_FLOAT32, C_API_PREDICT_RAW_SCORE.
@@ -188,7 +187,7 @@ class _LightGBMRow:
             )
 
 
-# --------------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------------------------------- the contestants
 
 
 Score = Callable[[NDArray[np.float32]], NDArray[Any]]

@@ -1,4 +1,4 @@
-"""A session with its input and output bound once, for batches of one size: the fast way to a single row."""
+"""ONNX Runtime on one thread, behind checks that run before anything is loaded; fast paths for one batch size."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from quant_assets.artifacts.onnx.export import INPUT, SCORE
 from quant_assets.common.errors import ArtifactError
 
-# --------------------------------------------------------------------------------------------------
-# ONNX Runtime on one thread, behind checks that run before anything is loaded.
+# ---------------------------------------------------------------------------------------- checks and sessions
 
 
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
@@ -174,7 +173,7 @@ def _refused(expected: str, found: str) -> ArtifactError:
     )
 
 
-# --------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------- batches of one size
 
 
 class Scorer:

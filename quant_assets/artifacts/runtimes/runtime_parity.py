@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_assets.artifacts.onnx.agreement import Decisions, RowSetParity, plain, rank_correlation
-from quant_assets.artifacts.onnx.probe_rows import extreme_rows, not_finite_rows, on_threshold_rows
+from quant_assets.artifacts.onnx.agreement import (
+    Decisions,
+    RowSetParity,
+    extreme_rows,
+    not_finite_rows,
+    on_threshold_rows,
+    plain,
+    rank_correlation,
+)
 from quant_assets.artifacts.runtimes.contestants import NATIVE_ROW, Score
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.models.ensemble import Ensemble

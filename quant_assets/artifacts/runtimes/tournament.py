@@ -1,4 +1,8 @@
-"""The tournament's record as tables and a plot."""
+"""Which runtime serves which batch size: the fastest one measured that decides as the native model does.
+
+What is measured says something about this machine at this hour, so nothing may be derived from it that gates,
+bundles or other data depend on.
+"""
 
 import importlib.metadata
 import os
@@ -13,7 +17,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quant_assets.artifacts.runtimes.cold_start import cold_start
 from quant_assets.artifacts.runtimes.contestants import (
     COMPILED,
     DESCRIPTIONS,
@@ -27,17 +30,13 @@ from quant_assets.artifacts.runtimes.contestants import (
     prepare,
     takes,
 )
-from quant_assets.artifacts.runtimes.latency import BATCHES, Latency, measure
+from quant_assets.artifacts.runtimes.latency import BATCHES, Latency, cold_start, measure
 from quant_assets.artifacts.runtimes.runtime_parity import Agreement, compare_runtimes
 from quant_assets.common.errors import EvidenceError
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.models.ensemble import Ensemble
 
-# --------------------------------------------------------------------------------------------------
-# Which runtime serves which batch size: the fastest one measured that decides as the native model does.
-#
-# What is measured says something about this machine at this hour, so nothing may be derived from it that gates,
-# bundles or other data depend on.
+# --------------------------------------------------------------------------------------------- the tournament
 
 
 _LIBRARIES = ("lightgbm", "xgboost", "onnxruntime", "numpy", "treelite", "tl2cgen")
@@ -289,7 +288,7 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
-# --------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------ tables and a plot
 
 
 # One colour and mark per runtime, whoever takes part.
@@ -399,7 +398,7 @@ def summary(record: Mapping[str, Any]) -> str:
 
 def latency_plot(record: Mapping[str, Any]) -> str:
     """Median time of a call by batch size, both logarithmic; the winner ringed. A PNG as a ``data:`` address."""
-    from quant_assets.common.plotting import INK, figure_png, png_data_uri, themed_figure
+    from quant_assets.common.pages import INK, figure_png, png_data_uri, themed_figure
 
     with themed_figure(7.2, 4.0) as (figure, axes):
         for name, (colour, mark) in _STYLES.items():

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from quant_assets.common.plotting import (
+from quant_assets.common.pages import (
     ACCENT,
     BAD,
     FAN,

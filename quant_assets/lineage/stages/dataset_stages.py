@@ -33,7 +33,7 @@ def labels(bars: Artifact, *, label: LabelConfig, sessions: SessionRange) -> Pro
 
 def training_rows(*, value: Table) -> Mapping[str, Any]:
     """The manifest, what was dropped, and rows per session over time."""
-    from quant_assets.common.plotting import figure_png, new_figure, png_data_uri
+    from quant_assets.common.pages import figure_png, new_figure, png_data_uri
 
     counts = value.frame.group_by("session").len().sort("session")
     figure, axes = new_figure(7.0, 2.2)

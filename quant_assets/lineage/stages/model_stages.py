@@ -32,7 +32,7 @@ def tuned(strategy: StrategyConfig, tuning: Artifact | None) -> StrategyConfig:
 
 def recipe_of(models: ModelsConfig, training_set: Artifact, seed: int, embargo_sessions: int) -> str:
     """What binds out-of-sample evidence to a candidate: same data, same configuration (tuned), same code."""
-    from quant_assets.models.ensemble import recipe_digest
+    from quant_assets.models.cross_prediction import recipe_digest
 
     return recipe_digest(training_set.version, models, seed, embargo_sessions)
 

@@ -55,8 +55,7 @@ def promises_kept(gate_calibration: Artifact) -> CheckResult:
 def gate_calibration(*, gates: GatesConfig, options: CalibrationRun, progress: Progress) -> Product:
     """False-pass rate and power of the gates, on seeded series and on whole synthetic markets."""
     from quant_assets.lineage.pipeline import judge_with_and_without_costs
-    from quant_assets.studies.calibration.calibrating import calibrate_gates
-    from quant_assets.studies.calibration.calibration_report import power_plot
+    from quant_assets.studies.calibration.calibrating import calibrate_gates, power_plot
 
     mode: Literal["full", "quick"] = "full" if options.full else "quick"
     report = calibrate_gates(

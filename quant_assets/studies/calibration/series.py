@@ -1,4 +1,12 @@
-"""Level 1: the gates on return series whose true Sharpe ratio is known, thousands at once, and the best of many."""
+"""Level 1: the gates on return series whose true Sharpe ratio is known, thousands at once, and the best of many.
+
+Daily returns ``r = sigma (SR / sqrt(252) + x)`` where ``x`` has mean 0 and variance 1, Student-t tails and
+first-order autocorrelation. The Sharpe ratio is that of the platform: per period, times the square root of periods
+per year, without a correction for autocorrelation.
+
+Each series stands for a candidate with a single path and a ledger that holds that one trial. What is decided here
+and what `quant_assets.gates.judging.judge_candidate` decides is the same, series by series: a test compares them.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,12 +25,7 @@ from quant_assets.statistics.track_record import TrackRecord, track_record
 Series = NDArray[np.float64]
 
 
-# --------------------------------------------------------------------------------------------------
-# Level 1: the gates on return series whose true Sharpe ratio is known.
-#
-# Daily returns ``r = sigma (SR / sqrt(252) + x)`` where ``x`` has mean 0 and variance 1, Student-t tails and
-# first-order autocorrelation. The Sharpe ratio is that of the platform: per period, times the square root of periods
-# per year, without a correction for autocorrelation.
+# ------------------------------------------------------------------------------- series of known Sharpe ratio
 
 
 PERIODS_PER_YEAR = 252.0
@@ -204,11 +207,7 @@ def returns_of(scatter: Series, true_sharpe_annual: float, law: ReturnLaw) -> Se
     return returns
 
 
-# --------------------------------------------------------------------------------------------------
-# The gates of one candidate, decided for thousands of return series at once.
-#
-# Each series stands for a candidate with a single path and a ledger that holds that one trial. What is decided here
-# and what `quant_assets.gates.judging.judge_candidate` decides is the same, series by series: a test compares them.
+# ----------------------------------------------------------------- the gates, for thousands of series at once
 
 
 Flags = NDArray[np.bool_]
@@ -307,16 +306,15 @@ def autocorrelations(returns: Series) -> Series:
     return found
 
 
-# --------------------------------------------------------------------------------------------------
-# Selection: many trials without skill, and the best of them presented to the gates.
-#
-# With the ledger, the deflated Sharpe ratio knows how many trials there were and how far they spread. Without it, the
-# best of many looks like the only one.
+# ------------------------------------------------------------------------------------------- the best of many
 
 
 @dataclass(frozen=True)
 class SelectionRates:
     """How often the best of several skill-less trials passed.
+
+    With the ledger, the deflated Sharpe ratio knows how many trials there were and how far they spread. Without it,
+    the best of many looks like the only one.
 
     Attributes
     ----------

@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from quant_assets.common.plotting import (
+from quant_assets.common.pages import (
     ACCENT,
     BAD,
     FAN,
@@ -26,12 +26,10 @@ from quant_assets.common.plotting import (
 from quant_assets.features.report.feature_report import CLUSTER_CORRELATION, REDUNDANT_CORRELATION
 from quant_assets.studies.importance import permutation
 from quant_assets.studies.importance.importance_report import FeatureImportance, ImportanceReport
-from quant_assets.studies.importance.out_of_sample import Diversity
+from quant_assets.studies.importance.out_of_sample import Diversity, ShapValues
 from quant_assets.studies.importance.permutation import GroupImportance
-from quant_assets.studies.importance.shap_values import ShapValues
 
-# --------------------------------------------------------------------------------------------------
-# The pictures of the importance report: each a ``data:`` address of a PNG, in the one plot theme.
+# --------------------------------------------------------------------------------------------------- pictures
 
 
 WIDTH = 7.4
@@ -199,8 +197,7 @@ def _address(figure: Figure) -> str:
     return png_data_uri(figure_png(figure, dpi=DPI))
 
 
-# --------------------------------------------------------------------------------------------------
-# The importance report for people: tables, pictures and one self-contained HTML page.
+# ---------------------------------------------------------------------------------------- tables and the page
 
 
 def feature_table(report: ImportanceReport) -> pl.DataFrame:

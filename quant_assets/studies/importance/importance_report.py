@@ -21,21 +21,17 @@ from quant_assets.studies.importance.out_of_sample import (
     Diversity,
     Fold,
     Rows,
-    diversity,
-    fit_folds,
-    measured_rows,
-)
-from quant_assets.studies.importance.permutation import GroupImportance, HeldOut
-from quant_assets.studies.importance.sampling import thinned_sessions
-from quant_assets.studies.importance.shap_values import (
     ShapValues,
+    diversity,
     ensemble_contributions,
+    fit_folds,
     joined,
+    measured_rows,
     shadow_shap,
 )
+from quant_assets.studies.importance.permutation import GroupImportance, HeldOut, thinned_sessions
 
-# --------------------------------------------------------------------------------------------------
-# What follows from the measures: dead features, redundant ones, and a recommendation for each.
+# ----------------------------------------------------------------------------- what follows from the measures
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ def _twins(features: Sequence[FeatureImportance], correlation: FloatArray) -> Ma
     }
 
 
-# --------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------- the report
 
 
 MOST_EXPLAINED_ROWS = 2_000

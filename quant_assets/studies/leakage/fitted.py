@@ -1,6 +1,11 @@
-"""What is fitted inside a split may read its training rows and no others, and those keep their distance."""
+"""What is fitted inside a split may read its training rows and no others, and nothing can be learned from noise.
 
-from collections.abc import Sequence
+On trial are the strategy's own learners with few trees on a small training set: what flows where does not depend on
+how many trees there are.
+"""
+
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -9,18 +14,103 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quant_assets.common.settings import StrategyConfig
-from quant_assets.datasets.training_set import TARGET
+from quant_assets.common.settings import (
+    ModelsConfig,
+    PortfolioConfig,
+    StackerConfig,
+    StrategyConfig,
+    ValidationConfig,
+)
+from quant_assets.common.store import Table
+from quant_assets.datasets.training_set import TARGET, feature_names_of
 from quant_assets.splits.cpcv import CombinatorialPurgedCV
-from quant_assets.studies.leakage.leakage_report import Evidence, evidence_of
-from quant_assets.studies.leakage.probe import Probe
+from quant_assets.studies.leakage.future import Original
+from quant_assets.studies.leakage.leakage_report import Evidence, Stage, evidence_of
 from quant_assets.studies.leakage.stages import CrossPredict, Pipeline, Splits
 
-# --------------------------------------------------------------------------------------------------
-# The splits themselves: no training row's label interval meets a test run, none lies in its embargo.
-#
-# Written from the definitions (Lopez de Prado 2018, ch. 7) over plain intervals, without anything that the splitters
-# use, so that an error there is not repeated here.
+# ---------------------------------------------------------------------- a small training set and small models
+
+
+ROWS = 4000
+MOST_SYMBOLS = 20
+FEWEST_SYMBOLS = 4
+FEWEST_SESSIONS = 200
+TREES = 8
+LEARNING_RATE = 0.3  # so that eight trees say something
+# A leaf needs this share of the rows at the most, or small samples would never split.
+LEAF_SHARE = 60
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How the fitted stages are put on trial.
+
+    Attributes
+    ----------
+    models : ModelsConfig
+        The strategy's learners with few trees.
+    validation : ValidationConfig
+        At most five groups, two of them tested.
+    seed : int
+    """
+
+    models: ModelsConfig
+    validation: ValidationConfig
+    seed: int
+
+
+def probe_rows(frame: pl.DataFrame, strategy: StrategyConfig) -> pl.DataFrame:
+    """The newest sessions of some symbols, evenly chosen: about 4000 rows.
+
+    Enough sessions for every test group to be longer than the label and the embargo together.
+    """
+    reach = strategy.label.horizon_sessions + 1 + strategy.validation.embargo_sessions
+    sessions = frame["session"].unique().sort().tail(max(FEWEST_SESSIONS, 10 * reach))
+    wanted = min(MOST_SYMBOLS, max(FEWEST_SYMBOLS, ROWS // len(sessions)))
+    newest = frame.filter(pl.col("session") >= sessions[0])
+    symbols = newest["symbol"].unique().sort()
+    chosen = symbols.gather_every(-(-len(symbols) // wanted))
+    if len(chosen) < wanted:
+        # Few symbols have room for more sessions.
+        sessions = frame["session"].unique().sort().tail(max(len(sessions), ROWS // len(chosen)))
+        newest = frame.filter(pl.col("session") >= sessions[0])
+    return newest.filter(pl.col("symbol").is_in(chosen.to_list()))
+
+
+def probe_of(strategy: StrategyConfig, n_rows: int) -> Probe:
+    """The strategy's own learners, small, and its own splits, few."""
+    leaf = max(5, n_rows // LEAF_SHARE)
+    m, v = strategy.models, strategy.validation
+    small = {"n_estimators": TREES, "learning_rate": LEARNING_RATE}
+    lightgbm = m.lightgbm and m.lightgbm.model_copy(
+        update={**small, "min_data_in_leaf": min(m.lightgbm.min_data_in_leaf, leaf)}
+    )
+    xgboost = m.xgboost and m.xgboost.model_copy(
+        update={**small, "min_child_weight": min(m.xgboost.min_child_weight, float(leaf))}
+    )
+    catboost = m.catboost and m.catboost.model_copy(update=small)
+    stopping = m.early_stopping and m.early_stopping.model_copy(
+        update={"inner_folds": 2, "rounds": min(m.early_stopping.rounds, TREES), "max_estimators": TREES}
+    )
+    # A copy, so that no setting is left out of the proof: weights, bins and device are the strategy's own.
+    models = m.model_copy(
+        update={
+            "lightgbm": lightgbm,
+            "xgboost": xgboost,
+            "catboost": catboost,
+            "stacker": StackerConfig(ridge_alpha=m.stacker.ridge_alpha, inner_folds=2),
+            "early_stopping": stopping,
+        }
+    )
+    validation = ValidationConfig(
+        n_groups=min(v.n_groups, 5),
+        n_test_groups=min(v.n_test_groups, 2),
+        embargo_sessions=v.embargo_sessions,
+    )
+    return Probe(models, validation, strategy.seed)
+
+
+# ----------------------------------------------------------------------------------------------------- splits
 
 
 # C(16, 8) is 12,870 splits; the first so many show a missing purge as well as all of them.
@@ -30,7 +120,12 @@ Times = NDArray[np.int64]
 
 
 def checked_splits(frame: pl.DataFrame, strategy: StrategyConfig, pipeline: Pipeline) -> tuple[Evidence, ...]:
-    """Check the outer splits of a training set, and the stacker's inner ones."""
+    """Check the outer splits of a training set, and the stacker's inner ones.
+
+    No training row's label interval meets a test run, none lies in its embargo. Written from the definitions (Lopez
+    de Prado 2018, ch. 7) over plain intervals, without anything that the splitters use, so that an error there is not
+    repeated here.
+    """
     named: tuple[tuple[str, Splits], ...] = (
         ("outer splits", pipeline.splits),
         ("inner splits of the stacker", pipeline.inner_splits),
@@ -76,12 +171,7 @@ def tested_runs(t0: Times, t1: Times, test: Times, embargo_sessions: int) -> lis
     return runs
 
 
-# --------------------------------------------------------------------------------------------------
-# Whatever is fitted inside a split (scalers, learners, stacker) may read the split's training rows and no others.
-#
-# Seen from outside: a group of rows is altered where it is tested, and no score of that split may move, except of the
-# rows whose own inputs were altered. Then the outcomes of the rows around the group are altered, which purge and
-# embargo keep out of training, and again no score of the group may move.
+# --------------------------------------------------------------------------------- rows around a tested group
 
 
 # Far outside of what features take, with both signs, so that a scaler that sees them crushes everything else.
@@ -104,6 +194,10 @@ def fitted_inside_splits(
     frame: pl.DataFrame, names: Sequence[str], probe: Probe, predict: CrossPredict
 ) -> tuple[Evidence, ...]:
     """Evidence about the stage "models", and about the folds as the models really get them.
+
+    Seen from outside: a group of rows is altered where it is tested, and no score of that split may move, except of
+    the rows whose own inputs were altered. Then the outcomes of the rows around the group are altered, which purge
+    and embargo keep out of training, and again no score of the group may move.
 
     Parameters
     ----------
@@ -181,3 +275,163 @@ def _with(frame: pl.DataFrame, name: str, rows: Mask, values: Sequence[float]) -
     replacement = np.resize(np.asarray(values), frame.height)
     column = np.where(rows, replacement, frame[name].to_numpy())
     return frame.with_columns(pl.Series(name, column, dtype=frame.schema[name]))
+
+
+# -------------------------------------------------------------------------------------------- labels shuffled
+
+
+# Once in a thousand clean strategies this experiment raises a false alarm.
+ALPHA = 0.001
+GROUPS = 4
+
+
+@dataclass(frozen=True)
+class CentreTest:
+    """Whether a sample is centred on 0.
+
+    Attributes
+    ----------
+    quantity : str
+    mean, standard_error : float
+    p_value : float
+        Two-sided; NaN with fewer than two finite values.
+    n : int
+        Finite values.
+    """
+
+    quantity: str
+    mean: float
+    standard_error: float
+    p_value: float
+    n: int
+
+    @property
+    def off_centre(self) -> bool:
+        """Whether the mean is not 0 at half of `ALPHA`."""
+        return bool(self.p_value < ALPHA / 2.0)
+
+    def __str__(self) -> str:
+        return f"{self.quantity} {self.mean:+.4f} (standard error {self.standard_error:.4f}, p {self.p_value:.2g})"
+
+
+def centre_test(values: Sequence[float], quantity: str) -> CentreTest:
+    """Two-sided t-test of mean 0."""
+    from scipy.special import stdtr
+
+    sample = np.array([v for v in values if math.isfinite(v)])
+    if len(sample) < 2:
+        return CentreTest(quantity, math.nan, math.nan, math.nan, len(sample))
+    mean, error = float(sample.mean()), float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    if error == 0.0:  # every shuffle the same: 0 says nothing, anything else cannot be chance
+        return CentreTest(quantity, mean, 0.0, math.nan if mean == 0.0 else 0.0, len(sample))
+    p = 2.0 * float(stdtr(len(sample) - 1, -abs(mean) / error))
+    return CentreTest(quantity, mean, error, p, len(sample))
+
+
+def shuffled_labels(
+    original: Original,
+    strategy: StrategyConfig,
+    pipeline: Pipeline,
+    probe: Probe,
+    *,
+    n_shuffles: int,
+    seed: int,
+) -> Evidence:
+    """Shuffle the labels before the training set is assembled; where that finds something, also after it.
+
+    Nothing can be learned from shuffled labels, so whatever still predicts them has seen them. Every shuffle gives
+    one rank correlation and one Sharpe ratio; over shuffles they are independent given the features, and without a
+    leak their mean is 0. A two-sided t-test for each of the two at half of `ALPHA` each.
+    """
+    labels = original.labels
+
+    def assembled(rng: np.random.Generator) -> Table:
+        mixed = rng.permutation(labels["forward_return"].to_numpy())
+        return pipeline.training_set(
+            original.features, labels.with_columns(forward_return=mixed), strategy, original.known_by
+        )
+
+    def targets(rng: np.random.Generator) -> Table:
+        table = original.training_set
+        mixed = rng.permutation(table.frame[TARGET].to_numpy())
+        return Table(table.frame.with_columns(pl.Series(TARGET, mixed)), table.metadata)
+
+    def tests(make: Callable[[np.random.Generator], Table]) -> tuple[CentreTest, CentreTest]:
+        found = [
+            _predictability(make(np.random.default_rng([seed, number])), strategy, pipeline, probe)
+            for number in range(n_shuffles)
+        ]
+        return (
+            centre_test([ic for ic, _ in found], "mean rank IC"),
+            centre_test([ratio for _, ratio in found], "mean Sharpe ratio per session"),
+        )
+
+    first = tests(assembled)
+    stage: Stage = "models"
+    if any(t.off_centre for t in first) and not any(t.off_centre for t in tests(targets)):
+        # Shuffled after assembly they cannot be predicted: so the assembly had put them into the inputs.
+        stage = "training_set"
+    off = [t for t in first if t.off_centre]
+    shown = " and ".join(str(t) for t in off or first)
+    return Evidence(
+        stage=stage,
+        experiment="labels shuffled",
+        checked=min(t.n for t in first)
+        if all(math.isnan(t.p_value) for t in first)
+        else max(t.n for t in first),
+        violations=len(off),
+        moved=sum(not math.isnan(t.p_value) for t in first),
+        finding=f"{n_shuffles} shuffles, t-test at {ALPHA:g}: {shown} {'is not' if off else 'is'} centred on 0",
+    )
+
+
+def _predictability(
+    table: Table, strategy: StrategyConfig, pipeline: Pipeline, probe: Probe
+) -> tuple[float, float]:
+    """Rank IC within each test group, and the Sharpe ratio of positions held against the labels."""
+    from quant_assets.splits.cpcv import CombinatorialPurgedCV
+
+    frame = probe_rows(table.frame, strategy)
+    validation = ValidationConfig(
+        n_groups=min(GROUPS, probe.validation.n_groups),
+        n_test_groups=1,
+        embargo_sessions=probe.validation.embargo_sessions,
+    )
+    scores = pipeline.cross_predict(
+        frame, feature_names_of(table), probe.models, validation, seed=probe.seed
+    )["path_0"].to_numpy()
+    outcome = frame[TARGET].to_numpy()
+    cv = CombinatorialPurgedCV(validation.n_groups, 1, embargo=validation.embargo_sessions)
+    # Within one test group all scores come from one model. Between groups their levels differ against the outcome's:
+    # the mean of what is left to train on falls when that of the test group rises.
+    groups = cv.groups(frame["t0"])
+    within = [_spearman(scores[groups == g], outcome[groups == g]) for g in range(validation.n_groups)]
+    known = [ic for ic in within if math.isfinite(ic)]
+    ic = float(np.mean(known)) if known else math.nan
+    return ic, _label_sharpe(frame, scores, outcome, strategy.portfolio)
+
+
+def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    from scipy.stats import rankdata
+
+    a, b = rankdata(x) - (len(x) + 1) / 2, rankdata(y) - (len(y) + 1) / 2
+    scale = math.sqrt(float((a * a).sum()) * float((b * b).sum()))
+    return float((a * b).sum()) / scale if scale > 0 else math.nan
+
+
+def _label_sharpe(
+    frame: pl.DataFrame, scores: NDArray[np.float64], outcome: NDArray[np.float64], portfolio: PortfolioConfig
+) -> float:
+    """Per session: the positions that scores ask for, times the labels they would earn. No costs."""
+    from quant_assets.statistics.sharpe import sharpe_ratio
+    from quant_assets.trading.portfolio import target_weights
+
+    # Market neutral whatever the strategy holds: shuffled labels keep the drift of the market.
+    neutral = portfolio.model_copy(update={"scheme": "long_short"})
+    rows: Any = frame["session"].rank("dense").to_numpy().astype(np.int64) - 1
+    columns: Any = frame["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
+    grid = np.full((rows.max() + 1, columns.max() + 1), np.nan)
+    earned = np.zeros_like(grid)
+    grid[rows, columns], earned[rows, columns] = scores, outcome
+    returns = (target_weights(grid, neutral) * earned).sum(axis=1)
+    return float(sharpe_ratio(returns))

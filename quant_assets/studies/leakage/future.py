@@ -1,4 +1,8 @@
-"""Change the bars after a session, or the scores: nothing that was decided at or before it may change."""
+"""Change the bars after a session, or the scores: nothing that was decided at or before it may change.
+
+Each stage is fed with what it would have got if the stages before it were clean (rows settled by the cut from the
+original bars, later rows from the altered ones), so a leak shows in the stage that makes it and nowhere else.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +18,7 @@ from quant_assets.features.causality import SCALES
 from quant_assets.studies.leakage.leakage_report import Evidence, Stage, evidence_of
 from quant_assets.studies.leakage.stages import Pipeline
 
-# --------------------------------------------------------------------------------------------------
-# Changes that an experiment makes, and the comparison of what came out before and after.
+# ------------------------------------------------------------------------------------ changes, and what moved
 
 
 PRICES = ("open", "high", "low", "close")
@@ -103,11 +106,7 @@ def difference(
     return Difference(one.height * len(columns), violations, tuple(found))
 
 
-# --------------------------------------------------------------------------------------------------
-# Change the bars after a session: nothing that was decided at or before it may change.
-#
-# Each stage is fed with what it would have got if the stages before it were clean (rows settled by the cut from the
-# original bars, later rows from the altered ones), so a leak shows in the stage that makes it and nowhere else.
+# ------------------------------------------------------------------------------------------------- later bars
 
 
 LABEL_VALUES = ("t0", "t1", "known_at", "forward_return")
@@ -283,11 +282,7 @@ def shifted_known_at(
     )  # fmt: skip
 
 
-# --------------------------------------------------------------------------------------------------
-# Positions: what was decided at a session depends on no later score and no later bar.
-#
-# A decision at the close of t is filled at the next open. So when scores after t and bars after that fill change,
-# every trade up to the fill stays as it was, and so does every return that was earned before it.
+# -------------------------------------------------------------------------------------------------- positions
 
 
 TRADED = ("turnover", "commission", "spread_cost", "impact_cost")
@@ -295,7 +290,11 @@ EARNED = ("gross_return", "net_return")
 
 
 def positions(original: Original, strategy: StrategyConfig, pipeline: Pipeline, *, seed: int) -> Evidence:
-    """Trade seeded scores, then the same scores with another future."""
+    """Trade seeded scores, then the same scores with another future.
+
+    A decision at the close of t is filled at the next open. So when scores after t and bars after that fill change,
+    every trade up to the fill stays as it was, and so does every return that was earned before it.
+    """
     rng = np.random.default_rng(seed)
     keys = original.training_set.frame.select("symbol", "session")
     scores = keys.with_columns(path_0=pl.Series(rng.standard_normal(keys.height)))

@@ -7,7 +7,13 @@ import polars as pl
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.datasets.training_set import feature_names_of, training_known_by
-from quant_assets.studies.leakage.fitted import checked_splits, fitted_inside_splits
+from quant_assets.studies.leakage.fitted import (
+    checked_splits,
+    fitted_inside_splits,
+    probe_of,
+    probe_rows,
+    shuffled_labels,
+)
 from quant_assets.studies.leakage.future import (
     Original,
     altered_future,
@@ -17,8 +23,6 @@ from quant_assets.studies.leakage.future import (
     stated_times,
 )
 from quant_assets.studies.leakage.leakage_report import STAGES, LeakageReport
-from quant_assets.studies.leakage.probe import probe_of, probe_rows
-from quant_assets.studies.leakage.shuffled import shuffled_labels
 from quant_assets.studies.leakage.stages import Pipeline
 
 # Where the future is cut off, as shares of the training window; the end of it is always one of the cuts.

@@ -16,9 +16,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
-from quant_assets.trading.backtest.backtest_settings import BacktestSettings
-from quant_assets.trading.backtest.score_table import Matrix, Panel
-from quant_assets.trading.costs import LIQUIDITY_SESSIONS, trailing_liquidity
+from quant_assets.trading.account import Matrix
+from quant_assets.trading.backtest.choosing import BacktestSettings
+from quant_assets.trading.backtest.score_table import Panel
+from quant_assets.trading.costs import LIQUIDITY_SESSIONS, last_known, trailing_liquidity
 
 OutcomeKind = Literal["forward_return", "open", "close"]
 
@@ -195,7 +196,7 @@ def _liquidity(
         values[known["session"].to_numpy(), known["symbol"].to_numpy()] = (
             known[column].fill_null(np.nan).to_numpy()
         )
-        found.append(_carried_forward(values)[at])
+        found.append(last_known(values)[at])
     if not (np.isfinite(found[0]) & np.isfinite(found[1])).any():
         return (
             unknown,
@@ -204,12 +205,6 @@ def _liquidity(
             "and no symbol has them",
         )
     return found[0], found[1], None
-
-
-def _carried_forward(values: Matrix) -> Matrix:
-    """Each column's last number, held over the sessions in which it has none."""
-    index = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
-    return np.asarray(np.take_along_axis(values, np.maximum.accumulate(index, axis=0), axis=0))
 
 
 def _sessions_per_year(panel: Panel, settings: BacktestSettings) -> float:

@@ -13,13 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from quant_assets.common.hashing import canonical_json
-from quant_assets.trading.backtest.backtest_settings import BacktestSettings
-from quant_assets.trading.backtest.metrics import AccountRecord, Coefficient
+from quant_assets.trading.backtest.choosing import BacktestSettings
 from quant_assets.trading.backtest.outcomes import Outcomes
 from quant_assets.trading.backtest.score_table import DataFacts, Panel
 
-# --------------------------------------------------------------------------------------------------
-# Assets that a reader should look at before believing the numbers, each with its reason.
+# -------------------------------------------------------------------------------------- what to look at first
 
 
 FlagReason = Literal["missing score", "missing return", "extreme return", "not tradable"]
@@ -91,8 +89,7 @@ def flagged_assets(
     return tuple(sorted(found, key=lambda flag: (flag.symbol, flag.reason)))
 
 
-# --------------------------------------------------------------------------------------------------
-# The report as data: small frozen records, and their one canonical JSON form.
+# ----------------------------------------------------------------------------------------- the result as data
 
 
 SCHEMA_VERSION = "1.0.0"
@@ -130,6 +127,50 @@ class Coverage:
     scores_missing: int
     returns_missing: int
     selected_without_return: int
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """Mean of a per-session information coefficient.
+
+    Attributes
+    ----------
+    mean, sd : float
+        Over ``n_sessions``; NaN when there are too few.
+    t_statistic : float
+        Newey-West with ``lag_sessions`` (the horizon: neighbouring labels overlap); NaN with too few sessions.
+    """
+
+    mean: float
+    sd: float
+    t_statistic: float
+    lag_sessions: int
+    n_sessions: int
+
+
+@dataclass(frozen=True)
+class AccountRecord:
+    """An account's periods in numbers. Returns, costs and turnover are fractions; ratios net of costs.
+
+    Undefined ratios (no variance, no loss) are NaN. ``turnover_per_period`` counts both sides.
+    """
+
+    n_periods: int
+    periods_in_cash: int
+    mean_symbols_held: float
+    mean_invested_fraction: float
+    sharpe_per_period: float
+    sharpe_annual: float
+    gross_sharpe_annual: float
+    sortino_annual: float
+    calmar: float
+    max_drawdown_fraction: float
+    annual_volatility_fraction: float
+    win_rate_fraction: float
+    turnover_per_period: float
+    annual_commission_fraction: float
+    annual_spread_fraction: float
+    annual_impact_fraction: float
 
 
 @dataclass(frozen=True)
@@ -246,8 +287,7 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-# --------------------------------------------------------------------------------------------------
-# The conventions of a backtest in sentences, for its report.
+# ------------------------------------------------------------------------------- its conventions in sentences
 
 
 _OUTCOME = {
@@ -295,8 +335,7 @@ def conventions_of(outcomes: Outcomes, settings: BacktestSettings) -> Convention
     )
 
 
-# --------------------------------------------------------------------------------------------------
-# The report for a terminal.
+# ------------------------------------------------------------------------------------ its form for a terminal
 
 
 _MOST_FLAGS = 10

@@ -14,9 +14,9 @@ from quant_assets.common.hashing import bytes_digest, frame_digest
 from quant_assets.market.sources.bar_files import read_delimited
 from quant_assets.market.sources.parsing import ALIASES as BAR_ALIASES
 from quant_assets.market.sources.parsing import dtype_problem, number_of, session_of, text_of
+from quant_assets.trading.account import Matrix
 
-# --------------------------------------------------------------------------------------------------
-# Which column of a file is which: the usual names of scores, returns and prices, and the caller's own.
+# -------------------------------------------------------------------------------------- which column is which
 
 
 # Compared without case, spaces and punctuation, as the bar contract does.
@@ -94,11 +94,8 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-# --------------------------------------------------------------------------------------------------
-# The long table of scores and outcomes, as one matrix per column over sessions and symbols.
+# -------------------------------------------------------------------------------------- the table as matrices
 
-
-Matrix = NDArray[np.float64]
 
 # What pandas, R and databases write for "no value"; any other text in a number column is refused.
 _ABSENT = ("", "na", "n/a", "nan", "null", "none")

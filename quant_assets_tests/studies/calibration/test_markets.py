@@ -18,8 +18,13 @@ from quant_assets.gates.verdicts import CPCV_GATES
 from quant_assets.lineage.notebook import run
 from quant_assets.lineage.pipeline import judge_market, judge_with_and_without_costs, settings_of
 from quant_assets.statistics.rates import Rate
-from quant_assets.studies.calibration.calibrating import PLANS, Plan, calibrate_gates
-from quant_assets.studies.calibration.calibration_report import CalibrationReport, power_plot
+from quant_assets.studies.calibration.calibrating import (
+    PLANS,
+    CalibrationReport,
+    Plan,
+    calibrate_gates,
+    power_plot,
+)
 from quant_assets.studies.calibration.markets import (
     STRATEGY,
     MarketBatch,

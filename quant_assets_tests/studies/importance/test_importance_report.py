@@ -13,8 +13,7 @@ from quant_assets.studies.importance.importance_report import (
     recommendations,
 )
 from quant_assets.studies.importance.out_of_sample import diversity, fit_folds, measured_rows, verdict_of
-from quant_assets.studies.importance.permutation import GroupImportance
-from quant_assets.studies.importance.sampling import MeanWithError
+from quant_assets.studies.importance.permutation import GroupImportance, MeanWithError
 from quant_assets_tests.models.training_frames import (
     FEATURES,
     SMALL_DIRECTIONS,

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from quant_assets.models.ensemble import fit_ensemble
-from quant_assets.studies.importance.sampling import CrossSections
-from quant_assets.studies.importance.shap_values import (
+from quant_assets.studies.importance.out_of_sample import (
     ensemble_contributions,
     learner_contributions,
     shadow_rows,
 )
+from quant_assets.studies.importance.permutation import CrossSections
 from quant_assets_tests.models.training_frames import (
     FEATURES,
     SMALL_DIRECTIONS,

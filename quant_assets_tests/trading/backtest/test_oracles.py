@@ -11,9 +11,8 @@ from statsmodels.api import OLS
 
 from quant_assets.common.settings import CostConfig, PortfolioConfig
 from quant_assets.trading.backtest import BacktestSettings, panel_of, run_backtest
-from quant_assets.trading.backtest.account import run_accounts
-from quant_assets.trading.backtest.backtest_settings import average_ranks, row_medians, top_k, weigh
-from quant_assets.trading.backtest.metrics import baseline_books, information
+from quant_assets.trading.backtest.choosing import average_ranks, baseline_books, row_medians, top_k, weigh
+from quant_assets.trading.backtest.harness import information, trade
 from quant_assets.trading.backtest.outcomes import outcomes_of
 from quant_assets.trading.paths import rank_ic_by_session
 from quant_assets.trading.portfolio import simulate
@@ -107,7 +106,7 @@ def test_the_account_is_that_of_the_portfolio_simulator(holding: int) -> None:
     costs = CostConfig()
     outcomes = outcomes_of(panel, BacktestSettings(top_k=2, horizon_sessions=holding, costs=costs))
     chosen = top_k(panel.score[outcomes.start :], 2)
-    accounts = run_accounts([weigh(chosen.astype(float))], outcomes, costs)
+    accounts = trade([weigh(chosen.astype(float))], outcomes, costs)
     days, columns = np.indices(chosen.shape)
     predictions = pl.DataFrame(
         {

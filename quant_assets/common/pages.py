@@ -1,16 +1,26 @@
-"""The one plot theme. Figures are drawn through matplotlib's object interface on Agg, and the same figure
-gives the same bytes: no ``pyplot`` state, no date and no library version in the file.
+"""The one look of what people see: the theme of pages (self-contained HTML reports) and that of the plots in them.
+
+Figures are drawn through matplotlib's object interface on Agg, and the same figure gives the same bytes: no
+``pyplot`` state, no date and no library version in the file.
 """
 
 import base64
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quant_assets.common.files import write_whole
+from quant_assets.common.hashing import bytes_digest
+
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+STYLE = "style.css.j2"
 
 INK = "#1d2733"
 MUTED = "#66758a"
@@ -47,6 +57,63 @@ THEME: dict[str, Any] = {
     "figure.facecolor": "white",
     "svg.hashsalt": "quant_assets",
 }
+
+
+# ------------------------------------------------------------------------------------------------------ pages
+
+
+def page_environment(templates: Path) -> "Environment":
+    """Where a report's template is rendered: everything escaped, nothing undefined, the shared style at hand.
+
+    Parameters
+    ----------
+    templates : Path
+        Folder of the report's own template, which takes the style with ``{% include "style.css.j2" %}``.
+    """
+    from jinja2 import ChoiceLoader, DictLoader, Environment, FileSystemLoader, StrictUndefined
+
+    style = Path(__file__).with_name(STYLE).read_text(encoding="utf-8")
+    environment = Environment(
+        loader=ChoiceLoader([FileSystemLoader(templates), DictLoader({STYLE: style})]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": percent, "number": number, "compact": compact}
+    return environment
+
+
+def publish_page(home: Path, stem: str, html: str) -> Path:
+    """Put a report where a browser opens it: one immutable file per content below ``reports/``."""
+    target = home / "reports" / f"{stem}-{bytes_digest(html.encode())[:8]}.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, html.encode())
+    return target
+
+
+def percent(value: float | None, decimals: int = 1) -> str:
+    """A fraction in percent."""
+    return _shown(value, f".{decimals}%")
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    """A number with a fixed number of decimals."""
+    return _shown(value, f".{decimals}f")
+
+
+def compact(value: float | None) -> str:
+    """A number with four significant digits."""
+    return _shown(value, ".4g")
+
+
+def _shown(value: float | None, form: str) -> str:
+    """A number with a real minus sign; a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else format(value, form).replace("-", "−")
+
+
+# ------------------------------------------------------------------------------------------------------ plots
 
 
 @contextmanager

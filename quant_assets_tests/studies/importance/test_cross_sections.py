@@ -4,7 +4,7 @@ import statsmodels.api as sm
 from scipy.stats import spearmanr
 
 from quant_assets.common.errors import ValidationError
-from quant_assets.studies.importance.sampling import (
+from quant_assets.studies.importance.permutation import (
     CrossSections,
     mean_with_error,
     newey_west_lags,
