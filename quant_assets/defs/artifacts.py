@@ -13,8 +13,8 @@ from quant_assets.defs.gate_checks import gates_of
 from quant_assets.defs.guards import Product, StoredResult, code_version, produce, stage_options, to_metadata
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, current
+from quant_assets.gates.gate import gate_names
 from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import PARITY_GATES
 
 LIBRARIES = ("onnx", "onnxmltools", "onnxruntime", "skl2onnx")
 
@@ -94,9 +94,7 @@ def build(
             "onnx_int8": dg.AssetIn(key=[name, "onnx_int8"]),
         },
         kinds={"onnx", "json"},
-        code_version=code_version(
-            ["quant_assets.artifacts", "quant_assets.gates.verdicts"], LIBRARIES, limits
-        ),
+        code_version=code_version(["quant_assets.artifacts", "quant_assets.gates"], LIBRARIES, limits),
         **common,
     )
     def parity_report(
@@ -243,7 +241,7 @@ def build(
             passed=True, description=f"signed by key {verified.fingerprint}", metadata=to_metadata(facts)
         )
 
-    checks = gates_of(parity_report.key, PARITY_GATES, f"{name}__parity_gates")
+    checks = gates_of(parity_report.key, gate_names("parity"), f"{name}__parity_gates")
     return [onnx_fp32, onnx_int8, parity_report, bundle, bundle_signature, checks, payload_scan, signature]
 
 

@@ -79,7 +79,7 @@ def build(settings: Settings) -> tuple[list[dg.SensorDefinition], list[Any]]:
             last_retrain, attempts = retraining_runs(context.instance, strategy, version)
             decision = decide(
                 drifted_features=sum(bool(row["drifted"]) for row in report.details["features"]),
-                min_features=settings.monitoring.drift.min_drifted_features,
+                min_features=int(settings.monitoring.drift.min_drifted_features),
                 report_version=version,
                 last_acted_version=acted.get(strategy),
                 last_retrain=last_retrain,

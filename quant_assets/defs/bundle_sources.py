@@ -13,7 +13,7 @@ import polars as pl
 
 from quant_assets.common.errors import ConfigurationError, EvidenceError
 from quant_assets.common.store import Table
-from quant_assets.defs.registry import GATE_CHECKS
+from quant_assets.defs.registry import GATE_REPORTS
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, artifact_of, latest_event
 from quant_assets.gates.verdicts import GateReport
@@ -110,7 +110,7 @@ def reports_about(
 ) -> tuple[GateReport, ...]:
     """The newest report of each kind about one version of a model; kinds without one are left out."""
     reports = []
-    for name in GATE_CHECKS:
+    for name in GATE_REPORTS:
         for artifact in _history(instance, home, strategy, name):
             report = GateReport.from_json(artifact.json())
             if report.subject == subject:

@@ -22,7 +22,7 @@ def newest_candidate(
     subject = artifact_of(event, home.store).version
     limits = {
         **settings.gates.for_strategy(settings.strategies[strategy].gates).model_dump(),
-        **settings.monitoring.drift.model_dump(include={"min_drifted_features"}),
+        **settings.monitoring.drift.limit_values(),
     }
     verdicts = strategy_verdicts(instance, home, strategy)
     return CandidateSummary(

@@ -7,18 +7,9 @@ import dagster as dg
 from quant_assets.defs.guards import to_metadata
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import current
-from quant_assets.gates.verdicts import GateReport, Verdict, closed_reasons
-
-DESCRIPTIONS = {
-    "cpcv_sharpe": "Median over CPCV paths of the annualised Sharpe, net of costs.",
-    "cpcv_probabilistic_sharpe": "Probability that the true Sharpe of the median path is above zero.",
-    "cpcv_deflated_sharpe": "The same, against the best of as many trials as the ledger has counted.",
-    "cpcv_max_drawdown": "Worst decile over paths of the maximum drawdown (negative fraction).",
-    "cpcv_backtest_overfitting": "Probability that the best trial in sample is below the median out of sample.",
-    "onnx_parity": "The ONNX graph decides as the native ensemble on every row, on-threshold rows included.",
-    "int8_parity": "The INT8 student ranks as its own FP32 version; not applicable to tree graphs.",
-    "feature_drift": "Features of the newest window that drifted from the training window.",
-}
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import find_gate
+from quant_assets.gates.verdicts import GateReport, Verdict
 
 
 def gates_of(report_key: dg.AssetKey, gates: tuple[str, ...], name: str) -> dg.AssetChecksDefinition:
@@ -27,7 +18,7 @@ def gates_of(report_key: dg.AssetKey, gates: tuple[str, ...], name: str) -> dg.A
     @dg.multi_asset_check(
         name=name,
         specs=[
-            dg.AssetCheckSpec(gate, asset=report_key, blocking=True, description=DESCRIPTIONS[gate])
+            dg.AssetCheckSpec(gate, asset=report_key, blocking=True, description=find_gate(gate).description)
             for gate in gates
         ],
     )

@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from quant_assets.common.settings import MonitoringConfig, StrategyConfig, UniverseConfig
+from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.datasets.training_set import feature_names_of
 from quant_assets.defs import features
 from quant_assets.defs.gate_checks import gates_of
@@ -12,7 +12,8 @@ from quant_assets.defs.models import recipe_of
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
 from quant_assets.defs.tuning import tuned, tuning_in
-from quant_assets.gates.verdicts import DRIFT_GATES
+from quant_assets.gates.gate import gate_names
+from quant_assets.lineage.settings import MonitoringConfig
 
 
 def build(
@@ -61,7 +62,7 @@ def build(
         },
         kinds={"numpy"},
         code_version=code_version(
-            ["quant_assets.monitoring", "quant_assets.gates.verdicts"],
+            ["quant_assets.monitoring", "quant_assets.gates"],
             ("numpy", "scipy"),
             monitoring.drift,
             *strategy.feature_packs,
@@ -110,5 +111,5 @@ def build(
 
         return produce(context, home, compute, inputs=inputs)
 
-    checks = gates_of(drift_report.key, DRIFT_GATES, f"{name}__drift_gates")
+    checks = gates_of(drift_report.key, gate_names("drift"), f"{name}__drift_gates")
     return [drift_baseline, drift_report, checks]

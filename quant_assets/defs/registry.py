@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from quant_assets.common.errors import GateClosedError
-from quant_assets.common.settings import MonitoringConfig, StrategyConfig, UniverseConfig
+from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.defs import features
 from quant_assets.defs.bar_checks import required_market_checks
 from quant_assets.defs.bundle_guards import signed_bundle, unrecorded_bundle
@@ -25,14 +25,13 @@ from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact
 from quant_assets.defs.tuning import tuned, tuning_in
 from quant_assets.defs.validation import judged
-from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES, GateReport, closed_reasons
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import KINDS, gate_names
+from quant_assets.gates.limits import GatesConfig, limits_in_force
+from quant_assets.gates.verdicts import GateReport
+from quant_assets.lineage.settings import MonitoringConfig
 
-GATE_CHECKS = {
-    "validation_report": CPCV_GATES,
-    "parity_report": PARITY_GATES,
-    "drift_report": DRIFT_GATES,
-}
+GATE_REPORTS = {f"{kind}_report": kind for kind in KINDS}
 
 
 def build(
@@ -41,11 +40,7 @@ def build(
     """Assets of one strategy's registry stage."""
     name = strategy.name
     limits = gates.for_strategy(strategy.gates)
-    in_force = {
-        "validation": limits.model_dump(mode="json"),
-        "parity": limits.model_dump(mode="json"),
-        "drift": monitoring.drift.model_dump(mode="json"),
-    }
+    in_force = limits_in_force(limits, monitoring.drift)
     needed = required_checks(strategy, universe)
     common = stage_options("registry", strategy.owner)
 
@@ -146,7 +141,7 @@ def build(
                 "bundle",
                 "bundle_signature",
                 "leakage_report",
-                *GATE_CHECKS,
+                *GATE_REPORTS,
             )
         },
         kinds={"mlflow"},
@@ -257,8 +252,8 @@ def required_checks(strategy: StrategyConfig, universe: UniverseConfig) -> list[
     """Every check without which a strategy's candidate is not promoted: its gates, and what it was trained on."""
     gates = [
         dg.AssetCheckKey(dg.AssetKey([strategy.name, report]), gate)
-        for report, report_gates in GATE_CHECKS.items()
-        for gate in report_gates
+        for report, kind in GATE_REPORTS.items()
+        for gate in gate_names(kind)
     ]
     # What was never fit to be trained on is not promoted either, whichever run looked away.
     return [

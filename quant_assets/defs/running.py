@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from quant_assets.common.configuration import config_dir, home_dir
-from quant_assets.defs.registry import GATE_CHECKS
+from quant_assets.defs.registry import GATE_REPORTS
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import artifact_of, latest_event
 from quant_assets.gates.verdicts import GateReport, Verdict
@@ -151,7 +151,7 @@ def _run_strategy(
 def strategy_verdicts(instance: dg.DagsterInstance, home: Home, strategy: str) -> tuple[Verdict, ...]:
     """Every verdict in the newest reports of a strategy."""
     verdicts: list[Verdict] = []
-    for report in GATE_CHECKS:
+    for report in GATE_REPORTS:
         event = latest_event(instance, dg.AssetKey([strategy, report]), None)
         if event is not None:
             verdicts += GateReport.from_json(artifact_of(event, home.store).json()).verdicts

@@ -26,8 +26,9 @@ from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, current
 from quant_assets.defs.tuning import tuned, tuning_in
 from quant_assets.gates import evidence
+from quant_assets.gates.gate import gate_names
 from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import CPCV_GATES, GateReport
+from quant_assets.gates.verdicts import GateReport
 
 
 def build(
@@ -208,7 +209,7 @@ def build(
         }
         return produce(context, home, compute, inputs=inputs)
 
-    checks = gates_of(validation_report.key, CPCV_GATES, f"{name}__cpcv_gates")
+    checks = gates_of(validation_report.key, gate_names("validation"), f"{name}__cpcv_gates")
     proof = _leakage(strategy, universe)
     return [cpcv_predictions, cpcv_paths, trial_ledger, validation_report, tear_sheet, checks, *proof]
 

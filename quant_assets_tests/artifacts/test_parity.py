@@ -7,15 +7,17 @@ import pytest
 from onnx import numpy_helper
 
 from quant_assets.artifacts.onnx.export import export_onnx
-from quant_assets.artifacts.onnx.parity import judge_parity, parity_report
+from quant_assets.artifacts.onnx.parity import parity_report
 from quant_assets.artifacts.onnx.student import student_record
 from quant_assets.artifacts.runtimes.runtime import open_session, score
 from quant_assets.common.errors import ArtifactError, EvidenceError
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import gate_names
 from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import PARITY_GATES, GateReport, closed_reasons
+from quant_assets.gates.verdicts import GateReport
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.models.lightgbm_learner import exact_thresholds
-from quant_assets_tests.artifacts.conftest import SUBJECT
+from quant_assets_tests.artifacts.conftest import SUBJECT, judge_parity
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS, training_frame
 
 LIMITS = GatesConfig()
@@ -221,8 +223,8 @@ def test_the_report_holds_exactly_the_two_parity_verdicts_and_survives_storage(
     ):
         report = parity_report(ensemble, graph, record, subject=SUBJECT, rows=rows, limits=LIMITS)
         assert (report.kind, report.subject) == ("parity", SUBJECT)
-        assert tuple(v.gate for v in report.verdicts) == PARITY_GATES
+        assert tuple(v.gate for v in report.verdicts) == gate_names("parity")
         assert tuple(v.status for v in report.verdicts) == ("pass", int8_status)
         assert report.limits == LIMITS.model_dump(mode="json")
-        assert not closed_reasons(SUBJECT, report.verdicts, PARITY_GATES)
+        assert not closed_reasons(SUBJECT, report.verdicts, gate_names("parity"))
         assert GateReport.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False))) == report

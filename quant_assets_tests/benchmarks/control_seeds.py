@@ -17,10 +17,12 @@ from quant_assets.artifacts.onnx.export import export_onnx
 from quant_assets.artifacts.onnx.parity import parity_report
 from quant_assets.artifacts.onnx.student import student_record
 from quant_assets.common.hashing import frame_digest, json_digest
-from quant_assets.common.settings import DriftConfig, StrategyConfig, SyntheticSource, UniverseConfig
+from quant_assets.common.settings import StrategyConfig, SyntheticSource, UniverseConfig
 from quant_assets.datasets.training_set import feature_names_of
-from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import REQUIRED_GATES, GateReport, Verdict, closed_reasons
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import gate_names
+from quant_assets.gates.limits import DriftConfig, GatesConfig
+from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.lineage.settings import load_settings
 from quant_assets.models.ensemble import Ensemble, fit_ensemble
 from quant_assets.monitoring.baseline import fit_baseline
@@ -94,7 +96,7 @@ def row_of(strategy: str, seed: int, verdicts: Sequence[Verdict]) -> str:
     """One line: each gate's status and observed value, and whether all of them open."""
     by_gate = {v.gate: v for v in verdicts}
     cells = []
-    for gate in REQUIRED_GATES:
+    for gate in gate_names():
         v = by_gate[gate]
         closed = closed_reasons(v.subject, [v], [gate])
         value = "-" if v.observed is None else f"{v.observed:.3g}"
@@ -111,8 +113,8 @@ def main(write: Callable[[str], object] = sys.stdout.write) -> None:
     asked = parser.parse_args()
     first, _, last = asked.seeds.partition("-")
     settings = load_settings()
-    write("| strategy | seed | way | " + " | ".join(REQUIRED_GATES) + " |\n")
-    write("|" + "---|" * (3 + len(REQUIRED_GATES)) + "\n")
+    write("| strategy | seed | way | " + " | ".join(gate_names()) + " |\n")
+    write("|" + "---|" * (3 + len(gate_names())) + "\n")
     began = time.process_time()
     for name in asked.strategy or CONTROLS:
         strategy = settings.strategies[name]
