@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import kurtosis, norm, skew
 
-from quant_assets.common.errors import ConfigurationError, EvidenceError, ValidationError
+from quant_assets.common.errors import EvidenceError, ValidationError
 from quant_assets.common.hashing import canonical_json
 from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.gate import gate_names
@@ -412,24 +412,3 @@ def test_a_return_that_is_not_a_number_gives_no_verdict_at_all() -> None:
     broken[3] = np.nan
     with pytest.raises(ValidationError):
         judge_candidate(SUBJECT, paths(broken), snapshot(2.0), GATES, YEAR)
-
-
-@pytest.mark.parametrize(
-    ("name", "looser", "stricter"),
-    [
-        ("sharpe_min", 1.19, 1.5),
-        ("psr_min", 0.9, 0.99),
-        ("dsr_min", 0.0, 0.975),
-        ("max_drawdown_min", -0.25, -0.1),
-        ("pbo_max", 0.3, 0.1),
-    ],
-)
-def test_a_strategy_may_be_stricter_and_never_looser(name: str, looser: float, stricter: float) -> None:
-    assert getattr(GATES.for_strategy({name: stricter}), name) == stricter
-    assert GATES.for_strategy({name: getattr(GATES, name)}) == GATES
-    with pytest.raises(ConfigurationError, match=f"gates.{name}"):
-        GATES.for_strategy({name: looser})
-
-
-def test_without_overrides_the_limits_are_the_global_ones() -> None:
-    assert GATES.for_strategy({}) == GATES
