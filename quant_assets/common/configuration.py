@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from quant_assets.common.errors import ConfigurationError, closest
 from quant_assets.common.settings import Config
@@ -115,17 +115,17 @@ def read_yaml(file: Path, *, environment: bool = True) -> dict[str, Any]:
     return _substitute(data, file, "") if environment else data
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _models_in(annotation: Any) -> list[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]
     if typing.get_origin(annotation) in (typing.Union, UnionType, typing.Annotated, tuple, dict, list):
         return [model for part in typing.get_args(annotation) for model in _models_in(part)]
     return []
 
 
-def _valid_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def _valid_keys(model: type[Config], location: tuple[int | str, ...]) -> list[str]:
     """Valid keys of the section in which an error at ``location`` lies."""
-    candidates: list[type[BaseModel]] = [model]
+    candidates: list[type[Config]] = [model]
     for part in location[:-1]:
         fields = [m.model_fields[part] for m in candidates if part in m.model_fields]
         if fields:  # otherwise: a list index or the tag of a discriminated union, which stays in place
@@ -133,7 +133,7 @@ def _valid_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
     tag = location[-2] if len(location) > 1 else None
     tagged = [m for m in candidates if "kind" in m.model_fields and tag in typing.get_args(
         m.model_fields["kind"].annotation)]  # fmt: skip
-    return sorted({name for m in tagged or candidates for name in m.model_fields} - {"name"})
+    return sorted({name for m in tagged or candidates for name in m.known_keys()} - {"name"})
 
 
 def parse(model: type[ConfigT], data: Mapping[str, Any], file: Path) -> ConfigT:

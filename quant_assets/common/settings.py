@@ -124,27 +124,11 @@ class StrategyConfig(Config):
 # ----------------------------------------------------------------------------------------- monitoring
 
 
-class DriftConfig(Config):
-    """Drift of the newest window against the training window."""
-
-    window_sessions: int = Field(default=63, ge=20, le=1000)
-    alpha: float = Field(default=0.01, gt=0, lt=0.5)
-    n_bins: int = Field(default=10, ge=4, le=100)
-    min_drifted_features: int = Field(default=3, ge=1)
-
-
 class RetrainingConfig(Config):
     """When drift becomes a retraining run."""
 
     cooldown_days: float = Field(default=5.0, ge=0)
     max_attempts: int = Field(default=3, ge=1, le=10)
-
-
-class MonitoringConfig(Config):
-    """Drift monitoring and the retraining policy."""
-
-    drift: DriftConfig = DriftConfig()
-    retraining: RetrainingConfig = RetrainingConfig()
 
 
 __all__ = [
@@ -155,13 +139,11 @@ __all__ = [
     "CostConfig",
     "CsvSource",
     "DefectKind",
-    "DriftConfig",
     "EarlyStoppingConfig",
     "Edge",
     "LabelConfig",
     "LightGBMConfig",
     "ModelsConfig",
-    "MonitoringConfig",
     "ParquetSource",
     "PlantedDefect",
     "PlantedDrift",

@@ -1,1 +1,46 @@
-"""Gates: what each asks, how it is judged, and the verdicts that promotion stands on."""
+"""Gates between a candidate and production: one object each, their limits, their verdicts, and who is admitted."""
+
+from quant_assets.gates.admission import admit, closed_reasons, foreign_limits
+from quant_assets.gates.cases import DriftCase, GraphParity, ParityCase, StudentParity, ValidationCase
+from quant_assets.gates.gate import (
+    Gate,
+    Limit,
+    find_gate,
+    gate_modules,
+    gate_names,
+    gates,
+    gates_of,
+    gates_table,
+    register,
+    unregister,
+)
+from quant_assets.gates.judging import judge_candidate
+from quant_assets.gates.limits import DriftConfig, GatesConfig, limits_in_force
+from quant_assets.gates.verdicts import GateReport, Verdict
+
+__all__ = [
+    "DriftCase",
+    "DriftConfig",
+    "Gate",
+    "GateReport",
+    "GatesConfig",
+    "GraphParity",
+    "Limit",
+    "ParityCase",
+    "StudentParity",
+    "ValidationCase",
+    "Verdict",
+    "admit",
+    "closed_reasons",
+    "find_gate",
+    "foreign_limits",
+    "gate_modules",
+    "gate_names",
+    "gates",
+    "gates_of",
+    "gates_table",
+    "judge_candidate",
+    "limits_in_force",
+    "register",
+    "unregister",
+]

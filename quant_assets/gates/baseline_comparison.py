@@ -7,12 +7,14 @@ production. Comparing each with the one before it would let the Sharpe ratio fal
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from quant_assets.common.errors import EvidenceError
-from quant_assets.gates.verdicts import REQUIRED_GATES, RULES, Verdict, closed_reasons
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import gate_names, gates
+from quant_assets.gates.verdicts import Verdict
 
 SCHEMA_VERSION = 1
 SHARPE_GATE = "cpcv_sharpe"
@@ -39,7 +41,7 @@ class CandidateSummary:
         """Median net Sharpe ratio over paths, as the Sharpe gate observed it."""
         return next((v.observed for v in self.verdicts if v.gate == SHARPE_GATE), None)
 
-    def without_verdict(self, required_gates: Sequence[str] = REQUIRED_GATES) -> tuple[str, ...]:
+    def without_verdict(self, required_gates: Sequence[str]) -> tuple[str, ...]:
         """Required gates that say nothing about this subject."""
         about = {verdict.gate for verdict in self.verdicts}
         return tuple(gate for gate in required_gates if gate not in about)
@@ -87,10 +89,9 @@ def judged_by(verdict: Verdict, limits: Mapping[str, Any]) -> bool:
     limits : mapping
         Limits by the names of the configuration.
     """
-    rule = RULES.get(verdict.gate)
-    if rule is None or limits.get(rule.limit) is None:
-        return False
-    return bool(verdict.required == float(limits[rule.limit]) + rule.offset)
+    gate = gates().get(verdict.gate)
+    wanted = gate.required_by(limits) if gate else None
+    return wanted is not None and verdict.required == wanted
 
 
 def read_baseline(file: Path) -> CandidateSummary:
@@ -184,7 +185,7 @@ class Validation:
 
     candidate: CandidateSummary
     comparison: BaselineComparison | None = None
-    required_gates: tuple[str, ...] = REQUIRED_GATES
+    required_gates: tuple[str, ...] = field(default_factory=gate_names)
 
     @property
     def missing(self) -> tuple[str, ...]:

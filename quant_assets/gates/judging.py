@@ -1,27 +1,26 @@
-"""The gates of cross-validation: five verdicts about one candidate, each with its error rate and its remedy.
+"""Judging a candidate by its cross-validation: one verdict of each gate, and the numbers behind them.
 
-They read net returns of the paths and the trial ledger, nothing else. The number of trials cannot be given by
+The gates read net returns of the paths and the trial ledger, nothing else. The number of trials cannot be given by
 a caller: it comes with the ledger's snapshot, which must hold the very evaluation that is being judged.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import EvidenceError
-from quant_assets.gates import gate_rules as rules
+from quant_assets.gates.cases import ValidationCase
+from quant_assets.gates.gate import gates_of
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
-from quant_assets.ledgers.trials import TrialSnapshot
-from quant_assets.statistics import sharpe
-from quant_assets.statistics.overfitting import BacktestOverfitting
-from quant_assets.statistics.superior_ability import SuperiorAbility
-from quant_assets.trading.paths import PathStatistics, median_path, path_statistics
+
+if TYPE_CHECKING:
+    from quant_assets.ledgers.trials import TrialSnapshot
+    from quant_assets.statistics.overfitting import BacktestOverfitting
 
 # --------------------------------------------------------------------------------------------------
 # The numbers behind the verdicts, as plain JSON data: what a report, a tear sheet and a record show.
@@ -30,35 +29,13 @@ from quant_assets.trading.paths import PathStatistics, median_path, path_statist
 LOGIT_BINS = 20  # even, so that 0 is an edge
 
 
-def plain_details(
-    statistics: Sequence[PathStatistics],
-    median: PathStatistics,
-    snapshot: TrialSnapshot,
-    overfitting: BacktestOverfitting | None,
-    best: SuperiorAbility | None,
-    *,
-    periods_per_year: float,
-    standard: sharpe.SharpeStandard,
-    **facts: float | None,
-) -> dict[str, Any]:
-    """Per-path and aggregated statistics, and the trials, without NaN (a number that does not exist is None).
+def gate_details(case: ValidationCase) -> dict[str, Any]:
+    """Per-path and aggregated statistics, and the trials, without NaN (a number that does not exist is None)."""
+    from quant_assets.statistics import sharpe
 
-    Parameters
-    ----------
-    statistics : sequence of PathStatistics
-    median : PathStatistics
-        The path that the probabilistic and the deflated Sharpe ratio are about.
-    snapshot : TrialSnapshot
-    overfitting, best : result or None
-        Of the tests over all trials of the ledger, where they are defined.
-    periods_per_year : float
-    standard : {"2012", "2025"}
-        The Sharpe inference that was used.
-    **facts : float or None
-        More numbers to keep.
-    """
+    median, snapshot, best = case.median, case.snapshot, case.best_of_trials
     best_of_noise = sharpe.expected_maximum_sharpe(snapshot.n_trials, snapshot.trial_variance)
-    rows = [asdict(path) for path in statistics]
+    rows = [asdict(path) for path in case.statistics]
     aggregated = {}
     for name in (field for field in rows[0] if field not in ("path", "n_sessions")):
         values = np.array([row[name] for row in rows], dtype=np.float64)
@@ -74,8 +51,8 @@ def plain_details(
             else None
         )
     details = {
-        "standard": standard,
-        "periods_per_year": periods_per_year,
+        "standard": case.limits.psr_standard,
+        "periods_per_year": case.periods_per_year,
         "n_paths": len(rows),
         "n_sessions": median.n_sessions,
         "median_path": median.path,
@@ -86,20 +63,22 @@ def plain_details(
             "n_trials": snapshot.n_trials,
             "effective_number_of_trials": snapshot.effective_number_of_trials,
             "trial_variance": snapshot.trial_variance,
-            "expected_maximum_sharpe_annual": sharpe.annualised_sharpe(best_of_noise, periods_per_year),
+            "expected_maximum_sharpe_annual": sharpe.annualised_sharpe(best_of_noise, case.periods_per_year),
             "digest": snapshot.digest,
             "chain_length": snapshot.chain_length,
             "chain_head": snapshot.chain_head,
             "superior_ability": asdict(best) if best else None,
-            "overfitting_logits": logit_histogram(overfitting) if overfitting else None,
+            "overfitting_logits": logit_histogram(case.overfitting) if case.overfitting else None,
         },
-        **facts,
+        "minimum_track_record_sessions": case.required_record,
+        "drawdown_worst_decile_fraction": case.worst_decile,
+        "probability_of_backtest_overfitting": case.overfitting.pbo if case.overfitting else None,
     }
     plain: dict[str, Any] = plain_json(details)
     return plain
 
 
-def logit_histogram(overfitting: BacktestOverfitting) -> dict[str, list[float]]:
+def logit_histogram(overfitting: "BacktestOverfitting") -> dict[str, list[float]]:
     """How often the in-sample winner ranked where out of sample: bin edges and counts, bins closed on the right.
 
     So the bins up to the edge 0 hold exactly the choices that count as overfitted.
@@ -131,7 +110,7 @@ def plain_json(value: Any) -> Any:
 def judge_candidate(
     subject: str,
     path_returns: pl.DataFrame,
-    snapshot: TrialSnapshot,
+    snapshot: "TrialSnapshot",
     limits: GatesConfig,
     periods_per_year: float,
     trial_returns: NDArray[np.float64] | None = None,
@@ -157,42 +136,26 @@ def judge_candidate(
     Returns
     -------
     GateReport
-        Of kind ``validation``, with exactly one verdict of each gate in ``CPCV_GATES``.
+        Of kind ``validation``, with exactly one verdict of each gate that is registered for it.
 
     Raises
     ------
     EvidenceError
         When the snapshot does not hold this evaluation, or the return streams are not those of the snapshot.
     """
+    from quant_assets.trading.paths import median_path, path_statistics
+
     statistics = path_statistics(path_returns, periods_per_year, standard=limits.psr_standard)
-    case = rules.Case(subject, statistics, median_path(statistics), snapshot, limits, periods_per_year)
-    _check_ledger(case, trial_returns)
-    overfitting = rules.backtest_overfitting(trial_returns, snapshot)
-    probability = overfitting.pbo if overfitting else None
-    verdicts = (
-        rules.judge_sharpe(case),
-        rules.judge_probabilistic_sharpe(case),
-        rules.judge_deflated_sharpe(case),
-        rules.judge_drawdown(case),
-        rules.judge_overfitting(case, probability),
+    case = ValidationCase(
+        subject, limits, statistics, median_path(statistics), snapshot, periods_per_year, trial_returns
     )
-    details = plain_details(
-        statistics,
-        case.median,
-        snapshot,
-        overfitting,
-        rules.best_of_trials(trial_returns, snapshot),
-        periods_per_year=periods_per_year,
-        standard=limits.psr_standard,
-        minimum_track_record_sessions=rules.required_record(case),
-        drawdown_worst_decile_fraction=rules.worst_decile(case),
-        probability_of_backtest_overfitting=probability,
-    )
-    return GateReport("validation", subject, limits.model_dump(mode="json"), verdicts, details)
+    _check_ledger(case)
+    verdicts = tuple(gate.judge(case) for gate in gates_of("validation"))
+    return GateReport("validation", subject, limits.model_dump(mode="json"), verdicts, gate_details(case))
 
 
-def _check_ledger(case: rules.Case, trial_returns: NDArray[np.float64] | None) -> None:
-    snapshot = case.snapshot
+def _check_ledger(case: ValidationCase) -> None:
+    snapshot, trial_returns = case.snapshot, case.trial_returns
     # The ledger records a stream without variance with a Sharpe ratio of 0.
     own = 0.0 if math.isnan(case.median.sharpe_per_period) else case.median.sharpe_per_period
     recorded = any(abs(own - other) <= 1e-12 for other in snapshot.sharpes)

@@ -1,29 +1,97 @@
-"""The limits of all gates, as ``gates.yaml`` says them and as a strategy may tighten them."""
+"""The limits of all gates, as ``gates.yaml`` and ``monitoring.yaml`` say them and as a strategy may tighten them.
+
+Which limits there are is said by the gates: a gate that is registered has its key here, with its default, its bounds
+and its direction.
+"""
 
 from collections.abc import Mapping
-from typing import Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, create_model, model_validator
 
 from quant_assets.common.config_model import Config
-from quant_assets.common.errors import ConfigurationError
+from quant_assets.common.errors import ConfigurationError, closest
+from quant_assets.gates.gate import Limit, gates_of
+from quant_assets.gates.verdicts import ReportKind
 
 
-class GatesConfig(Config):
-    """Limits of every gate. Written so that a gate passes iff value >= limit (or <= where it says max)."""
+@cache
+def _model_of(limits: tuple[Limit, ...]) -> type[Config]:
+    """What a section may say about these limits."""
+    fields: dict[str, Any] = {
+        limit.key: (
+            int if limit.whole else float,
+            Field(default=limit.default, description=limit.description, **limit.bounds),
+        )
+        for limit in limits
+    }
+    return create_model("Limits", __base__=Config, **fields)
+
+
+class LimitSection(Config):
+    """A section of the configuration that holds the limits of the gates of some kinds, beside fields of its own.
+
+    A limit is an attribute under its key. It is there because a gate declares it, so a type checker knows no more
+    than that it is a number.
+    """
+
+    model_config = ConfigDict(extra="allow")  # the limits; `_limits_of_the_gates` refuses everything else
+    kinds: ClassVar[tuple[ReportKind, ...]] = ()
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> float: ...
+
+    @classmethod
+    def declared(cls) -> tuple[Limit, ...]:
+        """The limits of the gates of its kinds that are registered now.
+
+        Raises
+        ------
+        ConfigurationError
+            When a gate has a limit of the same name as something else in this section.
+        """
+        limits = tuple(limit for kind in cls.kinds for gate in gates_of(kind) for limit in gate.limits)
+        taken = [limit.key for limit in limits if limit.key in cls.model_fields or hasattr(cls, limit.key)]
+        if taken:
+            raise ConfigurationError(
+                f"limit {taken[0]!r} of a gate",
+                expected=f"a key that {cls.__name__} does not have already",
+                found="one that it has",
+                action="rename the limit",
+            )
+        return limits
+
+    @classmethod
+    def known_keys(cls) -> tuple[str, ...]:
+        """Its own fields and the limits of the gates."""
+        return (*cls.model_fields, *(limit.key for limit in cls.declared()))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limits_of_the_gates(cls, data: Any, info: ValidationInfo) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        own = {key: value for key, value in data.items() if key in cls.model_fields}
+        limits = {key: value for key, value in data.items() if key not in own}
+        # JSON is what was stored: nothing in it is a number in the dress of a text, as in YAML.
+        held = _model_of(cls.declared()).model_validate(limits, strict=info.mode == "json")
+        return {**own, **held.model_dump()}
+
+    def limit_values(self) -> dict[str, float]:
+        """The limits of the gates by name, without the section's other fields."""
+        return dict(self.model_extra or {})
+
+
+class GatesConfig(LimitSection):
+    """Limits of validation and parity. A gate passes iff value >= limit (or <= where its limit says so)."""
+
+    kinds = ("validation", "parity")
 
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     psr_standard: Literal["2012", "2025"] = "2012"
-    sharpe_min: float = Field(default=1.2, description="annualised, net of costs, median over paths")
-    psr_min: float = Field(default=0.95, ge=0, le=1)
-    dsr_min: float = Field(default=0.95, ge=0, le=1)
-    max_drawdown_min: float = Field(default=-0.20, ge=-1, le=0, description="fraction, worst decile of paths")
-    pbo_max: float = Field(default=0.2, ge=0, le=1)
     baseline_max_sharpe_fall: float = Field(default=0.2, ge=0, description="annual, against a baseline file")
-    parity_max_error_over_sd: float = Field(default=1e-3, gt=0, le=1)
-    parity_min_rank_correlation: float = Field(default=0.9999, ge=0, le=1)
-    parity_max_flipped_decisions: int = Field(default=0, ge=0)
-    int8_min_rank_correlation: float = Field(default=0.99, ge=0, le=1, description="INT8 against its FP32")
 
     def for_strategy(self, overrides: Mapping[str, float]) -> "GatesConfig":
         """These limits with one strategy's stricter ones in their place.
@@ -31,16 +99,52 @@ class GatesConfig(Config):
         Raises
         ------
         ConfigurationError
-            When a limit of the strategy is looser than the shared one.
+            When a limit of the strategy is unknown, not its own to set, out of bounds, or looser than the shared one.
         """
-        stricter = dict(overrides)
-        for key, value in stricter.items():
-            limit = getattr(self, key)
-            if not (value <= limit if key.endswith("_max") else value >= limit):
+        own = {limit.key: limit for limit in self.declared() if limit.per_strategy}
+        for key, value in overrides.items():
+            if key not in own:
+                near = closest(key, own)
                 raise ConfigurationError(
                     f"key 'gates.{key}' of a strategy",
-                    expected=f"a limit at least as strict as the {limit} of gates.yaml",
+                    expected=f"one of {', '.join(own)}",
+                    found=f"unknown key {key!r} with value {value!r}",
+                    action=f"{near} Correct or remove the key".strip(),
+                )
+        try:
+            given = _model_of(tuple(own[key] for key in overrides)).model_validate(dict(overrides))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigurationError(
+                f"key 'gates.{first['loc'][0]}' of a strategy",
+                expected=first["msg"],
+                found=repr(first["input"]),
+                action="correct the value",
+            ) from error
+        stricter = given.model_dump()
+        for key, value in stricter.items():
+            shared = getattr(self, key)
+            if not own[key].as_strict(value, shared):
+                raise ConfigurationError(
+                    f"key 'gates.{key}' of a strategy",
+                    expected=f"a limit at least as strict as the {shared} of gates.yaml",
                     found=str(value),
                     action="tighten it, or change gates.yaml for everyone in a reviewed commit",
                 )
         return self.model_copy(update=stricter)
+
+
+class DriftConfig(LimitSection):
+    """Drift of the newest window against the training window."""
+
+    kinds = ("drift",)
+
+    window_sessions: int = Field(default=63, ge=20, le=1000)
+    alpha: float = Field(default=0.01, gt=0, lt=0.5)
+    n_bins: int = Field(default=10, ge=4, le=100)
+
+
+def limits_in_force(gates: GatesConfig, drift: DriftConfig) -> dict[str, dict[str, Any]]:
+    """The limits that a report of each kind states when it was judged by this configuration."""
+    stated = {kind: section for section in (gates, drift) for kind in section.kinds}
+    return {kind: section.model_dump(mode="json") for kind, section in stated.items()}

@@ -1,12 +1,23 @@
 """Gates as checks: one blocking check for each gate of a report, which says aloud what its verdict says."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from quant_assets.gates.gate import gates_of
-from quant_assets.gates.verdicts import GateReport, Verdict, closed_reasons
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import gate_modules, gates_of
+from quant_assets.gates.verdicts import GateReport, ReportKind, Verdict
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.scope import Scope
-from quant_assets.lineage.stage import Check, CheckResult, CheckSpec, ReportKind
+from quant_assets.lineage.stage import Check, CheckResult, CheckSpec
+
+
+def gates_behind(kind: ReportKind) -> Callable[[Scope, str | None], Sequence[str]]:
+    """Roots of a report: the modules of the gates that are judged in it, plug-ins included."""
+    return lambda _, __: gate_modules(kind)
+
+
+def every_gate(_: Scope, __: str | None) -> Sequence[str]:
+    """Roots of whatever shows or asks for every verdict."""
+    return gate_modules()
 
 
 def gate_checks(kind: ReportKind) -> Check:

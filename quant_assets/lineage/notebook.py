@@ -1,7 +1,7 @@
 """The lineage as plain Python: `run` takes a strategy from its source to its verdicts.
 
-The versions are those of the platform. For notebooks, studies and replays. What is promoted always comes from the orchestrator, whose guard asks for checks
-that ran there.
+For notebooks, studies and replays, to the versions of the platform. What is promoted always comes from the
+orchestrator, whose guard asks for checks that ran there.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

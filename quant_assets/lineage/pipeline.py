@@ -16,7 +16,6 @@ from quant_assets.common.home import Home
 from quant_assets.common.settings import (
     CostConfig,
     ModelsConfig,
-    MonitoringConfig,
     StrategyConfig,
     SyntheticSource,
     UniverseConfig,
@@ -30,7 +29,7 @@ from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.notebook import Run, run
 from quant_assets.lineage.scope import research_of
-from quant_assets.lineage.settings import Settings
+from quant_assets.lineage.settings import MonitoringConfig, Settings
 from quant_assets.lineage.stages.feature_stages import asset_name
 from quant_assets.models.cross_prediction import outer_splitter
 from quant_assets.models.fitting import inner_splitter

@@ -2,12 +2,21 @@
 
 from pathlib import Path
 
+from pydantic import Field
+
 from quant_assets.common.config_model import Config
 from quant_assets.common.configuration import ConfigT, config_dir, home_dir, parse, read_yaml
 from quant_assets.common.errors import ConfigurationError, FeatureError, closest
-from quant_assets.common.settings import MonitoringConfig, StrategyConfig, UniverseConfig
+from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
 from quant_assets.features.selection import selected_packs
-from quant_assets.gates.limits import GatesConfig
+from quant_assets.gates.limits import DriftConfig, GatesConfig
+
+
+class MonitoringConfig(Config):
+    """Drift monitoring and the retraining policy."""
+
+    drift: DriftConfig = Field(default_factory=DriftConfig)
+    retraining: RetrainingConfig = RetrainingConfig()
 
 
 class Settings(Config):

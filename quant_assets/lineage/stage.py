@@ -23,11 +23,11 @@ from pydantic import BaseModel
 from quant_assets.common.errors import ConfigurationError, closest
 from quant_assets.common.provenance import reference
 from quant_assets.common.store import Value
+from quant_assets.gates.verdicts import ReportKind
 from quant_assets.lineage.scope import CONFIGURATION, EFFECTS, Scope
 
 Owner = Literal["universe", "strategy", "platform"]
 Severity = Literal["ERROR", "WARN"]
-ReportKind = Literal["validation", "parity", "drift"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Groups in the order of the lineage: also those of the UI.

@@ -17,7 +17,7 @@ from pydantic import ValidationError as PydanticValidationError
 
 from quant_assets.common.errors import DriftError
 from quant_assets.common.hashing import canonical_json
-from quant_assets.common.settings import DriftConfig
+from quant_assets.gates.limits import DriftConfig
 from quant_assets.monitoring.drift import Floats
 from quant_assets.monitoring.window_null import (
     OVERLAP,

@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 
 from quant_assets.common.errors import DriftError
-from quant_assets.gates.verdicts import GateReport, judge
+from quant_assets.gates.cases import DriftCase
+from quant_assets.gates.gate import gates_of
+from quant_assets.gates.verdicts import GateReport
 from quant_assets.monitoring.baseline import DriftBaseline, FeatureBaseline, feature_matrix
 from quant_assets.monitoring.drift import (
     Floats,
@@ -19,8 +21,6 @@ from quant_assets.monitoring.drift import (
     population_stability_index,
 )
 from quant_assets.monitoring.window_null import p_value
-
-GATE = "feature_drift"
 
 # The textbook bands of the PSI. Shown, never judged by: without drift they ring 98 % of the time at AR(1) = .98.
 PSI_MODERATE, PSI_MAJOR = 0.1, 0.25
@@ -67,23 +67,13 @@ def judge_drift(
     for row, value in zip(rows, adjusted.tolist(), strict=True):
         row["adjusted_p_value"] = value
         row["drifted"] = bool(value <= drift.alpha)
-    drifted = [row["feature"] for row in rows if row["drifted"]]
     estimate, low, high = baseline.rehearsal.alarms_per_year()
-    verdict = judge(
-        GATE,
-        subject,
-        observed=len(drifted),
-        required=drift.min_drifted_features - 1,
-        comparison="<=",
-        quantity=f"number of features of {len(rows)} that drifted (significant at {drift.alpha:g} after "
-        f"Benjamini-Hochberg{': ' + ', '.join(drifted) if drifted else ''})",
-        remedy="retrain on a window that includes the new regime, or find the fault in the newest data",
-    )
+    case = DriftCase(subject, drift, tuple(rows))
     return GateReport(
         kind="drift",
         subject=subject,
         limits=drift.model_dump(mode="json"),
-        verdicts=(verdict,),
+        verdicts=tuple(gate.judge(case) for gate in gates_of("drift")),
         details={
             "training_set_version": baseline.training_set_version,
             "baseline": {

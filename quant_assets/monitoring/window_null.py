@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_assets.common.settings import DriftConfig
+from quant_assets.gates.limits import DriftConfig
 from quant_assets.monitoring.drift import Floats, benjamini_hochberg, js_distances
 
 # --------------------------------------------------------------------------------------------------

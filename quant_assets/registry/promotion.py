@@ -13,13 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from quant_assets.common.errors import GateClosedError, RegistryError
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.logging import get_logger
-from quant_assets.gates.verdicts import (
-    REQUIRED_GATES,
-    GateReport,
-    closed_reasons,
-    foreign_limits,
-    limits_digest,
-)
+from quant_assets.gates.admission import closed_reasons, foreign_limits
+from quant_assets.gates.gate import gate_names
+from quant_assets.gates.verdicts import GateReport, limits_digest
 from quant_assets.ledgers.promotions import PromotionLedger
 from quant_assets.registry.champion import (
     PREVIOUS,
@@ -44,7 +40,7 @@ def promotion_reasons(
     subject: str,
     reports: Sequence[GateReport],
     limits_in_force: Mapping[str, Mapping[str, Any]],
-    required_gates: Sequence[str] = REQUIRED_GATES,
+    required_gates: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
     """Every reason against promoting a subject on these reports; empty when there is none.
 
@@ -124,7 +120,7 @@ def promote(
     actor: str,
     run_id: str,
     now: datetime,
-    required_gates: Sequence[str] = REQUIRED_GATES,
+    required_gates: Sequence[str] | None = None,
     further_reasons: Sequence[str] = (),
 ) -> PromotionDecision:
     """Make a candidate the champion of its strategy, or record why not.
@@ -167,6 +163,7 @@ def promote(
     completed by the next call for this strategy. The tag ``quant.gate`` of a version is its latest judgement;
     a champion that is judged again and refused stays champion until it is replaced or rolled back.
     """
+    required = gate_names() if required_gates is None else required_gates
     client = connect(tracking_uri)
     served = {"bundle": bundle_sha256} | ({"signing_key": signing_key} if signing_key else {})
     evidence = {report.kind: json_digest(report.to_json()) for report in reports} | served
@@ -175,7 +172,7 @@ def promote(
         champion = apply_ledger(client, strategy, ledger.entries(strategy))
         _require_subject(client, strategy, model_version, subject)
         reasons = (
-            *promotion_reasons(subject, reports, limits_in_force, required_gates),
+            *promotion_reasons(subject, reports, limits_in_force, required),
             *unsigned,
             *further_reasons,
         )
@@ -203,7 +200,7 @@ def promote(
             strategy=strategy,
             subject=subject,
             model_version=model_version,
-            reasons=(f"all of {len(required_gates)} required gates are open",),
+            reasons=(f"all of {len(required)} required gates are open",),
             replaces=champion.model_version if champion else None,
             **stamp,
         )

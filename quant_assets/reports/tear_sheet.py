@@ -14,7 +14,9 @@ import polars as pl
 
 from quant_assets.common.pages import page_environment
 from quant_assets.common.settings import StrategyConfig
-from quant_assets.gates.verdicts import CPCV_GATES, REQUIRED_GATES, GateReport, Verdict, closed_reasons
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import gate_names, gate_title
+from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.statistics import sharpe, track_record
 from quant_assets.trading.paths import information_coefficients, rank_ic_by_session
 from quant_assets.trading.regimes import (
@@ -133,16 +135,6 @@ def capacity_sentence(points: Sequence[CapacityPoint], required_sharpe: float) -
 # --------------------------------------------------------------------------------------------------- the page
 
 
-GATE_TITLES = {
-    "cpcv_sharpe": "Net Sharpe ratio",
-    "cpcv_probabilistic_sharpe": "Probabilistic Sharpe ratio",
-    "cpcv_deflated_sharpe": "Deflated Sharpe ratio",
-    "cpcv_max_drawdown": "Maximum drawdown",
-    "cpcv_backtest_overfitting": "Backtest overfitting",
-    "onnx_parity": "ONNX parity",
-    "int8_parity": "INT8 parity",
-    "feature_drift": "Feature drift",
-}
 STATUS_WORDS = {
     "pass": "passed",
     "fail": "failed",
@@ -199,7 +191,7 @@ class TearSheetInputs:
     description: str = ""
     caveats: tuple[str, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
-    required_gates: Sequence[str] = CPCV_GATES
+    required_gates: Sequence[str] = field(default_factory=lambda: gate_names("validation"))
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -296,9 +288,7 @@ def page_content(inputs: TearSheetInputs) -> dict[str, Any]:
         "open": not reasons,
         "reasons": [_split_reason(reason) for reason in reasons],
         "n_required": len(inputs.required_gates),
-        "judged_later": [
-            GATE_TITLES[gate] for gate in REQUIRED_GATES if gate not in set(inputs.required_gates)
-        ],
+        "judged_later": [gate_title(gate) for gate in gate_names() if gate not in set(inputs.required_gates)],
         "cards": _cards(report.subject, verdicts, inputs.required_gates),
         "caveats": inputs.caveats,
         "median": row_of_median,
@@ -341,7 +331,7 @@ def _cards(subject: str, verdicts: Sequence[Verdict], required: Sequence[str]) -
         cards.append(
             {
                 "gate": gate,
-                "title": GATE_TITLES.get(gate, gate),
+                "title": gate_title(gate),
                 "status": status,
                 "status_words": STATUS_WORDS[status],
                 "verdict": verdict,
@@ -352,7 +342,7 @@ def _cards(subject: str, verdicts: Sequence[Verdict], required: Sequence[str]) -
 
 def _split_reason(reason: str) -> tuple[str, str]:
     gate, _, words = reason.partition(": ")
-    return GATE_TITLES.get(gate, gate), words.removeprefix("fail: ")
+    return gate_title(gate), words.removeprefix("fail: ")
 
 
 def _sentence(words: str) -> str:

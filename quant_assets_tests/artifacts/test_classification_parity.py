@@ -5,12 +5,11 @@ import onnx
 import pytest
 
 from quant_assets.artifacts.onnx.export import export_onnx
-from quant_assets.artifacts.onnx.parity import judge_parity
 from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.models.lightgbm_learner import exact_thresholds
-from quant_assets_tests.artifacts.conftest import SUBJECT
+from quant_assets_tests.artifacts.conftest import SUBJECT, judge_parity
 from quant_assets_tests.artifacts.test_parity import attribute, edited, replaced
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_DIRECTIONS, training_frame
 

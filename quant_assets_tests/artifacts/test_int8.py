@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 
-from quant_assets.artifacts.onnx.parity import int8_verdict
 from quant_assets.artifacts.onnx.student import (
     Student,
     distil,
@@ -21,7 +20,7 @@ from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, s
 from quant_assets.common.errors import ArtifactError, EvidenceError
 from quant_assets.common.hashing import bytes_digest, canonical_json
 from quant_assets.gates.limits import GatesConfig
-from quant_assets_tests.artifacts.conftest import SUBJECT
+from quant_assets_tests.artifacts.conftest import SUBJECT, int8_verdict
 
 LIMITS = GatesConfig()
 

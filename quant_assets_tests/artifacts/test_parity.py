@@ -7,15 +7,18 @@ import pytest
 from onnx import numpy_helper
 
 from quant_assets.artifacts.onnx.export import export_onnx
-from quant_assets.artifacts.onnx.parity import judge_parity, parity_report
+from quant_assets.artifacts.onnx.parity import parity_report
 from quant_assets.artifacts.onnx.student import student_record
 from quant_assets.artifacts.runtimes.runtime import open_session, score
 from quant_assets.common.errors import ArtifactError, EvidenceError
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import gate_names, register, unregister
 from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import PARITY_GATES, GateReport, closed_reasons
+from quant_assets.gates.verdicts import GateReport
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.models.lightgbm_learner import exact_thresholds
-from quant_assets_tests.artifacts.conftest import SUBJECT
+from quant_assets_tests.artifacts.conftest import SUBJECT, judge_parity
+from quant_assets_tests.gates.extra_gates import GRAPH_ROWS
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS, training_frame
 
 LIMITS = GatesConfig()
@@ -221,8 +224,27 @@ def test_the_report_holds_exactly_the_two_parity_verdicts_and_survives_storage(
     ):
         report = parity_report(ensemble, graph, record, subject=SUBJECT, rows=rows, limits=LIMITS)
         assert (report.kind, report.subject) == ("parity", SUBJECT)
-        assert tuple(v.gate for v in report.verdicts) == PARITY_GATES
+        assert tuple(v.gate for v in report.verdicts) == gate_names("parity")
         assert tuple(v.status for v in report.verdicts) == ("pass", int8_status)
         assert report.limits == LIMITS.model_dump(mode="json")
-        assert not closed_reasons(SUBJECT, report.verdicts, PARITY_GATES)
+        assert not closed_reasons(SUBJECT, report.verdicts, gate_names("parity"))
         assert GateReport.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False))) == report
+
+
+def test_a_gate_of_another_package_is_judged_in_the_same_report(ensemble, graph, training_data):
+    def report_by(limits):
+        return parity_report(
+            ensemble, graph, None, subject=SUBJECT, rows=training_data.features, limits=limits
+        )
+
+    register(GRAPH_ROWS)
+    try:
+        report = report_by(GatesConfig())
+        assert tuple(v.gate for v in report.verdicts) == ("onnx_parity", "int8_parity", "graph_rows")
+        assert report.limits["parity_min_rows"] == 50
+        rows = sum(found["rows"] for found in report.details["onnx"]["row_sets"].values())
+        assert (report.verdicts[2].status, report.verdicts[2].observed) == ("pass", rows)
+        strict = report_by(GatesConfig(parity_min_rows=rows + 1)).verdicts[2]
+        assert (strict.status, strict.required) == ("fail", rows + 1)
+    finally:
+        unregister(GRAPH_ROWS.name)

@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 
 from quant_assets.common.home import Home
 from quant_assets.common.settings import SyntheticSource, UniverseConfig
-from quant_assets.gates.verdicts import REQUIRED_GATES, Verdict, closed_reasons
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import gate_names
+from quant_assets.gates.verdicts import Verdict
 from quant_assets.lineage.notebook import run
 from quant_assets.lineage.settings import Settings, load_settings
 
@@ -39,7 +41,7 @@ def row_of(strategy: str, seed: int, verdicts: Sequence[Verdict]) -> str:
     """One line: each gate's status and observed value, and whether all of them open."""
     by_gate = {v.gate: v for v in verdicts}
     cells = []
-    for gate in REQUIRED_GATES:
+    for gate in gate_names():
         v = by_gate[gate]
         closed = closed_reasons(v.subject, [v], [gate])
         value = "-" if v.observed is None else f"{v.observed:.3g}"
@@ -56,8 +58,8 @@ def main(write: Callable[[str], object] = sys.stdout.write) -> None:
     asked = parser.parse_args()
     first, _, last = asked.seeds.partition("-")
     settings = load_settings()
-    write("| strategy | seed | way | " + " | ".join(REQUIRED_GATES) + " |\n")
-    write("|" + "---|" * (3 + len(REQUIRED_GATES)) + "\n")
+    write("| strategy | seed | way | " + " | ".join(gate_names()) + " |\n")
+    write("|" + "---|" * (3 + len(gate_names())) + "\n")
     began = time.process_time()
     for name in asked.strategy or CONTROLS:
         for seed in range(int(first), int(last or first) + 1):

@@ -86,6 +86,23 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
         ("strategies/pure_noise.yaml", "universe: us_tech\ngates: {pbo_max: 0.4}", ["pbo_max", "0.4"]),
         (
             "strategies/pure_noise.yaml",
+            "universe: us_tech\ngates: {sharp_min: 2.0}",
+            ["pure_noise.yaml", "'gates.sharp_min'", "2.0", "did you mean 'sharpe_min'"],
+        ),
+        (
+            "strategies/pure_noise.yaml",
+            "universe: us_tech\ngates: {parity_max_error_over_sd: 0.0001}",
+            ["pure_noise.yaml", "'gates.parity_max_error_over_sd'", "one of sharpe_min"],
+        ),
+        (
+            "strategies/pure_noise.yaml",
+            "universe: us_tech\ngates: {sharpe_min: .inf}",
+            ["pure_noise.yaml", "gates.sharpe_min", "finite"],
+        ),
+        ("monitoring.yaml", "drift: {min_drifted_featurs: 3}", ["did you mean 'min_drifted_features'"]),
+        ("monitoring.yaml", "drift: {min_drifted_features: 0}", ["drift.min_drifted_features", "0"]),
+        (
+            "strategies/pure_noise.yaml",
             "universe: us_tech\nholdout_sessions: 30",
             ["holdout_sessions", "63", "30"],
         ),

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from quant_assets.defs.running import QUIET
-from quant_assets.gates.verdicts import CPCV_GATES, DRIFT_GATES, PARITY_GATES
+from quant_assets.gates.gate import KINDS, gate_names
 from quant_assets.ledgers.promotions import PromotionLedger
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised
 
@@ -106,7 +106,7 @@ def test_a_check_that_never_ran_on_the_newest_report_closes_the_gate(lineage: Li
 
 
 def test_checks_that_never_ran_at_all_close_the_gate(lineage: Lineage) -> None:
-    for report, gates in zip(REPORTS, (CPCV_GATES, PARITY_GATES, DRIFT_GATES), strict=True):
+    for report, gates in zip(REPORTS, map(gate_names, KINDS), strict=True):
         lineage.instance.wipe_assets([dg.AssetKey(["edge", report])])
         lineage.materialise("edge", [report], checks=False)
         assert gates
@@ -122,7 +122,7 @@ def test_a_check_that_crashed_closes_the_gate(lineage: Lineage) -> None:
     object_path.write_bytes(whole[: len(whole) // 2])
     job = dg.define_asset_job(
         "checks_only",
-        dg.AssetSelection.checks(*[dg.AssetCheckKey(event.asset_key, gate) for gate in PARITY_GATES]),
+        dg.AssetSelection.checks(*[dg.AssetCheckKey(event.asset_key, gate) for gate in gate_names("parity")]),
     )
     definitions = dg.Definitions.merge(lineage.definitions, dg.Definitions(jobs=[job]))
     crashed = definitions.resolve_job_def("checks_only").execute_in_process(

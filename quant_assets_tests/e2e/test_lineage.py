@@ -6,7 +6,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
 from quant_assets.defs.storage import artifact_of
-from quant_assets.gates.verdicts import REQUIRED_GATES
+from quant_assets.gates.gate import gate_names
 from quant_assets_tests.e2e.lineage import Lineage, lineage_in, materialised
 
 pytestmark = pytest.mark.xdist_group("lineage")
@@ -22,7 +22,7 @@ def test_the_edge_is_promoted_and_the_noise_refused_with_one_verdict_per_gate(li
     outcomes = lineage.run("edge", "noise")
     assert [o.decision for o in outcomes] == ["promoted", "refused"]
     for outcome in outcomes:
-        assert [v.gate for v in outcome.verdicts] == list(REQUIRED_GATES)
+        assert [v.gate for v in outcome.verdicts] == list(gate_names())
         assert outcome.tear_sheet is not None
         assert outcome.tear_sheet.stat().st_size > 10_000
     assert lineage.champion("edge") == lineage.version("edge", "ensemble")

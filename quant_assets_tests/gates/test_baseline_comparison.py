@@ -21,20 +21,23 @@ from quant_assets.gates.baseline_comparison import (
     judged_by,
     read_baseline,
 )
+from quant_assets.gates.gate import find_gate, gate_names
 from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import REQUIRED_GATES, RULES, Verdict
+from quant_assets.gates.verdicts import Verdict
 
 SUBJECT, EARLIER = "5" * 64, "4" * 64
 
 
 def verdict(gate: str, subject: str = SUBJECT, **changes: Any) -> Verdict:
     limit = 1.2 if gate == "cpcv_sharpe" else 0.5
-    made = Verdict(gate, subject, "pass", limit, limit, RULES[gate].comparison, "it holds", "nothing")
+    made = Verdict(
+        gate, subject, "pass", limit, limit, find_gate(gate).limit.comparison, "it holds", "nothing"
+    )
     return dataclasses.replace(made, **changes)
 
 
 def candidate(sharpe: float | None = 2.0, subject: str = SUBJECT, **changes: Any) -> CandidateSummary:
-    others = [verdict(gate, subject) for gate in REQUIRED_GATES[1:]]
+    others = [verdict(gate, subject) for gate in gate_names()[1:]]
     status = "pass" if sharpe is not None and sharpe >= 1.2 else "fail"
     first = verdict("cpcv_sharpe", subject, observed=sharpe, status=status)
     return dataclasses.replace(CandidateSummary("s", subject, (first, *others)), **changes)
@@ -71,7 +74,7 @@ def test_a_candidate_without_a_sharpe_ratio_is_worse_than_any_baseline() -> None
     canonical_json(Validation(candidate(None), comparison).to_json())
 
 
-@pytest.mark.parametrize("gate", REQUIRED_GATES)
+@pytest.mark.parametrize("gate", gate_names())
 @pytest.mark.parametrize("status", ["fail", "underpowered"])
 def test_any_closed_gate_refuses(gate: str, status: str) -> None:
     made = candidate()
@@ -82,7 +85,7 @@ def test_any_closed_gate_refuses(gate: str, status: str) -> None:
     assert outcome.reasons[0].startswith(gate)
 
 
-@pytest.mark.parametrize("gate", REQUIRED_GATES)
+@pytest.mark.parametrize("gate", gate_names())
 def test_a_gate_without_a_verdict_is_no_verdict_even_if_another_one_refuses(gate: str) -> None:
     made = candidate(1.0)
     kept = tuple(v for v in made.verdicts if v.gate != gate)

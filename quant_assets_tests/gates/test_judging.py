@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import kurtosis, norm, skew
 
-from quant_assets.common.errors import ConfigurationError, EvidenceError, ValidationError
+from quant_assets.common.errors import EvidenceError, ValidationError
 from quant_assets.common.hashing import canonical_json
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import gate_names
 from quant_assets.gates.judging import judge_candidate
 from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import CPCV_GATES, GateReport, Verdict, closed_reasons
+from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.ledgers.trials import TrialLedger, TrialSnapshot, trial_of
 from quant_assets.trading.paths import median_path, path_statistics
 
@@ -95,7 +97,7 @@ def by_gate(report: GateReport) -> dict[str, Verdict]:
 
 def test_a_report_holds_exactly_one_verdict_of_each_gate_about_its_subject(judge_paths: Judge) -> None:
     report = judge_paths(five(0.3, 700))
-    assert [verdict.gate for verdict in report.verdicts] == list(CPCV_GATES)
+    assert [verdict.gate for verdict in report.verdicts] == list(gate_names("validation"))
     assert {verdict.subject for verdict in report.verdicts} == {report.subject} == {SUBJECT}
     assert report.kind == "validation"
     assert report.limits == GATES.model_dump()
@@ -103,7 +105,7 @@ def test_a_report_holds_exactly_one_verdict_of_each_gate_about_its_subject(judge
 
 def test_a_strategy_with_an_edge_over_ten_years_opens_every_gate(judge_paths: Judge) -> None:
     report = judge_paths(five(2.0, 2520))
-    assert closed_reasons(SUBJECT, report.verdicts, CPCV_GATES) == ()
+    assert closed_reasons(SUBJECT, report.verdicts, gate_names("validation")) == ()
     verdicts = by_gate(report)
     assert verdicts["cpcv_sharpe"].observed == pytest.approx(2.0)
     assert verdicts["cpcv_backtest_overfitting"].status == "not_applicable"
@@ -289,11 +291,11 @@ def test_the_best_of_two_hundred_noise_strategies_tried_one_after_another_is_ref
     assert verdicts["cpcv_sharpe"].status == verdicts["cpcv_probabilistic_sharpe"].status == "pass"
     assert verdicts["cpcv_deflated_sharpe"].status == "fail"
     assert verdicts["cpcv_backtest_overfitting"].status == "fail"
-    assert closed_reasons(SUBJECT, honest.verdicts, CPCV_GATES) != ()
+    assert closed_reasons(SUBJECT, honest.verdicts, gate_names("validation")) != ()
     assert honest.details["trials"]["superior_ability"]["n_trials"] == 200
     # The same gates with a ledger that has forgotten the other 199.
     forgetful = judge_paths(paths(best))
-    assert closed_reasons(SUBJECT, forgetful.verdicts, CPCV_GATES) == ()
+    assert closed_reasons(SUBJECT, forgetful.verdicts, gate_names("validation")) == ()
     assert forgetful.details["trials"]["superior_ability"] is None
 
 
@@ -381,7 +383,7 @@ def test_status_and_numbers_never_contradict_each_other(
     limits = GATES.model_copy(update={"psr_standard": standard})
     own = median_path(path_statistics(returns, YEAR)).sharpe_annual
     report = judge_candidate(SUBJECT, returns, snapshot(own), limits, YEAR)
-    assert [verdict.gate for verdict in report.verdicts] == list(CPCV_GATES)
+    assert [verdict.gate for verdict in report.verdicts] == list(gate_names("validation"))
     for verdict in report.verdicts:
         if verdict.status == "pass":
             assert closed_reasons(SUBJECT, [verdict], [verdict.gate]) == ()
@@ -410,24 +412,3 @@ def test_a_return_that_is_not_a_number_gives_no_verdict_at_all() -> None:
     broken[3] = np.nan
     with pytest.raises(ValidationError):
         judge_candidate(SUBJECT, paths(broken), snapshot(2.0), GATES, YEAR)
-
-
-@pytest.mark.parametrize(
-    ("name", "looser", "stricter"),
-    [
-        ("sharpe_min", 1.19, 1.5),
-        ("psr_min", 0.9, 0.99),
-        ("dsr_min", 0.0, 0.975),
-        ("max_drawdown_min", -0.25, -0.1),
-        ("pbo_max", 0.3, 0.1),
-    ],
-)
-def test_a_strategy_may_be_stricter_and_never_looser(name: str, looser: float, stricter: float) -> None:
-    assert getattr(GATES.for_strategy({name: stricter}), name) == stricter
-    assert GATES.for_strategy({name: getattr(GATES, name)}) == GATES
-    with pytest.raises(ConfigurationError, match=f"gates.{name}"):
-        GATES.for_strategy({name: looser})
-
-
-def test_without_overrides_the_limits_are_the_global_ones() -> None:
-    assert GATES.for_strategy({}) == GATES

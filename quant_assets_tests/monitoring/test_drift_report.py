@@ -11,8 +11,10 @@ from scipy.signal import lfilter
 from scipy.stats import beta, binom, ks_2samp, t
 
 from quant_assets.common.errors import DriftError
-from quant_assets.common.settings import DriftConfig
-from quant_assets.gates.verdicts import DRIFT_GATES, GateReport, closed_reasons
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import gate_names
+from quant_assets.gates.limits import DriftConfig
+from quant_assets.gates.verdicts import GateReport
 from quant_assets.monitoring.baseline import DriftBaseline, fit_baseline
 from quant_assets.monitoring.drift_report import judge_drift
 from quant_assets.monitoring.window_null import AlarmRehearsal, distances_to_rest, fit_null, p_value
@@ -67,7 +69,7 @@ def test_a_window_of_the_same_process_passes(baseline: DriftBaseline, window: pl
     assert (verdict.gate, verdict.status, verdict.observed, verdict.required) == (
         "feature_drift", "pass", 0.0, 2.0,
     )  # fmt: skip
-    assert closed_reasons(SUBJECT, report.verdicts, DRIFT_GATES) == ()
+    assert closed_reasons(SUBJECT, report.verdicts, gate_names("drift")) == ()
     assert report.limits == CONFIG.model_dump(mode="json")
     assert GateReport.from_json(json.loads(json.dumps(report.to_json(), allow_nan=False))) == report
 

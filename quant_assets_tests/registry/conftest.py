@@ -12,17 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from quant_assets.common.settings import DriftConfig
-from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import (
-    CPCV_GATES,
-    DRIFT_GATES,
-    PARITY_GATES,
-    RULES,
-    GateReport,
-    Verdict,
-    judge,
-)
+from quant_assets.gates.gate import KINDS, find_gate, gate_names
+from quant_assets.gates.limits import DriftConfig, GatesConfig, limits_in_force
+from quant_assets.gates.verdicts import GateReport, Verdict, judge
 from quant_assets.ledgers.promotions import PromotionLedger
 from quant_assets.registry.connection import connect
 from quant_assets.registry.promotion import PromotionDecision, promote
@@ -32,12 +24,8 @@ from quant_assets.registry.tracking import RecordedRun, record_training
 NOW = datetime(2026, 3, 2, 21, 0, tzinfo=UTC)
 STRATEGY = "planted_edge"
 FEATURES = ("nma_9", "rsi_14", "ret_5")
-LIMITS: dict[str, dict[str, Any]] = {
-    "validation": GatesConfig().model_dump(mode="json"),
-    "parity": GatesConfig().model_dump(mode="json"),
-    "drift": DriftConfig().model_dump(mode="json"),
-}
-GATES = {"validation": CPCV_GATES, "parity": PARITY_GATES, "drift": DRIFT_GATES}
+LIMITS: dict[str, dict[str, Any]] = limits_in_force(GatesConfig(), DriftConfig())
+GATES = {kind: gate_names(kind) for kind in KINDS}
 
 
 def graph(n_features: int = 3, element: int = TensorProto.FLOAT) -> bytes:
@@ -80,8 +68,8 @@ def reports_of(subject: str, closed: tuple[str, ...] = ()) -> list[GateReport]:
     """One report of each kind in which every gate passes but those named."""
 
     def verdict(kind: str, gate: str) -> Verdict:
-        rule = RULES[gate]
-        required = LIMITS[kind][rule.limit] + rule.offset
+        rule = find_gate(gate).limit
+        required = rule.required(LIMITS[kind])
         miss = (-0.5 if rule.comparison == ">=" else 0.5) if gate in closed else 0.0
         return judge(
             gate,

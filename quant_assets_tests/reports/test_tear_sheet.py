@@ -19,9 +19,10 @@ import pytest
 
 from quant_assets.common.pages import figure_png, new_figure, png_data_uri, themed_figure
 from quant_assets.common.settings import StrategyConfig
+from quant_assets.gates.gate import gate_names
 from quant_assets.gates.judging import judge_candidate
 from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import CPCV_GATES, REQUIRED_GATES, Verdict
+from quant_assets.gates.verdicts import Verdict
 from quant_assets.ledgers.trials import TrialLedger, TrialSnapshot, trial_of
 from quant_assets.reports.tear_sheet import (
     TearSheetInputs,
@@ -137,7 +138,7 @@ def test_an_admitted_model_is_promotable_and_says_what_is_judged_elsewhere() -> 
 
 
 def test_a_gate_without_a_verdict_refuses_and_has_its_card() -> None:
-    page = Page(render_tear_sheet(example(3.0, required_gates=REQUIRED_GATES))).text
+    page = Page(render_tear_sheet(example(3.0, required_gates=gate_names()))).text
     assert "REFUSED" in page
     assert "3 of 8 gates are closed" in page
     assert page.count("the gate is closed") == 3
@@ -146,7 +147,9 @@ def test_a_gate_without_a_verdict_refuses_and_has_its_card() -> None:
 def test_verdicts_about_another_version_do_not_make_it_promotable() -> None:
     borrowed = Verdict("onnx_parity", "6" * 64, "pass", 1.0, 0.0, ">=", "it holds", "nothing")
     page = Page(
-        render_tear_sheet(example(3.0, verdicts=(borrowed,), required_gates=(*CPCV_GATES, "onnx_parity")))
+        render_tear_sheet(
+            example(3.0, verdicts=(borrowed,), required_gates=(*gate_names("validation"), "onnx_parity"))
+        )
     ).text
     assert "REFUSED" in page
     assert "Judged another model version (666666666666)" in page
@@ -310,7 +313,7 @@ def test_text_from_outside_cannot_become_markup() -> None:
             caveats=(attack,),
             provenance={attack: attack},
             verdicts=(verdict,),
-            required_gates=(*CPCV_GATES, attack),
+            required_gates=(*gate_names("validation"), attack),
         )
     )
     page = Page(html)

@@ -8,7 +8,6 @@ The INT8 gate holds the quantised student against its own FP32 form; it is not a
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 
 from quant_assets.artifacts.onnx.agreement import (
     Decisions,
-    RowSetParity,
     extreme_rows,
     not_finite_rows,
     on_threshold_rows,
@@ -28,20 +26,19 @@ from quant_assets.artifacts.onnx.agreement import (
 from quant_assets.artifacts.onnx.student import NOT_APPLICABLE, Student
 from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
 from quant_assets.common.errors import EvidenceError
+from quant_assets.gates.cases import GraphParity, ParityCase, StudentParity
+from quant_assets.gates.gate import gates_of
 from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import GateReport, Verdict, judge
+from quant_assets.gates.verdicts import GateReport
 from quant_assets.models.ensemble import Ensemble
 
 # ---------------------------------------------------------------------------------------------- the INT8 gate
 
 
-GATE = "int8_parity"
-
-
-def int8_verdict(
-    ensemble: Ensemble, student: Student | None, subject: str, rows: NDArray[np.float32], limits: GatesConfig
-) -> tuple[Verdict, dict[str, Any]]:
-    """Verdict of gate ``int8_parity``: ``not_applicable`` for tree graphs, else INT8 against its own FP32.
+def compare_student(
+    ensemble: Ensemble, student: Student | None, subject: str, rows: NDArray[np.float32]
+) -> tuple[StudentParity | None, dict[str, Any]]:
+    """What gate ``int8_parity`` is shown: INT8 against its own FP32.
 
     Parameters
     ----------
@@ -52,7 +49,8 @@ def int8_verdict(
 
     Returns
     -------
-    Verdict
+    StudentParity or None
+        None without a student.
     dict
         Plain JSON data: rank correlations, sizes, and what distillation lost against the ensemble.
 
@@ -62,13 +60,7 @@ def int8_verdict(
         When a graph names another subject.
     """
     if student is None:
-        verdict = Verdict(
-            gate=GATE, subject=subject, status="not_applicable", observed=None,
-            required=limits.int8_min_rank_correlation, comparison=">=",
-            reason=NOT_APPLICABLE,
-            remedy="set artifacts.int8_student: true in the strategy to distil a network that INT8 can act on",
-        )  # fmt: skip
-        return verdict, {"student": False}
+        return None, {"student": False}
     sessions = {"fp32": open_session(student.fp32), "int8": open_session(student.int8)}
     for precision, session in sessions.items():
         facts = metadata_of(session)
@@ -83,15 +75,11 @@ def int8_verdict(
     fp32 = score(sessions["fp32"], rows).astype(np.float64)
     int8 = score(sessions["int8"], rows).astype(np.float64)
     spread = spread_of(fp32)
-    verdict = judge(
-        GATE, subject, rank_correlation(fp32, int8), limits.int8_min_rank_correlation,
-        quantity=f"rank correlation of the INT8 student with its FP32 form ({len(rows)} rows)",
-        remedy="distil again on more rows of the training window: the activation ranges do not cover these rows",
-    )  # fmt: skip
+    rank = rank_correlation(fp32, int8)
     details = {
         "student": True,
         "rows": len(rows),
-        "rank_correlation_int8_fp32": rank_correlation(fp32, int8),
+        "rank_correlation_int8_fp32": rank,
         "rank_correlation_fp32_ensemble": rank_correlation(teacher, fp32),
         "rank_correlation_int8_ensemble": rank_correlation(teacher, int8),
         "max_error_over_sd_int8_fp32": float(np.abs(int8 - fp32).max()) / spread if spread else float("nan"),
@@ -99,16 +87,16 @@ def int8_verdict(
         "int8_bytes": len(student.int8),
         "size_ratio_fp32_over_int8": len(student.fp32) / len(student.int8),
     }
-    return verdict, plain(details)
+    return StudentParity(len(rows), rank), plain(details)
 
 
 # -------------------------------------------------------------------------------------------- the parity gate
 
 
-def judge_parity(
-    ensemble: Ensemble, onnx_bytes: bytes, subject: str, rows: NDArray[np.float32], limits: GatesConfig
-) -> tuple[Verdict, dict[str, Any]]:
-    """Verdict of gate ``onnx_parity``.
+def compare_graph(
+    ensemble: Ensemble, onnx_bytes: bytes, subject: str, rows: NDArray[np.float32]
+) -> tuple[GraphParity, dict[str, Any]]:
+    """What gate ``onnx_parity`` is shown.
 
     Parameters
     ----------
@@ -120,13 +108,11 @@ def judge_parity(
         Data version of the ensemble, which must be the one that the graph names.
     rows : ndarray of float32, shape (n, f)
         Real rows, all finite, as many as there are.
-    limits : GatesConfig
 
     Returns
     -------
-    Verdict
-        ``pass`` iff the largest error over the spread, the rank correlation and the number of flipped decisions
-        all meet their limits, on every row set; the first that does not is the one observed.
+    GraphParity
+        Over every row set.
     dict
         The numbers per row set, plain JSON data.
 
@@ -163,16 +149,22 @@ def judge_parity(
     ranks = {"real": rank_correlation(native, graph)}
     if len(probed_native):
         ranks["on_threshold"] = rank_correlation(probed_native, probed_graph)
-    verdict = _verdict(subject, sets, float(np.min(list(ranks.values()))), int(answered.sum()), limits)
+    errors = [compared.max_error_over_sd for compared in sets.values()]
+    found = GraphParity(
+        rows=sum(compared.rows for compared in sets.values()),
+        max_error_over_sd=float(np.max(errors)),  # NaN wins, and fails
+        rank_correlation=float(np.min(list(ranks.values()))),
+        flipped_decisions=sum(compared.flipped_decisions for compared in sets.values()) + int(answered.sum()),
+    )
     details = {
-        "row_sets": {name: found.to_json() for name, found in sets.items()},
+        "row_sets": {name: compared.to_json() for name, compared in sets.items()},
         "rank_correlation": plain(ranks),
         "not_finite_rows": {"rows": len(broken), "answered_with_a_number": int(answered.sum())},
         "score_spread": decisions.spread,
         "decision_cutoffs": {"zero": 0.0, "median_of_real_rows": decisions.cutoffs[1]},
         "decision_resolution": decisions.resolution,
     }
-    return verdict, details
+    return found, details
 
 
 def parity_report(
@@ -184,7 +176,7 @@ def parity_report(
     rows: NDArray[np.float32],
     limits: GatesConfig,
 ) -> GateReport:
-    """The parity report: verdicts of ``onnx_parity`` and ``int8_parity``, with the numbers behind them.
+    """The parity report: one verdict of each gate of its kind, with the numbers behind them.
 
     Parameters
     ----------
@@ -198,42 +190,18 @@ def parity_report(
         Real rows, all finite.
     limits : GatesConfig
     """
-    student = None if int8 is None else Student.from_record(int8)
-    onnx_verdict, onnx_details = judge_parity(ensemble, onnx_bytes, subject, rows, limits)
-    student_verdict, int8_details = int8_verdict(ensemble, student, subject, rows, limits)
+    graph, onnx_details = compare_graph(ensemble, onnx_bytes, subject, rows)
+    distilled = None if int8 is None else Student.from_record(int8)
+    student, int8_details = compare_student(ensemble, distilled, subject, rows)
+    details = {"onnx": onnx_details, "int8": int8_details}
+    case = ParityCase(subject, limits, graph, student, no_student=NOT_APPLICABLE, details=details)
     return GateReport(
         kind="parity",
         subject=subject,
         limits=limits.model_dump(mode="json"),
-        verdicts=(onnx_verdict, student_verdict),
-        details={"onnx": onnx_details, "int8": int8_details},
+        verdicts=tuple(gate.judge(case) for gate in gates_of("parity")),
+        details=details,
     )
-
-
-def _verdict(
-    subject: str, sets: dict[str, RowSetParity], rank: float, answered: int, limits: GatesConfig
-) -> Verdict:
-    worst = float(np.max([found.max_error_over_sd for found in sets.values()]))  # NaN wins, and fails
-    flipped = sum(found.flipped_decisions for found in sets.values()) + answered
-    remedy = "export the graph again from this ensemble; if it persists the converter is wrong for this model"
-    criteria = (
-        judge(
-            "onnx_parity", subject, worst, limits.parity_max_error_over_sd, comparison="<=", remedy=remedy,
-            quantity="largest score error over the spread of the scores",
-        ),
-        judge(
-            "onnx_parity", subject, rank, limits.parity_min_rank_correlation, remedy=remedy,
-            quantity="rank correlation of graph and native scores",
-        ),
-        judge(
-            "onnx_parity", subject, float(flipped), limits.parity_max_flipped_decisions, comparison="<=",
-            remedy=remedy, quantity="decisions that differ between graph and native model",
-        ),
-    )  # fmt: skip
-    failed = [criterion for criterion in criteria if criterion.status != "pass"]
-    total = sum(found.rows for found in sets.values())
-    reasons = "; ".join(criterion.reason for criterion in failed or criteria)
-    return replace((failed or criteria)[0], reason=f"{reasons} ({total} rows)")
 
 
 def _check_identity(metadata: dict[str, str], ensemble: Ensemble, subject: str) -> None:

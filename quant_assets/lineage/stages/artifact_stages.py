@@ -14,7 +14,7 @@ from quant_assets.common.store import Table
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.facts import Markdown, Picture
-from quant_assets.lineage.gating import gate_checks
+from quant_assets.lineage.gating import gate_checks, gates_behind
 from quant_assets.lineage.stage import Check, CheckResult, Product, single, stage
 
 # Parity is judged on real rows; this many are enough to see a flip of 1 in 10,000 with certainty 0.9999.
@@ -61,7 +61,13 @@ def onnx_int8(ensemble: Artifact, training_set: Artifact, *, int8_student: bool,
     return Product(record, facts)
 
 
-@stage(group="artifacts", kinds=frozenset({"onnx", "json"}), gates="parity", checks=(gate_checks("parity"),))
+@stage(
+    group="artifacts",
+    kinds=frozenset({"onnx", "json"}),
+    gates="parity",
+    checks=(gate_checks("parity"),),
+    roots=gates_behind("parity"),
+)
 def parity_report(
     ensemble: Artifact,
     training_set: Artifact,

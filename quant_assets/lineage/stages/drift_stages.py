@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from quant_assets.common.settings import DriftConfig, ModelsConfig
+from quant_assets.common.settings import ModelsConfig
+from quant_assets.gates.limits import DriftConfig
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.gating import gate_checks
+from quant_assets.lineage.gating import gate_checks, gates_behind
 from quant_assets.lineage.stage import Product, stage
 from quant_assets.lineage.stages.feature_stages import by_pack
 from quant_assets.lineage.stages.model_stages import models_of, recipe_of
@@ -29,7 +30,13 @@ def drift_baseline(training_set: Artifact, *, drift: DriftConfig) -> Product:
     return Product(baseline.to_json(), {"features": len(names), "rows": table.frame.height})
 
 
-@stage(group="monitoring", kinds=frozenset({"numpy"}), gates="drift", checks=(gate_checks("drift"),))
+@stage(
+    group="monitoring",
+    kinds=frozenset({"numpy"}),
+    gates="drift",
+    checks=(gate_checks("drift"),),
+    roots=gates_behind("drift"),
+)
 def drift_report(
     drift_baseline: Artifact,
     ensemble: Artifact,

@@ -23,7 +23,7 @@ from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.effects import Progress, RunFacts
 from quant_assets.lineage.facts import File, Link, Picture
-from quant_assets.lineage.gating import gate_checks
+from quant_assets.lineage.gating import every_gate, gate_checks, gates_behind
 from quant_assets.lineage.scope import SessionRange
 from quant_assets.lineage.stage import Check, CheckResult, Product, single, stage, through
 from quant_assets.lineage.stages.model_stages import TRAINING_POOL, models_of, recipe_of, tuned
@@ -124,6 +124,7 @@ def judged(
     kinds=frozenset({"json"}),
     gates="validation",
     checks=(gate_checks("validation"),),
+    roots=gates_behind("validation"),
 )
 def validation_report(
     cpcv_paths: Artifact,
@@ -141,7 +142,7 @@ def validation_report(
     return Product(report.to_json(), {"verdicts": verdict_table(report)})
 
 
-@stage(group="validation", kinds=frozenset({"html"}))
+@stage(group="validation", kinds=frozenset({"html"}), roots=every_gate)
 def tear_sheet(
     cpcv_paths: Artifact,
     trial_ledger: Artifact,

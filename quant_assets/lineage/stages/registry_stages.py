@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 
 from quant_assets.common.home import Home
-from quant_assets.common.settings import DriftConfig, StrategyConfig
-from quant_assets.gates.limits import GatesConfig
+from quant_assets.common.settings import StrategyConfig
+from quant_assets.gates.limits import DriftConfig, GatesConfig
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.effects import Guard, RunFacts, now
 from quant_assets.lineage.facts import Link
+from quant_assets.lineage.gating import every_gate
 from quant_assets.lineage.scope import SessionRange
 from quant_assets.lineage.stage import Product, stage
 from quant_assets.lineage.stages.evidence_stages import judged
@@ -15,7 +16,7 @@ from quant_assets.lineage.stages.model_stages import tuned
 
 
 # Idempotent: finds the run of this subject and evidence, and makes one only when there is none.
-@stage(group="registry", kinds=frozenset({"mlflow"}), always=True)
+@stage(group="registry", kinds=frozenset({"mlflow"}), always=True, roots=every_gate)
 def training_record(
     training_set: Artifact,
     ensemble: Artifact,
@@ -84,7 +85,14 @@ def training_record(
 
 
 # The guard runs every time: a decision is never reused.
-@stage(group="registry", kinds=frozenset({"mlflow"}), always=True, guarded=True, pool="promotion")
+@stage(
+    group="registry",
+    kinds=frozenset({"mlflow"}),
+    always=True,
+    guarded=True,
+    pool="promotion",
+    roots=every_gate,
+)
 def promotion(
     ensemble: Artifact,
     training_record: Artifact,
@@ -101,9 +109,11 @@ def promotion(
     guard: Guard,
 ) -> Product:
     """The decision: moves the champion alias, or records the refusal with every reason and fails."""
-    from quant_assets.gates.verdicts import GateReport, closed_reasons
+    from quant_assets.gates.admission import closed_reasons
+    from quant_assets.gates.limits import limits_in_force
+    from quant_assets.gates.verdicts import GateReport
     from quant_assets.ledgers.promotions import PromotionLedger
-    from quant_assets.lineage.admission import (
+    from quant_assets.lineage.promotion_evidence import (
         refuse_strangers,
         signed_bundle,
         uncounted_trials,
@@ -112,11 +122,7 @@ def promotion(
     from quant_assets.registry.champion import current_champion
     from quant_assets.registry.promotion import promote
 
-    in_force = {
-        "validation": limits.model_dump(mode="json"),
-        "parity": limits.model_dump(mode="json"),
-        "drift": drift.model_dump(mode="json"),
-    }
+    in_force = limits_in_force(limits, drift)
     signing_key, made_from, unsigned = signed_bundle(bundle, bundle_signature, home)
     judged_reports = [GateReport.from_json(report.json()) for report in reports.values()]
     record = training_record.json()

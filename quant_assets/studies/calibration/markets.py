@@ -22,8 +22,10 @@ from quant_assets.common.settings import (
     SyntheticSource,
     UniverseConfig,
 )
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import gate_names
 from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import CPCV_GATES, GateReport, closed_reasons
+from quant_assets.gates.verdicts import GateReport
 from quant_assets.statistics.rates import Rate
 
 HALF_LIFE_SESSIONS = 5.0
@@ -250,7 +252,10 @@ def _rates(batch: MarketBatch, markets: Sequence[JudgedMarket]) -> MarketRates:
         return Rate(sum(all(status == "pass" for status in statuses.values()) for statuses in of), n)
 
     def by_gate(of: Sequence[dict[str, str]]) -> dict[str, Rate]:
-        return {gate: Rate(sum(statuses[gate] == "pass" for statuses in of), n) for gate in CPCV_GATES}
+        return {
+            gate: Rate(sum(statuses[gate] == "pass" for statuses in of), n)
+            for gate in gate_names("validation")
+        }
 
     net, free = [m.net for m in markets], [m.before_costs for m in markets]
     return MarketRates(

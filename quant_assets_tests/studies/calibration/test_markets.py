@@ -13,8 +13,8 @@ from rich.console import Console
 from quant_assets.cli.calibrate_command import show_calibration
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import LightGBMConfig, ModelsConfig
+from quant_assets.gates.gate import gate_names
 from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import CPCV_GATES
 from quant_assets.lineage.notebook import run
 from quant_assets.lineage.pipeline import judge_market, judge_with_and_without_costs, settings_of
 from quant_assets.statistics.rates import Rate
@@ -54,7 +54,7 @@ def report() -> CalibrationReport:
 def test_a_market_is_judged_by_every_gate_and_always_the_same() -> None:
     universe = market_of(3, 0.08, SMALL)
     once, again = (judge_market(universe, QUICK, GATES, n_jobs=n) for n in (1, 2))
-    assert [v.gate for v in once.verdicts] == list(CPCV_GATES)
+    assert [v.gate for v in once.verdicts] == list(gate_names("validation"))
     assert once.to_json() == again.to_json()
     assert once.details["trials"]["n_trials"] == 1
 

@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import gate_names
 from quant_assets.gates.judging import judge_candidate
 from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import CPCV_GATES, closed_reasons
 from quant_assets.ledgers.trials import TrialLedger, trial_of
 from quant_assets.studies.calibration.series import (
     DAILY_LAW,
@@ -90,7 +91,7 @@ def judged(series: NDArray[np.float64], limits: GatesConfig, folder: Path) -> di
     ledger = TrialLedger(folder)
     ledger.append(trial_of("s", "t", series, days, run_id="r", recorded_at="t"), series, days)
     report = judge_candidate("5" * 64, path, ledger.snapshot("s"), limits, PERIODS_PER_YEAR)
-    admitted = not closed_reasons(report.subject, report.verdicts, CPCV_GATES)
+    admitted = not closed_reasons(report.subject, report.verdicts, gate_names("validation"))
     return {v.gate: v.status for v in report.verdicts} | {"admitted": "pass" if admitted else "fail"}
 
 
