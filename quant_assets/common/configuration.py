@@ -1,6 +1,5 @@
 """Read ``configs/`` into `Settings`, or stop with one message that names file, key, value and remedy."""
 
-import difflib
 import os
 import re
 import typing
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from quant_assets.common.errors import ConfigurationError
+from quant_assets.common.errors import ConfigurationError, closest
 from quant_assets.common.settings import Config
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -154,13 +153,12 @@ def parse(model: type[ConfigT], data: Mapping[str, Any], file: Path) -> ConfigT:
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         if first["type"] == "extra_forbidden":
             valid = _valid_keys(model, location)
-            close = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}? " if close else ""
+            hint = closest(str(location[-1]), valid)
             raise ConfigurationError(
                 f"{file}, key {key!r}",
                 expected=f"one of {', '.join(valid)}",
                 found=f"unknown key {location[-1]!r} with value {first['input']!r}{more}",
-                action=f"{hint}Correct or remove the key".strip(),
+                action=f"{hint} Correct or remove the key".strip(),
             ) from error
         value = "nothing" if first["type"] == "missing" else repr(first["input"])
         raise ConfigurationError(

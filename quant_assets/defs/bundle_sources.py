@@ -3,7 +3,6 @@
 Everything is handed over as it is found. Verifying is the caller's first step.
 """
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,10 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from quant_assets.common.errors import ConfigurationError, EvidenceError
+from quant_assets.common.errors import ConfigurationError, EvidenceError, closest
+from quant_assets.common.home import Home
 from quant_assets.common.store import Table
 from quant_assets.defs.registry import GATE_CHECKS
-from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import Artifact, artifact_of, latest_event
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.settings import Settings
@@ -173,8 +172,8 @@ def _nothing(strategy: str, found: str, action: str) -> EvidenceError:
 def _require_one_of(what: str, found: str, known: list[str] | tuple[str, ...], otherwise: str) -> None:
     if found in known:
         return
-    close = difflib.get_close_matches(found, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? Otherwise " if close else ""
+    near = closest(found, known)
+    hint = f"{near} Otherwise " if near else ""
     raise ConfigurationError(
         f"{what} {found!r}",
         expected=f"one of {', '.join(known) or '(none is configured)'}",

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from quant_assets.defs.resources import Home
+from quant_assets.common.home import Home
 from quant_assets.defs.running import strategy_verdicts
 from quant_assets.defs.storage import artifact_of, latest_event
 from quant_assets.gates.baseline_comparison import CandidateSummary, judged_by

@@ -14,10 +14,11 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from quant_assets.common.errors import StoreError
+from quant_assets.common.errors import StoreError, closest
+from quant_assets.common.home import Home
 from quant_assets.common.store import ArtifactStore, Encoded, Table, encode
 from quant_assets.defs.replayed import Replay, Stage, Status, Vintage
-from quant_assets.defs.resources import Home
+from quant_assets.defs.resources import Home as Bench
 from quant_assets.defs.running import QUIET, failures
 from quant_assets.defs.storage import DATA_VERSION_TAG, INPUTS_TAG, Artifact, artifact_of, latest_event
 from quant_assets.defs.vintages import event_of, known_at, record_at
@@ -31,7 +32,7 @@ REPLAYABLE = ("market", "features", "datasets")
 
 def replay_data_set(
     settings: Settings,
-    build: Callable[[Settings, Home], dg.Definitions],
+    build: Callable[[Settings, Bench], dg.Definitions],
     instance: dg.DagsterInstance,
     home: Home,
     asset: tuple[str, str],
@@ -59,7 +60,7 @@ def replay_data_set(
     """
     target = dg.AssetKey(list(asset))
     with tempfile.TemporaryDirectory(prefix="replay-") as folder, dg.DagsterInstance.ephemeral() as scratch:
-        bench = Home(root=folder)
+        bench = Bench(root=folder)
         definitions = build(settings, bench)
         graph = definitions.resolve_asset_graph()
         if not graph.has(target) or graph.get(target).group_name not in REPLAYABLE:
@@ -102,20 +103,18 @@ def _partitions(graph: Any, key: dg.AssetKey) -> list[str | None]:
 
 
 def _unknown_asset(graph: Any, target: dg.AssetKey) -> StoreError:
-    import difflib
-
     owner, name = target.path[0], target.path[-1]
     known = sorted(
         key.path[-1]
         for key in graph.get_all_asset_keys()
         if key.path[0] == owner and graph.get(key).group_name in REPLAYABLE
     )
-    close = difflib.get_close_matches(name, known, n=1)
+    near = closest(name, known)
     return StoreError(
         f"asset {target.to_user_string()}",
         expected=f"a data set of {owner}: {', '.join(known) or 'none, no strategy uses it'}",
         found="another asset" if graph.has(target) else "no asset of that name",
-        action=(f"did you mean {close[0]!r}? " if close else "") + "choose one of them",
+        action=f"{near} choose one of them".strip(),
     )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 
 from quant_assets.common.configuration import config_dir, home_dir
+from quant_assets.common.home import Home
 from quant_assets.defs.registry import GATE_CHECKS
-from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import artifact_of, latest_event
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.lineage.settings import Settings

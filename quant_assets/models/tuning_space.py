@@ -1,12 +1,11 @@
 """The search space as Optuna draws from it, and tuned parameters put back into a strategy's models."""
 
-import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from quant_assets.common.errors import ModelError
+from quant_assets.common.errors import ModelError, closest
 from quant_assets.common.settings import ModelsConfig, TuningConfig
 
 if TYPE_CHECKING:
@@ -104,10 +103,9 @@ def apply_tuning(models: ModelsConfig, best_params: Params) -> ModelsConfig:
 
 
 def _unknown(what: str, name: str, known: tuple[str, ...]) -> ModelError:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return ModelError(
         f"tuned {what}",
         expected=f"one of {', '.join(known)}",
         found=repr(name),
-        action=f"did you mean {close[0]!r}?" if close else "materialise tuning again, for these models",
+        action=closest(name, known) or "materialise tuning again, for these models",
     )

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from quant_assets.artifacts.onnx.agreement import Decisions, RowSetParity, plain, rank_correlation, spread_of
 from quant_assets.artifacts.onnx.probe_rows import extreme_rows, not_finite_rows, on_threshold_rows
+from quant_assets.artifacts.onnx.scoring import metadata_of, open_session, score
 from quant_assets.artifacts.onnx.student import NOT_APPLICABLE, Student
-from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
 from quant_assets.common.errors import EvidenceError
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport, Verdict, judge
