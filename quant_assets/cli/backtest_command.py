@@ -1,11 +1,12 @@
 """The command ``quant-assets backtest``. Exit codes: 0 done, 1 data error, 2 wrong usage, 130 interrupted."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from quant_assets.cli.options import require_folder
+from quant_assets.cli.terminal import json_text, out, plain, show_error, show_text
 from quant_assets.common.errors import ConfigurationError, QuantAssetsError
 from quant_assets.common.settings import CostConfig
 
@@ -17,7 +18,7 @@ def _print_schema(wanted: bool) -> None:
     if wanted:
         from quant_assets.trading.backtest.result import result_schema
 
-        typer.echo(json.dumps(result_schema(), indent=2, sort_keys=True))
+        show_text(json_text(result_schema()))
         raise typer.Exit
 
 
@@ -97,11 +98,9 @@ def backtest(
         raise typer.BadParameter(
             f"{returns_from!r} is none of auto, forward_return, prices", param_hint="--returns-from"
         )
-    if json_output is not None and not json_output.absolute().parent.is_dir():
-        raise typer.BadParameter(f"no folder {json_output.absolute().parent}", param_hint="--json-output")
+    require_folder(json_output, "--json-output")
     columns = dict(_pair(text) for text in column or [])
     import pydantic
-    from rich.console import Console
 
     from quant_assets.trading.backtest import BacktestSettings, read_panel, run_backtest
     from quant_assets.trading.backtest.result import notes, performance_table
@@ -134,19 +133,17 @@ def backtest(
     except ConfigurationError:
         raise
     except QuantAssetsError as error:
-        typer.echo(f"error {error}", err=True)
+        show_error(str(error))
         raise typer.Exit(1) from error
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console = Console(highlight=False, soft_wrap=True, width=160)  # a pipe has room for the whole table
+    console = out()
     console.print(performance_table(result))
     for line in notes(result):
-        console.print(line, markup=False)
+        console.print(plain(line))
     if json_output is not None:
         from quant_assets.common.files import write_whole
 
         write_whole(json_output, result.to_json())
-        console.print(f"report: {json_output}", markup=False)
+        console.print(f"report: {plain(str(json_output))}")
 
 
 def _pair(text: str) -> tuple[str, str]:

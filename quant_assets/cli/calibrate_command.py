@@ -1,12 +1,12 @@
 """The command ``quant-assets calibrate``. Exit codes: 0 every promise kept, 1 one broken, 2 wrong usage."""
 
-import json
-import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from quant_assets.cli.options import require_folder
+from quant_assets.cli.terminal import Meter, out, quiet, styled, table_of, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,64 +29,30 @@ def calibrate(
 
     Example: quant-assets calibrate --full --json calibration.json
     """
-    from rich.console import Console
-
-    from quant_assets.common.logging import configure_logging
     from quant_assets.lineage.pipeline import judge_with_and_without_costs
     from quant_assets.lineage.settings import load_settings
     from quant_assets.studies.calibration.calibrating import calibrate_gates
 
-    configure_logging(level=logging.ERROR)
-    if json_output is not None and not json_output.absolute().parent.is_dir():
-        raise typer.BadParameter(f"no folder {json_output.absolute().parent}", param_hint="--json")
+    quiet()
+    require_folder(json_output, "--json")
     limits = load_settings().gates
-    out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    with _Progress(Console(stderr=True)) as progress:
+    with Meter() as meter:
         report = calibrate_gates(
             limits,
             "full" if full else "quick",
             judge=judge_with_and_without_costs,
-            progress=progress.show,
+            progress=meter.show,
         )
-    show_calibration(report, out)
-    if json_output is not None:
-        text = json.dumps(report.to_json(), indent=2, sort_keys=True, allow_nan=False) + "\n"
-        json_output.write_text(text, encoding="utf-8")
+    show_calibration(report, out())
+    write_json(json_output, report.to_json())
     raise typer.Exit(0 if report.passed else 1)
 
 
-class _Progress:
-    """One bar, on the error stream, that names what is being measured; nothing where nobody looks."""
-
-    def __init__(self, console: "Console") -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (
-            TextColumn("{task.description:<22}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self._task = self._bar.add_task("series", total=None)
-
-    def __enter__(self) -> "_Progress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, what: str, done: int, total: int) -> None:
-        """Say how far one measurement is."""
-        self._bar.update(self._task, description=what, completed=done, total=total)
-
-
-def show_calibration(report: "CalibrationReport", out: "Console") -> None:
+def show_calibration(report: "CalibrationReport", console: "Console") -> None:
     """Promises first, then power, sensitivity, selection and markets."""
     promises = _table(f"Promises ({report.mode})", "measured", "95 % interval", "required", "kept")
     for p in report.promises:
-        kept = "[green]yes[/]" if p.kept else "[red]no[/]"
+        kept = styled("yes" if p.kept else "no")
         doubt = "" if p.certain or not p.kept else " [yellow](interval reaches beyond)[/]"
         promises.add_row(p.name, *_cells(p.rate), p.required, kept + doubt)
     law = report.power_curve[0].law
@@ -130,18 +96,12 @@ def show_calibration(report: "CalibrationReport", out: "Console") -> None:
             *_cells(m.admitted), *_cells(m.admitted_before_costs),
         )  # fmt: skip
     for table in (promises, curve, sensitivity, alpha, selection, markets):
-        out.print(table)
-        out.print()
+        console.print(table)
+        console.print()
 
 
 def _table(title: str, *columns: str) -> "Table":
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("")
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+    return table_of(title, ("", *columns), right=columns)
 
 
 def _cells(rate: "Rate") -> tuple[str, str]:

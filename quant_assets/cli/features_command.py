@@ -1,11 +1,12 @@
 """The command ``quant-assets features``. Exit codes: 0 written, 1 refused or failed, 2 wrong usage."""
 
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from quant_assets.cli.options import require_folder
+from quant_assets.cli.terminal import out, plain, quiet, show_error
 
 
 def features(
@@ -35,25 +36,20 @@ def features(
 
     Example: quant-assets features --bars bars.parquet --pack technical_v1 --out features.parquet --workers 2
     """
-    from rich.console import Console
-    from rich.markup import escape
-
     from quant_assets.common.errors import QuantAssetsError
-    from quant_assets.common.logging import configure_logging
     from quant_assets.features import packs
     from quant_assets.features.blocks.blocks import BLOCK_ROWS, compute_in_blocks
 
-    configure_logging(level=logging.ERROR)
+    quiet()
     if pack not in packs():
         raise typer.BadParameter(f"{pack!r} is none of {', '.join(packs())}", param_hint="--pack")
-    if not output.absolute().parent.is_dir():
-        raise typer.BadParameter(f"no folder {output.absolute().parent}", param_hint="--out")
-    out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    require_folder(output, "--out")
+    console = out()
 
     def report(done: int, total: int) -> None:
         """About ten lines, and always the last."""
         if done == total or done % max(1, total // 10) == 0:
-            out.print(f"  [dim]{done:>4} of {total} tasks[/]")
+            console.print(f"  [dim]{done:>4} of {total} tasks[/]")
 
     try:
         run = compute_in_blocks(
@@ -67,10 +63,9 @@ def features(
             progress=report,
         )
     except QuantAssetsError as error:
-        stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-        stderr.print(f"[red]error[/] {escape(str(error))}")
+        show_error(str(error))
         raise typer.Exit(1) from error
     blocks = f"{run.blocks} block{'s' if run.blocks > 1 else ''} of symbols"
     across = f" and {run.session_blocks} of sessions" if run.session_blocks else ""
     first = ", sorted into blocks first" if run.sorted_first else ""
-    out.print(f"{run.rows:,} rows of {pack} in {blocks}{across}{first}: {escape(str(run.out))}")
+    console.print(f"{run.rows:,} rows of {pack} in {blocks}{across}{first}: {plain(str(run.out))}")

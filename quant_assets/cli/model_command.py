@@ -3,21 +3,20 @@
 Exit codes of each: 0 done, 1 a bundle was refused, 2 wrong usage or nothing there.
 """
 
-import json
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quant_assets.cli.model_compare import console, plain, show_comparison, show_view, table_of
+from quant_assets.cli.options import require_folder
+from quant_assets.cli.terminal import out, plain, quiet, show_error, styled, table_of, write_json
 from quant_assets.common.errors import ArtifactError, ConfigurationError, RegistryError
 
 if TYPE_CHECKING:
     from quant_assets.artifacts.bundle.bundle import Bundle
     from quant_assets.artifacts.bundle.signing import TrustedKeys
     from quant_assets.cli.model_compare import ModelView
-    from quant_assets.defs.bundle_sources import FoundBundle
+    from quant_assets.defs.found import FoundBundle
 
 model_app = typer.Typer(
     no_args_is_help=True, help="Look into model bundles, verify, export and compare them."
@@ -29,7 +28,6 @@ KEY = Annotated[
     list[Path] | None,
     typer.Option("--key", help="Public key to trust instead of the configured ones; repeat."),
 ]
-_STYLES = {"passed": "green", "failed": "red", "not run": "dim"}
 
 
 @model_app.command()
@@ -44,10 +42,12 @@ def show(
 
     Example: quant-assets model show planted_edge --alias candidate
     """
-    _check_json(json_output)
+    from quant_assets.cli.model_compare import show_view
+
+    require_folder(json_output, "--json")
     view = _view(_found(strategy, alias))
     show_view(view)
-    _write_json(json_output, view.to_json())
+    write_json(json_output, view.to_json())
 
 
 @model_app.command()
@@ -72,7 +72,7 @@ def verify(
     from quant_assets.artifacts.bundle.bundle import Step, examine_bundle
     from quant_assets.registry.champion import require_promoted
 
-    _check_json(json_output)
+    require_folder(json_output, "--json")
     found = _found(target, alias, signature)
     examination = examine_bundle(found.archive, found.signature, _trusted(key))
     steps, error = list(examination.steps), None
@@ -86,18 +86,18 @@ def verify(
     elif found.pointer is not None:
         steps.append(Step("as promoted", "not run", "nothing is compared after a failed step"))
     passed = examination.bundle is not None and error is None
-    out = console()
-    table = table_of(found.label, ("step", "result", "detail"))
+    console = out()
+    table = table_of(found.label, ("step", "result", "detail"), overflow="fold")
     for step in steps:
-        table.add_row(step.name, f"[{_STYLES[step.status]}]{step.status}[/]", plain(step.detail))
-    out.print(table)
-    out.print(
+        table.add_row(step.name, styled(step.status), plain(step.detail))
+    console.print(table)
+    console.print(
         f"[bold]{plain(found.label)}[/]: "
         + ("[green]verified[/]" if passed else "[red]refused: do not load it[/]")
         + f"; exit code {int(not passed)}"
     )
     rows = [{"step": s.name, "status": s.status, "detail": s.detail} for s in steps]
-    _write_json(json_output, {"target": found.label, "verified": passed, "steps": rows})
+    write_json(json_output, {"target": found.label, "verified": passed, "steps": rows})
     raise typer.Exit(int(not passed))
 
 
@@ -119,7 +119,7 @@ def export(
     """
     from quant_assets.common.files import write_whole
 
-    _check_json(json_output)
+    require_folder(json_output, "--json")
     found = _found(strategy, alias)
     bundle = _verified(found)
     files = {"bundle.zip": found.archive, "bundle.sig": found.signature or b""}
@@ -136,12 +136,12 @@ def export(
     for name, data in files.items():
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         write_whole(to / name, data)
-    out = console()
+    console = out()
     for name, data in files.items():
-        out.print(f"  {plain(str(to / name))}  [dim]{len(data)} bytes[/]")
-    out.print(f"{plain(found.label)} {bundle.manifest.subject[:12]}, signed by key {bundle.fingerprint}")
+        console.print(f"  {plain(str(to / name))}  [dim]{len(data)} bytes[/]")
+    console.print(f"{plain(found.label)} {bundle.manifest.subject[:12]}, signed by key {bundle.fingerprint}")
     written = {name: len(data) for name, data in files.items()}
-    _write_json(
+    write_json(
         json_output, {"model": found.label, "folder": str(to), "files": written, "key": bundle.fingerprint}
     )
 
@@ -166,37 +166,37 @@ def compare(
 
     Example: quant-assets model compare planted_edge@champion planted_edge@candidate
     """
-    from quant_assets.cli.model_compare import compare_models
-    from quant_assets.defs.bundle_sources import training_frame
-    from quant_assets.defs.resources import Home
+    from quant_assets.cli.model_compare import compare_models, show_comparison
+    from quant_assets.common.home import Home
+    from quant_assets.defs.found import training_frame
     from quant_assets.defs.running import open_instance
 
-    _check_json(json_output)
+    require_folder(json_output, "--json")
     a, b = (_view(_found(target, alias)) for target in (first, second))
     manifest = a.bundle.manifest
     with open_instance() as instance:
         rows = training_frame(instance, Home(), manifest.strategy, manifest.upstream.get("training_set", ""))
     comparison = compare_models(a, b, rows)
     show_comparison(comparison, everything=everything)
-    _write_json(json_output, comparison.to_json())
+    write_json(json_output, comparison.to_json())
 
 
 def _found(target: str, alias: str, signature: Path | None = None) -> "FoundBundle":
     """What a user named: an existing or evident path is a file, everything else a strategy."""
-    from quant_assets.common.logging import configure_logging
-    from quant_assets.defs.bundle_sources import find_file, find_strategy
-    from quant_assets.defs.resources import Home
+    from quant_assets.common.home import Home
+    from quant_assets.defs.found import find_file, find_strategy
     from quant_assets.defs.running import open_instance
+    from quant_assets.lineage.graph import Lineage
     from quant_assets.lineage.settings import load_settings
 
-    configure_logging(level=logging.ERROR)
+    quiet()
     if "/" in target or target.endswith(".zip") or Path(target).is_file():
         return find_file(Path(target), signature)
     if signature is not None:
         raise typer.BadParameter("goes with a file; a strategy has its own", param_hint="--signature")
     name, _, chosen = target.partition("@")
     with open_instance() as instance:
-        return find_strategy(instance, Home(), load_settings(), name, chosen or alias)
+        return find_strategy(instance, Home(), Lineage(load_settings()), name, chosen or alias)
 
 
 def _trusted(keys: list[Path] | None) -> "TrustedKeys":
@@ -208,8 +208,6 @@ def _trusted(keys: list[Path] | None) -> "TrustedKeys":
 
 def _verified(found: "FoundBundle") -> "Bundle":
     """The bundle, or the one error that refuses it and exit code 1."""
-    from rich.console import Console
-
     from quant_assets.artifacts.bundle.bundle import verify_bundle
     from quant_assets.registry.champion import require_promoted
 
@@ -218,8 +216,7 @@ def _verified(found: "FoundBundle") -> "Bundle":
         if found.pointer is not None:
             require_promoted(found.pointer, found.archive, bundle)
     except (ArtifactError, RegistryError) as error:
-        err = Console(stderr=True, highlight=False, soft_wrap=True)
-        err.print(f"[red]refused[/] {plain(found.label)}: {plain(str(error))}")
+        show_error(f"{found.label}: {error}", "refused")
         raise typer.Exit(1) from error
     return bundle
 
@@ -227,26 +224,17 @@ def _verified(found: "FoundBundle") -> "Bundle":
 def _view(found: "FoundBundle") -> "ModelView":
     from quant_assets.cli.model_compare import ModelView
     from quant_assets.common.hashing import bytes_digest
-    from quant_assets.defs.bundle_sources import reports_about
-    from quant_assets.defs.resources import Home
+    from quant_assets.common.home import Home
+    from quant_assets.defs.found import reports_about
     from quant_assets.defs.running import open_instance
+    from quant_assets.lineage.graph import Lineage
+    from quant_assets.lineage.settings import load_settings
 
     bundle = _verified(found)
     manifest = bundle.manifest
     with open_instance() as instance:
-        reports = reports_about(instance, Home(), manifest.strategy, manifest.subject)
+        reports = reports_about(
+            instance, Home(), Lineage(load_settings()), manifest.strategy, manifest.subject
+        )
     digest = bytes_digest(found.archive)
     return ModelView(found.label, bundle, len(found.archive), digest, found.source, reports)
-
-
-def _check_json(target: Path | None) -> None:
-    if target is not None and not target.absolute().parent.is_dir():
-        raise typer.BadParameter(f"no folder {target.absolute().parent}", param_hint="--json")
-
-
-def _write_json(target: Path | None, value: dict[str, Any]) -> None:
-    if target is None:
-        return
-    from quant_assets.common.files import write_whole
-
-    write_whole(target, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())

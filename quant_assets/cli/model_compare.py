@@ -2,10 +2,9 @@
 
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,18 +12,9 @@ import polars as pl
 from quant_assets.artifacts.bundle.archive import GRAPH, SBOM
 from quant_assets.artifacts.bundle.bundle import Bundle
 from quant_assets.artifacts.onnx.agreement import rank_correlation
-from quant_assets.artifacts.runtimes.runtime import open_session, score
+from quant_assets.artifacts.onnx.scoring import open_session, score
+from quant_assets.cli.terminal import out, plain, table_of
 from quant_assets.gates.verdicts import GateReport
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rich.console import Console
-
-
-# --------------------------------------------------------------------------------------------------
-# Two models side by side: what they are made of, how they were judged, and where they disagree.
-
 
 _MAX_ROWS = 100_000
 
@@ -260,10 +250,10 @@ def _libraries(bundle: Bundle) -> dict[str, str]:
 _HOW = ("median", "mean", "minimum", "maximum")
 
 
-def show_view(view: "ModelView") -> None:
+def show_view(view: ModelView) -> None:
     """Facts, files, versions, verdicts and metrics of one model."""
-    out, manifest = console(), view.bundle.manifest
-    table = table_of(view.label, ("fact", "value"))
+    console, manifest = out(), view.bundle.manifest
+    table = table_of(view.label, ("fact", "value"), overflow="fold")
     facts = {
         "strategy": manifest.strategy,
         "subject": manifest.subject,
@@ -277,7 +267,7 @@ def show_view(view: "ModelView") -> None:
     }
     for name, value in facts.items():
         table.add_row(name, plain(value))
-    out.print(table)
+    console.print(table)
     for title, columns, rows in (
         ("Files", ("file", "sha256", "bytes"), [
             (n, d, str(len(view.bundle.files[n]))) for n, d in sorted(manifest.files.items())
@@ -286,27 +276,27 @@ def show_view(view: "ModelView") -> None:
         ("Verdicts", ("gate", "status"), list(view.verdicts().items())),
         ("Metrics over the backtest paths", ("metric", *_HOW), _by_metric(view.metrics())),
     ):  # fmt: skip
-        part = table_of(title, columns)
+        part = table_of(title, columns, overflow="fold")
         for row in rows or [("none about this version here", *[""] * (len(columns) - 1))]:
             part.add_row(*map(plain, row))
-        out.print(part)
+        console.print(part)
 
 
-def _by_metric(metrics: "Mapping[str, float]") -> list[tuple[str, ...]]:
+def _by_metric(metrics: Mapping[str, float]) -> list[tuple[str, ...]]:
     names = dict.fromkeys(name.rpartition(".")[0] for name in sorted(metrics))
     values = {name: [metrics.get(f"{name}.{how}") for how in _HOW] for name in names}
     return [(n, *("-" if v is None else f"{v:.6g}" for v in row)) for n, row in values.items()]
 
 
 def _short(value: str) -> str:
-
     return value[:12] if is_version(value) else value
 
 
-def show_comparison(comparison: "Comparison", *, everything: bool) -> None:
+def show_comparison(comparison: Comparison, *, everything: bool) -> None:
     """The lines that differ (or all), and how the scores agree."""
-    out = console()
-    table = table_of("Comparison", ("", "", f"A: {comparison.a.label}", f"B: {comparison.b.label}", "B - A"))
+    console = out()
+    columns = ("", "", f"A: {comparison.a.label}", f"B: {comparison.b.label}", "B - A")
+    table = table_of("Comparison", columns, overflow="fold")
     kind = ""
     for line in comparison.lines:
         detail = line.kind == "metric" and not line.name.endswith(".median")
@@ -314,42 +304,18 @@ def show_comparison(comparison: "Comparison", *, everything: bool) -> None:
             cells = (line.kind if line.kind != kind else "", line.name, _short(line.a), _short(line.b))
             table.add_row(*map(plain, cells), line.change, style="dim" if line.same else None)
             kind = line.kind
-    out.print(table)
+    console.print(table)
     equal = sum(line.same for line in comparison.lines)
     rest = "" if everything else " (--all shows them, and every metric)"
-    out.print(f"{equal} of {len(comparison.lines)} lines are equal{rest}")
+    console.print(f"{equal} of {len(comparison.lines)} lines are equal{rest}")
     agreement = comparison.agreement
     if agreement is None:
-        out.print(f"[yellow]scores not compared[/]: {comparison.not_measured}")
+        console.print(f"[yellow]scores not compared[/]: {comparison.not_measured}")
         return
     correlation = "undefined (constant scores)"
     if agreement.rank_correlation is not None:
         correlation = f"{agreement.rank_correlation:.6f}"
-    out.print(
+    console.print(
         f"scores on {agreement.rows} rows: rank correlation {correlation}, {agreement.flipped_sign} flipped "
         f"between long and short, {agreement.flipped_half} between upper and lower half"
     )
-
-
-def console() -> "Console":
-    """Standard output; into a file or a pipe a table has as much room as it needs."""
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-
-
-def table_of(title: str, columns: tuple[str, ...]) -> Any:
-    """An empty table."""
-    from rich.table import Table
-
-    table = Table(title=plain(title), title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(plain(column), overflow="fold")
-    return table
-
-
-def plain(text: str) -> str:
-    """Text that the console prints as it is."""
-    from rich.markup import escape
-
-    return escape(text)

@@ -1,20 +1,18 @@
 """The command ``quant-assets replay``. Exit codes: 0 same bits, 1 rebuilt but not the same, 2 cannot be rebuilt."""
 
-import difflib
-import json
 import logging
-import sys
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from quant_assets.defs.replayed import Replay
-    from quant_assets.lineage.settings import Settings
+from quant_assets.cli.options import require_folder
+from quant_assets.cli.terminal import out, plain, quiet, styled, table_of, write_json
 
-_STYLES = {"same bits": "green", "other bits": "red"}
+if TYPE_CHECKING:
+    from quant_assets.lineage.replayed import Replay
+    from quant_assets.lineage.settings import Settings
 
 
 def replay(
@@ -47,33 +45,27 @@ def replay(
     Example: quant-assets replay --universe us_tech --asset bars --as-of 2026-11-01 --out bars.parquet
     """
     from quant_assets.common.files import write_whole
-    from quant_assets.common.logging import configure_logging
     from quant_assets.lineage.settings import load_settings
 
-    configure_logging(
-        level=logging.CRITICAL
-    )  # a body that fails is reported once, by the error that ends this
-    for file, option in ((output, "--out"), (json_output, "--json")):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise typer.BadParameter(f"no folder {file.absolute().parent}", param_hint=option)
+    quiet(logging.CRITICAL)  # a body that fails is reported once, by the error that ends this
+    require_folder(output, "--out")
+    require_folder(json_output, "--json")
     settings = load_settings()
     owner = owner_of(settings, universe, strategy)
     moment = moment_of(as_of, datetime.now(UTC))
 
-    from quant_assets.definitions import build_definitions
+    from quant_assets.common.home import Home
     from quant_assets.defs.replaying import replay_data_set
-    from quant_assets.defs.resources import Home
     from quant_assets.defs.running import open_instance
+    from quant_assets.lineage.graph import Lineage
 
     name = asset or ("bars" if universe else "training_set")
     with open_instance() as instance:
-        outcome = replay_data_set(settings, build_definitions, instance, Home(), (owner, name), moment)
+        outcome = replay_data_set(Lineage(settings), instance, Home(), (owner, name), moment)
     show_replay(outcome)
     if output is not None:
         write_whole(output, outcome.encoded.data)
-    if json_output is not None:
-        text = json.dumps(outcome.to_json(), indent=2, sort_keys=True, allow_nan=False) + "\n"
-        write_whole(json_output, text.encode())
+    write_json(json_output, outcome.to_json())
     raise typer.Exit(outcome.exit_code)
 
 
@@ -87,19 +79,18 @@ def owner_of(settings: "Settings", universe: str | None, strategy: str | None) -
     ConfigurationError
         When it is not configured; names the closest.
     """
-    from quant_assets.common.errors import ConfigurationError
+    from quant_assets.common.errors import ConfigurationError, closest
 
     if (universe is None) == (strategy is None):
         raise typer.BadParameter("exactly one of them", param_hint="--universe / --strategy")
     name = universe or strategy or ""
     known = sorted(settings.universes if universe is not None else settings.strategies)
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
         raise ConfigurationError(
             f"option {'--universe' if universe is not None else '--strategy'}",
             expected=f"one of {', '.join(known)}",
             found=repr(name),
-            action=f"did you mean {close[0]!r}?" if close else "correct the name",
+            action=closest(name, known) or "correct the name",
         )
     return name
 
@@ -126,30 +117,24 @@ def moment_of(text: str, now: datetime) -> datetime:
 
 def show_replay(outcome: "Replay") -> None:
     """The vintages it was rebuilt from, each stage against the one of the day, and the conclusion."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    console = out()
     title = f"{outcome.asset} as known at {outcome.as_of:%Y-%m-%d %H:%M:%S} UTC"
-    vintages = RichTable(title=title, title_justify="left", title_style="bold")
-    for column in ("vintage of", "version", "known since (UTC)"):
-        vintages.add_column(column, no_wrap=True)
+    vintages = table_of(title, ("vintage of", "version", "known since (UTC)"), no_wrap=True)
     for v in outcome.vintages:
-        name = v.asset + (f"[{v.partition}]" if v.partition else "")
-        vintages.add_row(escape(name), v.version[:12], f"{v.known_at:%Y-%m-%d %H:%M:%S}")
-    out.print(vintages)
-    stages = RichTable()
-    for column in ("rebuilt", "version", "against the one of the day", "which was", "made (UTC)"):
-        stages.add_column(column, no_wrap=True)
+        vintages.add_row(_of(v.asset, v.partition), v.version[:12], f"{v.known_at:%Y-%m-%d %H:%M:%S}")
+    console.print(vintages)
+    columns = ("rebuilt", "version", "against the one of the day", "which was", "made (UTC)")
+    stages = table_of(None, columns, no_wrap=True)
     for s in outcome.stages:
-        name = s.asset + (f"[{s.partition}]" if s.partition else "")
         made = f"{s.made_then:%Y-%m-%d %H:%M:%S}" if s.made_then else "-"
-        style = _STYLES.get(s.status, "yellow")
         then = (s.version_then or "-")[:12]
-        stages.add_row(escape(name), s.version[:12], f"[{style}]{s.status}[/]", then, made)
+        stages.add_row(_of(s.asset, s.partition), s.version[:12], styled(s.status), then, made)
     if outcome.stages:
-        out.print(stages)
+        console.print(stages)
     for reason in outcome.reasons:
-        out.print(reason, markup=False)
-    out.print(f"version {outcome.encoded.version[:12]}; exit code {outcome.exit_code}")
+        console.print(plain(reason))
+    console.print(f"version {outcome.encoded.version[:12]}; exit code {outcome.exit_code}")
+
+
+def _of(asset: str, partition: str | None) -> str:
+    return plain(asset + (f"[{partition}]" if partition else ""))

@@ -231,8 +231,11 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _imports(tree: ast.AST, name: str, *, is_package: bool) -> Iterator[str]:
-    """``module:attribute`` of each name that is imported; the attribute is empty for ``import module``."""
-    for node in _walk(tree):
+    """``module:attribute`` of each name that is imported; the attribute is empty for ``import module``.
+
+    What a package imports for type checkers counts: it passes those names on when they are asked for.
+    """
+    for node in ast.walk(tree) if is_package else _walk(tree):
         if isinstance(node, ast.Import):
             yield from (f"{alias.name}:" for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

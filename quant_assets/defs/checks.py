@@ -5,9 +5,7 @@ Dagster's own commands exit 0 over a failed non-blocking check.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
-from xml.etree import ElementTree
 
 import dagster as dg
 
@@ -128,15 +126,3 @@ def run_checks(
             CheckOutcome(key.asset_key.to_user_string(), key.name, outcome, severity, description)
         )
     return CheckRun(tuple(outcomes))
-
-
-def write_junit(run: CheckRun, file: Path) -> None:
-    """Write the outcomes as JUnit XML: a failed ERROR check is a failure, no verdict is an error."""
-    suite = ElementTree.Element("testsuite", name="asset checks", tests=str(len(run.results)))
-    for r in run.results:
-        case = ElementTree.SubElement(suite, "testcase", classname=r.asset, name=r.check)
-        if r.outcome == "failed" and r.severity == "ERROR":
-            ElementTree.SubElement(case, "failure", message=r.description)
-        elif r.outcome == "no verdict":
-            ElementTree.SubElement(case, "error", message=r.description)
-    ElementTree.ElementTree(suite).write(file, encoding="utf-8", xml_declaration=True)

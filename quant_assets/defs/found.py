@@ -135,6 +135,8 @@ def reports_about(
 ) -> tuple[GateReport, ...]:
     """The newest report of each kind about one version of a model; kinds without one are left out."""
     reports = []
+    if strategy not in lineage.settings.strategies:  # the bundle came from another configuration
+        return ()
     for name in lineage.reports(lineage.scope(strategy)):
         for artifact in _history(instance, home, strategy, name):
             report = GateReport.from_json(artifact.json())

@@ -6,12 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from types import MappingProxyType
 from typing import cast
 
-from quant_assets.common.errors import FeatureError
+from quant_assets.common.errors import FeatureError, closest
 from quant_assets.common.hashing import code_fingerprint, combined_fingerprint, json_digest
 from quant_assets.features.declaration import CrossSection, Feature
 from quant_assets.features.provenance import modules_behind
@@ -249,10 +248,9 @@ def find_pack(pack: str | Pack) -> Pack:
     known = packs()
     if pack in known:
         return known[pack]
-    close = get_close_matches(pack, known, n=1, cutoff=0.5)
     raise FeatureError(
         f"feature pack {pack!r}",
         expected=f"one of {', '.join(known)}",
         found="no pack of that name",
-        action=f"did you mean {close[0]!r}?" if close else "choose one of them, or register the pack",
+        action=closest(pack, known) or "choose one of them, or register the pack",
     )

@@ -1,6 +1,6 @@
 """One version of an asset, as the next stage receives it: stored in the artifact store, or held in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -142,3 +142,17 @@ def frame_of(panel: Panel) -> pl.DataFrame:
     frames = [part.table().frame for part in panel]
     order = ["symbol", "session", *(["source"] if "source" in frames[0].columns else [])]
     return pl.concat(frames).sort(order)
+
+
+def asset_name(pack: str) -> str:
+    """Name of a pack's asset: ``technical_v1`` is ``technical_features``, ``technical_v2`` has its version in it.
+
+    It depends on the pack alone, so a second version in a universe renames nothing and collides with nothing.
+    """
+    family, _, version = pack.rpartition("_v")
+    return f"{family}_features" if version == "1" else f"{pack}_features"
+
+
+def by_pack(features: Mapping[str, Artifact], packs: Sequence[str]) -> dict[str, Table]:
+    """The tables of these packs, in their order."""
+    return {pack: features[asset_name(pack)].table() for pack in packs}

@@ -2,3 +2,33 @@
 
 The only package that imports MLflow, and it does so inside functions (the import takes 3 s).
 """
+
+from typing import TYPE_CHECKING
+
+from quant_assets.common.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from quant_assets.registry.champion import (
+        ChampionPointer,
+        champion_files,
+        current_champion,
+        require_promoted,
+    )
+    from quant_assets.registry.promotion import promote, promotion_reasons
+    from quant_assets.registry.record import CandidateEvidence, candidate_record
+    from quant_assets.registry.tracking import record_training, record_trials
+else:
+    __getattr__, __dir__ = lazy_exports(__name__)
+
+__all__ = [
+    "CandidateEvidence",
+    "ChampionPointer",
+    "candidate_record",
+    "champion_files",
+    "current_champion",
+    "promote",
+    "promotion_reasons",
+    "record_training",
+    "record_trials",
+    "require_promoted",
+]

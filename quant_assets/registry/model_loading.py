@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from quant_assets.artifacts.bundle.payload_scan import payload_scan
-from quant_assets.artifacts.runtimes.runtime import checked_model
+from quant_assets.artifacts.onnx.scoring import checked_model
 from quant_assets.common.errors import ArtifactError, ModelError
 from quant_assets.models.learners import from_text
 from quant_assets.registry.connection import connect, quiet_mlflow, reported

@@ -11,7 +11,6 @@ from typing import Any
 
 import polars as pl
 
-import quant_assets
 from quant_assets.common.errors import EvidenceError
 from quant_assets.common.hashing import bytes_digest, canonical_json, json_digest
 from quant_assets.common.settings import StrategyConfig
@@ -57,7 +56,7 @@ def environment_files(project: Path | None = None) -> dict[str, bytes]:
         with Python, platform, number of distributions and the SHA-256 of ``uv.lock`` (null where there is none, as
         in an installed wheel).
     """
-    folder = Path(quant_assets.__file__).parents[1] if project is None else project
+    folder = Path(__file__).resolve().parents[2] if project is None else project
     lock = folder / "uv.lock"
     versions = installed_versions()
     facts = {

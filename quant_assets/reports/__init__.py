@@ -1,1 +1,16 @@
 """Reports: a candidate on one page."""
+
+from typing import TYPE_CHECKING
+
+from quant_assets.common.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from quant_assets.reports.tear_sheet import TearSheetInputs, candidate_tear_sheet, render_tear_sheet
+else:
+    __getattr__, __dir__ = lazy_exports(__name__)
+
+__all__ = [
+    "TearSheetInputs",
+    "candidate_tear_sheet",
+    "render_tear_sheet",
+]

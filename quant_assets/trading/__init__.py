@@ -1,1 +1,42 @@
 """Trading: from scores to positions, fills, costs and net returns, and what those returns did."""
+
+from typing import TYPE_CHECKING
+
+from quant_assets.common.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from quant_assets.trading import backtest
+    from quant_assets.trading.paths import (
+        PathStatistics,
+        information_coefficients,
+        median_path,
+        path_returns,
+        path_statistics,
+        rank_ic_by_session,
+    )
+    from quant_assets.trading.portfolio import target_weights
+    from quant_assets.trading.regimes import (
+        CapacityPoint,
+        capacity,
+        capacity_curve,
+        market_regimes,
+        regime_table,
+    )
+else:
+    __getattr__, __dir__ = lazy_exports(__name__)
+
+__all__ = [
+    "CapacityPoint",
+    "PathStatistics",
+    "backtest",
+    "capacity",
+    "capacity_curve",
+    "information_coefficients",
+    "market_regimes",
+    "median_path",
+    "path_returns",
+    "path_statistics",
+    "rank_ic_by_session",
+    "regime_table",
+    "target_weights",
+]

@@ -9,7 +9,7 @@ import pytest
 
 from quant_assets.artifacts.bundle.archive import pack
 from quant_assets.artifacts.bundle.bundle import build_bundle, inspect_bundle
-from quant_assets.artifacts.runtimes.runtime import checked_model
+from quant_assets.artifacts.onnx.scoring import checked_model
 from quant_assets.common.errors import ArtifactError
 from quant_assets.common.hashing import bytes_digest, canonical_json, json_digest
 from quant_assets_tests.artifacts.conftest import SUBJECT

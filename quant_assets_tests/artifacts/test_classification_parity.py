@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from quant_assets.artifacts.onnx.export import export_onnx
-from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
+from quant_assets.artifacts.onnx.scoring import metadata_of, open_session, score
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.models.lightgbm_learner import exact_thresholds

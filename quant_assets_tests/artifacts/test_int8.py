@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from quant_assets.artifacts.onnx.scoring import metadata_of, open_session, score
 from quant_assets.artifacts.onnx.student import (
     Student,
     distil,
@@ -16,7 +17,6 @@ from quant_assets.artifacts.onnx.student import (
     spaced,
     student_record,
 )
-from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
 from quant_assets.common.errors import ArtifactError, EvidenceError
 from quant_assets.common.hashing import bytes_digest, canonical_json
 from quant_assets.gates.limits import GatesConfig

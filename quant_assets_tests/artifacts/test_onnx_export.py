@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from quant_assets.artifacts.onnx.export import export_onnx
-from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
+from quant_assets.artifacts.onnx.scoring import metadata_of, open_session, score
 from quant_assets.common.errors import ArtifactError
 from quant_assets.common.hashing import bytes_digest, canonical_json
 from quant_assets.common.settings import CatBoostConfig, LightGBMConfig

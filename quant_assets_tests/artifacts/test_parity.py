@@ -8,8 +8,8 @@ from onnx import numpy_helper
 
 from quant_assets.artifacts.onnx.export import export_onnx
 from quant_assets.artifacts.onnx.parity import parity_report
+from quant_assets.artifacts.onnx.scoring import open_session, score
 from quant_assets.artifacts.onnx.student import student_record
-from quant_assets.artifacts.runtimes.runtime import open_session, score
 from quant_assets.common.errors import ArtifactError, EvidenceError
 from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.gate import gate_names, register, unregister

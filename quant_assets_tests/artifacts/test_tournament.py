@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from onnx import numpy_helper
 
+from quant_assets.artifacts.onnx.scoring import Scorer, open_session, score
 from quant_assets.artifacts.onnx.student import student_record
 from quant_assets.artifacts.runtimes.contestants import (
     DESCRIPTIONS,
@@ -17,7 +18,6 @@ from quant_assets.artifacts.runtimes.contestants import (
     single_row_scorer,
 )
 from quant_assets.artifacts.runtimes.latency import measure
-from quant_assets.artifacts.runtimes.runtime import Scorer, open_session, score
 from quant_assets.artifacts.runtimes.runtime_parity import compare_runtimes
 from quant_assets.artifacts.runtimes.tournament import (
     Plan,

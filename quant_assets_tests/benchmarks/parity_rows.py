@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from quant_assets.artifacts.onnx.agreement import Decisions, on_threshold_rows
 from quant_assets.artifacts.onnx.export import export_onnx
-from quant_assets.artifacts.runtimes.runtime import open_session, score
+from quant_assets.artifacts.onnx.scoring import open_session, score
 from quant_assets.common.settings import LabelConfig, LightGBMConfig, ModelsConfig, XGBoostConfig
 from quant_assets.datasets.labels import forward_return_labels
 from quant_assets.datasets.training_set import assemble_training_set, feature_names_of

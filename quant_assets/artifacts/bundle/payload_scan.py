@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from quant_assets.artifacts.bundle.archive import refused
-from quant_assets.artifacts.runtimes.runtime import checked_model
+from quant_assets.artifacts.onnx.scoring import checked_model
 from quant_assets.common.errors import ArtifactError
 
 # ---------------------------------------------------------------------------------------------------- pickles

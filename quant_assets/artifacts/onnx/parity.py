@@ -23,8 +23,8 @@ from quant_assets.artifacts.onnx.agreement import (
     rank_correlation,
     spread_of,
 )
+from quant_assets.artifacts.onnx.scoring import metadata_of, open_session, score
 from quant_assets.artifacts.onnx.student import NOT_APPLICABLE, Student
-from quant_assets.artifacts.runtimes.runtime import metadata_of, open_session, score
 from quant_assets.common.errors import EvidenceError
 from quant_assets.gates.cases import GraphParity, ParityCase, StudentParity
 from quant_assets.gates.gate import gates_of

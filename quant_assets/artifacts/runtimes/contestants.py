@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quant_assets.artifacts.onnx.scoring import Scorer, open_session
 from quant_assets.artifacts.onnx.student import NOT_APPLICABLE, Student
-from quant_assets.artifacts.runtimes.runtime import Scorer, open_session
 from quant_assets.common.errors import ArtifactError
 from quant_assets.models.ensemble import Ensemble
 from quant_assets.models.learners import FittedLearner

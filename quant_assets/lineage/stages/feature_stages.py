@@ -7,24 +7,10 @@ import polars as pl
 
 from quant_assets.common.home import Home
 from quant_assets.common.store import Table
-from quant_assets.lineage.artifact import Artifact
+from quant_assets.lineage.artifact import Artifact, asset_name, by_pack
 from quant_assets.lineage.facts import File, Link, Picture
 from quant_assets.lineage.scope import Scope
 from quant_assets.lineage.stage import Check, CheckResult, Product, single, stage
-
-
-def asset_name(pack: str) -> str:
-    """Name of a pack's asset: ``technical_v1`` is ``technical_features``, ``technical_v2`` has its version in it.
-
-    It depends on the pack alone, so a second version in a universe renames nothing and collides with nothing.
-    """
-    family, _, version = pack.rpartition("_v")
-    return f"{family}_features" if version == "1" else f"{pack}_features"
-
-
-def by_pack(features: Mapping[str, Artifact], packs: Sequence[str]) -> dict[str, Table]:
-    """The tables of these packs, in their order."""
-    return {pack: features[asset_name(pack)].table() for pack in packs}
 
 
 def _kernels(_: Scope, member: str | None) -> Sequence[str]:

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from quant_assets.artifacts.runtimes import runtime
-from quant_assets.artifacts.runtimes.runtime import open_session, score
+from quant_assets.artifacts.onnx import scoring
+from quant_assets.artifacts.onnx.scoring import open_session, score
 from quant_assets.common.errors import ArtifactError
 
 
@@ -120,7 +120,7 @@ def test_scores_are_the_same_in_pieces_and_whole(graph, training_data, monkeypat
     whole = score(session, training_data.features)
     assert whole.shape == (1200,)
     assert whole.dtype == np.float32
-    monkeypatch.setattr(runtime, "_ROWS_PER_RUN", 101)
+    monkeypatch.setattr(scoring, "_ROWS_PER_RUN", 101)
     assert score(session, training_data.features).tobytes() == whole.tobytes()
     assert score(session, np.asfortranarray(training_data.features)).tobytes() == whole.tobytes()
     assert score(session, training_data.features[:0]).shape == (0,)

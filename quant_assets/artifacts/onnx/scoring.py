@@ -1,4 +1,4 @@
-"""ONNX Runtime on one thread, behind checks that run before anything is loaded; fast paths for one batch size."""
+"""ONNX Runtime on one thread, behind checks that run before anything is loaded: what scores rows with a graph."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,9 +8,6 @@ from numpy.typing import NDArray
 
 from quant_assets.artifacts.onnx.export import INPUT, SCORE
 from quant_assets.common.errors import ArtifactError
-
-# ---------------------------------------------------------------------------------------- checks and sessions
-
 
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _ROWS_PER_RUN = 100_000  # bounds the memory of intermediate values
@@ -185,7 +182,7 @@ class Scorer:
     Parameters
     ----------
     session : onnxruntime.InferenceSession
-        As given by `quant_assets.artifacts.runtimes.runtime.open_session`.
+        As given by `quant_assets.artifacts.onnx.scoring.open_session`.
     batch : int
         Rows of every call, at least one.
 
