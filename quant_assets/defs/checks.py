@@ -12,8 +12,8 @@ import dagster as dg
 from quant_assets.defs.assets import asset_key, to_metadata
 from quant_assets.defs.running import QUIET
 from quant_assets.defs.storage import EventHistory, Home, newest
+from quant_assets.lineage.declaring import Check, CheckSpec
 from quant_assets.lineage.graph import Lineage, Node
-from quant_assets.lineage.stage import Check, CheckSpec
 
 Outcome = Literal["passed", "failed", "no verdict"]
 

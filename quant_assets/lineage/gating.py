@@ -6,8 +6,8 @@ from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.gate import gate_modules, gates_of
 from quant_assets.gates.verdicts import GateReport, ReportKind, Verdict
 from quant_assets.lineage.artifact import Artifact
+from quant_assets.lineage.declaring import Check, CheckResult, CheckSpec
 from quant_assets.lineage.scope import Scope
-from quant_assets.lineage.stage import Check, CheckResult, CheckSpec
 
 
 def gates_behind(kind: ReportKind) -> Callable[[Scope, str | None], Sequence[str]]:

@@ -13,10 +13,10 @@ from quant_assets.common.home import Home
 from quant_assets.common.store import Table, Value
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.lineage.artifact import Artifact, Held, Partitions
+from quant_assets.lineage.declaring import CheckResult, Product
 from quant_assets.lineage.effects import NoHistory, Progress, RunFacts, no_guard, quiet
 from quant_assets.lineage.graph import REPORTS, Key, Lineage, Node, all_stages, computed, described, names_of
 from quant_assets.lineage.settings import Settings
-from quant_assets.lineage.stage import CheckResult, Product
 
 VERDICTS = "verdicts"  # every report in which gates are judged
 

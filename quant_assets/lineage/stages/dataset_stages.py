@@ -7,9 +7,9 @@ from typing import Any
 from quant_assets.common.model_settings import LabelConfig
 from quant_assets.common.store import Table
 from quant_assets.lineage.artifact import Artifact, by_pack
+from quant_assets.lineage.declaring import Product, stage
 from quant_assets.lineage.facts import Picture
 from quant_assets.lineage.scope import SessionRange
-from quant_assets.lineage.stage import Product, stage
 
 
 @stage(group="datasets", kinds=frozenset({"polars"}))

@@ -8,9 +8,9 @@ import polars as pl
 from quant_assets.common.home import Home
 from quant_assets.common.store import Table
 from quant_assets.lineage.artifact import Artifact, asset_name, by_pack
+from quant_assets.lineage.declaring import Check, CheckResult, Product, single, stage
 from quant_assets.lineage.facts import File, Link, Picture
 from quant_assets.lineage.scope import Scope
-from quant_assets.lineage.stage import Check, CheckResult, Product, single, stage
 
 
 def _kernels(_: Scope, member: str | None) -> Sequence[str]:

@@ -8,10 +8,10 @@ import polars as pl
 from quant_assets.common.home import Home
 from quant_assets.common.settings import ModelsConfig, StrategyConfig
 from quant_assets.lineage.artifact import Artifact
+from quant_assets.lineage.declaring import Product, stage
 from quant_assets.lineage.effects import Progress, RunFacts
 from quant_assets.lineage.facts import LongTable, Picture
 from quant_assets.lineage.scope import SessionRange
-from quant_assets.lineage.stage import Product, stage
 
 TRAINING_POOL = "training"
 

@@ -6,11 +6,11 @@ from quant_assets.common.home import Home
 from quant_assets.common.settings import StrategyConfig
 from quant_assets.gates.limits import DriftConfig, GatesConfig
 from quant_assets.lineage.artifact import Artifact
+from quant_assets.lineage.declaring import Product, stage
 from quant_assets.lineage.effects import Guard, RunFacts, now
 from quant_assets.lineage.facts import Link
 from quant_assets.lineage.gating import every_gate
 from quant_assets.lineage.scope import SessionRange
-from quant_assets.lineage.stage import Product, stage
 from quant_assets.lineage.stages.evidence_stages import judged
 from quant_assets.lineage.stages.model_stages import tuned
 
