@@ -118,7 +118,7 @@ def run(
     chosen = list(strategy or [])
     _require_known(chosen, settings, "--strategy")
     if universe_file is not None:
-        from quant_assets.market.sources.adoption import adopt_file
+        from quant_assets.market.sources.bar_files import adopt_file
 
         _require_known([like], settings, "--like")
         chosen.append(adopt_file(universe_file, home_dir() / "configs", like=settings.strategies[like]))

@@ -9,7 +9,7 @@ from quant_assets.common.settings import UniverseConfig
 from quant_assets.defs.guards import to_metadata
 from quant_assets.defs.resources import Home
 from quant_assets.defs.storage import current
-from quant_assets.market.rules.quality_rules import QualityFinding, QualityRule, bar_rules, raw_rules
+from quant_assets.market.rules import BarRule, QualityFinding, bar_rules, raw_rules
 
 Keys = Mapping[str, dg.AssetKey]
 
@@ -33,7 +33,7 @@ def quarantine_checks(universe: UniverseConfig, panel: dg.AssetKey, keys: Keys) 
         specs=_specs(keys["quarantined_bars"], raw_rules(universe)),
     )
     def quarantine_rules(context: dg.AssetCheckExecutionContext, home: Home) -> Iterator[dg.AssetCheckResult]:
-        from quant_assets.market.rules.quarantine import quarantine
+        from quant_assets.market.rules.quality import quarantine
 
         raw = _raw(context.instance, panel, universe, home)
         actions = current(context.instance, keys["corporate_actions"], home).table().frame
@@ -96,7 +96,7 @@ def _raw(
     return pl.concat(years).sort("symbol", "session")
 
 
-def _specs(asset: dg.AssetKey, rules: Iterable[QualityRule]) -> list[dg.AssetCheckSpec]:
+def _specs(asset: dg.AssetKey, rules: Iterable[BarRule]) -> list[dg.AssetCheckSpec]:
     return [
         dg.AssetCheckSpec(
             rule.name,

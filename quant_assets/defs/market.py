@@ -103,7 +103,7 @@ def build(universe: UniverseConfig) -> list[dg.AssetsDefinition | dg.AssetChecks
         context: dg.AssetExecutionContext, home: Home, panel: Panel, corporate_actions: Artifact
     ) -> StoredResult:
         """Raw bars that look wrong, each with the rule, what was observed and the evidence; not in ``bars``."""
-        from quant_assets.market.rules.quarantine import quarantine
+        from quant_assets.market.rules.quality import quarantine
 
         def compute() -> Product:
             parted = quarantine(frame_of(panel), corporate_actions.table().frame, universe)

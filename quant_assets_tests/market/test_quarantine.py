@@ -15,9 +15,9 @@ from quant_assets.common.universe_settings import ACCEPTABLE_RULES, ADJUSTABLE_R
 from quant_assets.market.actions import ACTIONS_SCHEMA
 from quant_assets.market.rules.quality import RULES, QualityFinding
 from quant_assets.market.rules.quality_rules import RAW_RULES, SUMMARY_RULES, bar_rules, raw_rules
-from quant_assets.market.rules.quarantine import REASONS, Quarantine, quarantine
+from quant_assets.market.rules.quality import REASONS, Quarantine, quarantine
 from quant_assets.market.rules.row_measures import ROW_MEASURES
-from quant_assets.market.sources.parsing import RAW_SCHEMA
+from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.sources.sources import read_bars
 
 NO_ACTIONS = pl.DataFrame(schema=ACTIONS_SCHEMA)

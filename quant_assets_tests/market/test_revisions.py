@@ -23,7 +23,7 @@ from quant_assets.market.revisions import (
     symbol_digests,
     vintage,
 )
-from quant_assets.market.sources.parsing import RAW_SCHEMA
+from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.sources.sources import read_year
 
 JANUARY = date(2020, 1, 2)

@@ -17,7 +17,7 @@ from quant_assets.common.settings import (
     SyntheticSource,
     UniverseConfig,
 )
-from quant_assets.market.sources.parsing import RAW_SCHEMA
+from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.sources.sources import describe_file, read_bars, read_year
 
 HEADER = "Date,Open,High,Low,Close,Adj Close,Volume\n"
