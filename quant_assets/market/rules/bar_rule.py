@@ -234,7 +234,7 @@ def register(rule: BarRule) -> BarRule:
                 found=f"one judged on {held.judged_on}: {held.description}",
                 action="rename the new rule",
             )
-    limits = known_limits()
+    limits = {limit.key: limit for held in _REGISTRY for limit in held.limits}
     for limit in rule.limits:
         other = limits.get(limit.key, limit)
         reserved = limit.key in QualityConfig.model_fields
@@ -301,11 +301,6 @@ def rule_modules() -> tuple[str, ...]:
     return tuple(sorted({rule.measure.__module__ for rule in all_rules()}))
 
 
-def known_limits() -> dict[str, Limit]:
-    """Every limit by its key, of the rules that are registered so far."""
-    return {limit.key: limit for rule in _REGISTRY for limit in rule.limits}
-
-
 # --------------------------------------------------------------------------------------------------
 # What a universe says about the rules.
 
@@ -354,7 +349,8 @@ def with_limits(universe: UniverseConfig, where: str = "") -> UniverseConfig:
 
 def _limits(universe: UniverseConfig, where: str) -> dict[str, float]:
     rules, quality = all_rules(), universe.quality
-    known = known_limits()
+    # In the order of the rules, not of their registration: the universe's JSON is part of what a source's state is.
+    known = {limit.key: limit for rule in rules for limit in rule.limits}
     for key, value in quality.limits.items():
         if key not in known:
             valid = sorted({*known, *QualityConfig.model_fields})
