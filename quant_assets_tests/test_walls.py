@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Cross-prediction and stacking split with the purged splitters; the splitters themselves import only `common`.
 # The configuration names feature packs; their declarations import only `common`, and no kernel.
-ALLOWED = {("models", "quant_assets.splits.cpcv"), ("common", "quant_assets.features.selection")}
+ALLOWED = {("models", "quant_assets.splits.cpcv"), ("common", "quant_assets.features.pack")}
 
 
 def imports_of(file: Path) -> set[str]:
@@ -66,8 +66,8 @@ def test_the_purged_splitters_import_only_common() -> None:
         assert all(n.startswith("quant_assets.common") or n.rsplit(".", 1)[1] in allowed for n in ours), name
 
 
-def test_the_selection_of_packs_reaches_only_common_and_declarations() -> None:
-    reached, ahead = set[str](), {"quant_assets.features.selection"}
+def test_the_declaration_of_packs_reaches_only_common() -> None:
+    reached, ahead = set[str](), {"quant_assets.features.pack"}
     while ahead:
         name = ahead.pop()
         reached.add(name)
@@ -76,7 +76,7 @@ def test_the_selection_of_packs_reaches_only_common_and_declarations() -> None:
         assert not {n.split(".")[0] for n in imported} & {"numba", "scipy", "matplotlib"}, name
         ahead |= {n for n in imported if n.startswith("quant_assets")} - reached
     assert {n.rpartition(".")[0] for n in reached} == {"quant_assets.common", "quant_assets.features"}
-    assert not reached & {f"quant_assets.features.{m}" for m in ("causality", "computation", "panel")}
+    assert not reached & {f"quant_assets.features.{m}" for m in ("causality", "computation")}
 
 
 def test_no_module_loads_pickles() -> None:

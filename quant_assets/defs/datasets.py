@@ -63,7 +63,7 @@ def build(
         },
         kinds={"polars"},
         code_version=code_version(
-            [*modules, "quant_assets.features.selection"],
+            [*modules, "quant_assets.features.pack"],
             ("polars",),
             strategy.holdout_sessions,
             *strategy.feature_packs,
@@ -74,7 +74,7 @@ def build(
         context: dg.AssetExecutionContext, home: Home, bars: Artifact, labels: Artifact, **packs: Artifact
     ) -> StoredResult:
         """Complete rows of every pack's features, labels known before the holdout, and what made them."""
-        from quant_assets.features.selection import join_packs, joined_names
+        from quant_assets.features.pack import join_packs, joined_names
 
         def compute() -> Product:
             panel = bars.table().frame

@@ -21,11 +21,11 @@ from quant_assets.defs.storage import Artifact, current
 from quant_assets.features.pack import find_pack
 from quant_assets.lineage.settings import Settings
 
-COMPUTATION = ("quant_assets.features.computation", "quant_assets.features.panel")
+COMPUTATION = ("quant_assets.features.computation",)
 REPORT = "feature_report"
 REPORT_CODE = (
     "quant_assets.features.report",
-    "quant_assets.features.selection",
+    "quant_assets.features.pack",
     "quant_assets.common.plotting",
     "quant_assets.common.pages",
 )

@@ -6,7 +6,7 @@ from quant_assets.common.config_model import Config
 from quant_assets.common.configuration import ConfigT, config_dir, home_dir, parse, read_yaml
 from quant_assets.common.errors import ConfigurationError, FeatureError, closest
 from quant_assets.common.settings import MonitoringConfig, StrategyConfig, UniverseConfig
-from quant_assets.features.selection import selected_packs
+from quant_assets.features.pack import selected_packs
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.market.rules import with_limits
 

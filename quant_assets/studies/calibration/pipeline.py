@@ -75,7 +75,7 @@ def adjusted_bars(universe: UniverseConfig) -> pl.DataFrame:
 def features_of(bars: pl.DataFrame, strategy: StrategyConfig) -> pl.DataFrame:
     """The strategy's feature packs over a panel, side by side."""
     from quant_assets.features import compute
-    from quant_assets.features.selection import join_packs
+    from quant_assets.features.pack import join_packs
 
     return join_packs({pack: compute(bars, pack=pack) for pack in strategy.feature_packs})
 
@@ -103,7 +103,7 @@ def training_set_of(
 ) -> Table:
     """Complete feature rows with labels that were known by then."""
     from quant_assets.datasets.training_set import assemble_training_set
-    from quant_assets.features.selection import joined_names
+    from quant_assets.features.pack import joined_names
 
     names = joined_names(strategy.feature_packs)
     return assemble_training_set(features, labels, names, known_by=known_by, manifest={})
