@@ -43,8 +43,8 @@ def test_the_import_contracts_hold(capfd: pytest.CaptureFixture[str]) -> None:
     assert status == EXIT_STATUS_SUCCESS, capfd.readouterr().out
 
 
-def test_the_selection_of_packs_reaches_only_common_and_declarations() -> None:
-    reached, ahead = set[str](), {"quant_assets.features.selection"}
+def test_the_declaration_of_packs_reaches_only_common() -> None:
+    reached, ahead = set[str](), {"quant_assets.features.pack"}
     while ahead:
         name = ahead.pop()
         reached.add(name)
@@ -53,7 +53,7 @@ def test_the_selection_of_packs_reaches_only_common_and_declarations() -> None:
         assert not {n.split(".")[0] for n in imported} & {"numba", "scipy", "matplotlib"}, name
         ahead |= {n for n in imported if n.startswith("quant_assets")} - reached
     assert {n.rpartition(".")[0] for n in reached} == {"quant_assets.common", "quant_assets.features"}
-    assert not reached & {f"quant_assets.features.{m}" for m in ("causality", "computation", "panel")}
+    assert not reached & {f"quant_assets.features.{m}" for m in ("causality", "computation")}
 
 
 def test_no_module_loads_pickles() -> None:

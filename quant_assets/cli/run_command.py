@@ -50,7 +50,7 @@ def run(
     require_strategies(chosen, settings)
     if universe_file is not None:
         from quant_assets.common.configuration import home_dir
-        from quant_assets.market.sources.adoption import adopt_file
+        from quant_assets.market.sources.bar_files import adopt_file
 
         require_strategies([like], settings, "--like")
         chosen.append(adopt_file(universe_file, home_dir() / "configs", like=settings.strategies[like]))

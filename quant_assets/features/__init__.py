@@ -2,9 +2,18 @@
 
 from quant_assets.features.causality import CausalityReport, Violation, prove_causal
 from quant_assets.features.computation import across_symbols, compute, symbol_inputs
-from quant_assets.features.declaration import CrossSection, Feature
-from quant_assets.features.pack import Pack, find_pack, packs, register
-from quant_assets.features.selection import require_unmasked
+from quant_assets.features.pack import (
+    CrossSection,
+    Feature,
+    Pack,
+    find_pack,
+    join_packs,
+    joined_names,
+    packs,
+    register,
+    require_unmasked,
+    selected_packs,
+)
 
 __all__ = [
     "CausalityReport",
@@ -15,9 +24,12 @@ __all__ = [
     "across_symbols",
     "compute",
     "find_pack",
+    "join_packs",
+    "joined_names",
     "packs",
     "prove_causal",
     "register",
     "require_unmasked",
+    "selected_packs",
     "symbol_inputs",
 ]

@@ -1,19 +1,116 @@
-"""Feature packs: what a set of features is, declared as data, and the registry of all packs."""
+"""Feature packs: what a set of features is, declared as data; all packs by name, and packs side by side.
+
+Read with the configuration, so it imports neither numba nor a kernel.
+"""
 
 import importlib
+import importlib.metadata
 import pkgutil
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import cast
+from typing import Literal, cast
+
+import polars as pl
 
 from quant_assets.common.errors import FeatureError, closest
-from quant_assets.common.hashing import code_fingerprint, combined_fingerprint, json_digest
-from quant_assets.features.declaration import CrossSection, Feature
-from quant_assets.features.provenance import modules_behind
+from quant_assets.common.hashing import combined_fingerprint, json_digest
+from quant_assets.common.provenance import closure_of_modules
+
+# --------------------------------------------------------------------------------------------------
+# One feature: its name, warm-up, unit, formula and source; and how symbols are compared.
+
+
+Unit = Literal[
+    "fraction",
+    "percent",
+    "index_0_100",
+    "standard_deviations",
+    "share_-1_1",
+    "band_position",
+    "band_half_widths",
+    "average_true_ranges",
+    "ratio",
+    "centred_rank",
+]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of a pack.
+
+    Parameters
+    ----------
+    name : str
+        Column name.
+    warm_up : int
+        Leading bars of each symbol that are masked. At least ``lookback``; more where the feature is
+        recursive and what lies before the history still shows.
+    unit : str
+        What one unit of the value is.
+    formula : str
+        Definition, with the values of the degenerate cases. Part of the pack's fingerprint.
+    source : str
+        Publication or reference implementation that fixes the convention.
+    lookback : int
+        Leading bars for which the formula has no value at all.
+    """
+
+    name: str
+    warm_up: int
+    unit: Unit
+    formula: str
+    source: str
+    lookback: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lookback <= self.warm_up:
+            raise FeatureError(
+                f"feature {self.name!r}",
+                expected="0 <= lookback <= warm_up (bars)",
+                found=f"lookback {self.lookback}, warm_up {self.warm_up}",
+                action="declare at least the bars without which the formula has no value",
+            )
+
+    def as_list(self) -> list[object]:
+        """What a reader is promised, as plain data for the declaration of the pack."""
+        return [self.name, self.warm_up, self.lookback, self.unit, self.formula]
+
+
+@dataclass(frozen=True)
+class CrossSection:
+    """The second stage of a pack: features across the symbols of a session.
+
+    Parameters
+    ----------
+    step : str
+        ``module:function`` of the step, called as ``step(values, starts, first, last, minimum, out)`` with
+        rows ordered by (session, symbol), see `quant_assets.features.kernels.cross_sectional.rank_and_score`.
+    inputs : tuple of Feature
+        What the block kernel of the pack writes for each symbol, in order, in float64.
+    reads : tuple of tuple of str
+        For each feature of the pack, in order, the inputs it is made of. A symbol takes part in a session
+        when it has a bar there and none of these is masked.
+    min_symbols : int
+        With fewer symbols taking part, the feature is null in that session.
+    """
+
+    step: str
+    inputs: tuple[Feature, ...]
+    reads: tuple[tuple[str, ...], ...]
+    min_symbols: int
+
+    def as_list(self) -> list[object]:
+        """Plain data for the declaration of the pack."""
+        return [[f.as_list() for f in self.inputs], [list(read) for read in self.reads], self.min_symbols]
+
+
+# --------------------------------------------------------------------------------------------------
+# A pack, and its fingerprint.
+
 
 BlockKernel = Callable[..., None]
 
@@ -37,10 +134,10 @@ class Pack:
         ``kernel(open, high, low, close, volume, starts, first, last, out)``, see
         `quant_assets.features.kernels.technical.technical_v1`.
     code : tuple of str
-        Modules or packages whose source shapes the values. Default: the module of the kernel (and of the
-        step) and what it imports from `quant_assets.features`.
+        Modules whose source, with all that they import, shapes the values; libraries among it count by their
+        version. Default: the module of the kernel (and of the step).
     libraries : tuple of str
-        Distributions whose version shapes the values.
+        Further distributions whose version shapes the values.
     cross_section : CrossSection, optional
         Second stage, across the symbols of a session.
     """
@@ -50,7 +147,7 @@ class Pack:
     features: tuple[Feature, ...]
     kernel: str
     code: tuple[str, ...] = ()
-    libraries: tuple[str, ...] = ("numba",)
+    libraries: tuple[str, ...] = ()
     cross_section: CrossSection | None = None
 
     def __post_init__(self) -> None:
@@ -140,8 +237,11 @@ class Pack:
     def fingerprint(self) -> str:
         """Identity of the values: the declaration and the code that computes it (40 hexadecimal characters)."""
         functions = [self.kernel] if self.cross_section is None else [self.kernel, self.cross_section.step]
-        code = self.code or modules_behind(*(name.partition(":")[0] for name in functions))
-        return combined_fingerprint([self.declaration, *functions, code_fingerprint(code, self.libraries)])
+        code = self.code or tuple(name.partition(":")[0] for name in functions)
+        versions = [f"{library}=={importlib.metadata.version(library)}" for library in self.libraries]
+        return combined_fingerprint(
+            [self.declaration, *functions, closure_of_modules(*code).digest, *versions]
+        )
 
     def block_kernel(self) -> BlockKernel:
         """Import the kernel (and with it numba).
@@ -191,6 +291,10 @@ class Pack:
                 found=f"{name!r} ({error})",
                 action="correct the declaration of the pack",
             ) from error
+
+
+# --------------------------------------------------------------------------------------------------
+# All packs by name.
 
 
 _REGISTRY: dict[str, Pack] = {}
@@ -254,3 +358,160 @@ def find_pack(pack: str | Pack) -> Pack:
         found="no pack of that name",
         action=closest(pack, known) or "choose one of them, or register the pack",
     )
+
+
+# --------------------------------------------------------------------------------------------------
+# The packs that a strategy chooses, and their columns side by side.
+
+
+KEYS = ("symbol", "session")
+
+
+def selected_packs(names: Sequence[str]) -> tuple[Pack, ...]:
+    """The packs of these names, in order, fit to stand side by side in one training set.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names with their version, as in ``technical_v1``.
+
+    Raises
+    ------
+    FeatureError
+        No name, a repeated or unknown one (the message offers the closest), or a column that two packs hold.
+    """
+    repeated = sorted({name for name in names if list(names).count(name) > 1})
+    if repeated or not names:
+        raise FeatureError(
+            "feature packs",
+            expected="one or more packs, each named once",
+            found=f"{', '.join(repeated)} more than once" if repeated else "none",
+            action="name each pack once",
+        )
+    chosen = tuple(find_pack(name) for name in names)
+    _refuse_shared_columns((pack.name, pack.names) for pack in chosen)
+    return chosen
+
+
+def joined_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Feature columns of these packs, pack by pack: the inputs of a model, in order.
+
+    Raises
+    ------
+    FeatureError
+        As `selected_packs`.
+    """
+    return tuple(column for pack in selected_packs(names) for column in pack.names)
+
+
+def join_packs(frames: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Put the features of several packs over the same bars side by side.
+
+    Parameters
+    ----------
+    frames : mapping of str to polars.DataFrame
+        By pack name: ``symbol, session`` and the features, as `quant_assets.features.compute` returns them.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``symbol, session`` and the columns of each pack in turn. Masked values stay null.
+
+    Raises
+    ------
+    FeatureError
+        No frame, a column that two packs hold, or packs that were computed over different bars.
+    """
+    if not frames:
+        raise FeatureError(
+            "feature packs", expected="one or more", found="none", action="pass the features of each pack"
+        )
+    _refuse_shared_columns(
+        (name, [c for c in frame.columns if c not in KEYS]) for name, frame in frames.items()
+    )
+    (first, joined), *others = frames.items()
+    keys = joined.select(KEYS)
+    for name, frame in others:
+        if not frame.select(KEYS).equals(keys):
+            theirs = frame.select(KEYS)
+            lonely = (
+                keys.join(theirs, on=KEYS, how="anti").height,
+                theirs.join(keys, on=KEYS, how="anti").height,
+            )
+            raise FeatureError(
+                f"features of the packs {first} and {name}",
+                expected="one row per bar of the same panel in both, in the same order",
+                found=f"{keys.height} and {theirs.height} rows; {lonely[0]} only in {first}, "
+                f"{lonely[1]} only in {name}",
+                action="compute both packs over the same version of the bars",
+            )
+    return pl.concat([joined, *(frame.drop(KEYS) for _, frame in others)], how="horizontal")
+
+
+def _refuse_shared_columns(columns: Iterable[tuple[str, Sequence[str]]]) -> None:
+    held: dict[str, str] = {}
+    for pack, names in columns:
+        shared = [name for name in names if name in held]
+        if shared:
+            raise FeatureError(
+                f"feature packs {held[shared[0]]} and {pack}",
+                expected="packs without a column in common: a model tells its inputs apart by name",
+                found=f"{', '.join(shared)} in both",
+                action=f"choose one of {held[shared[0]]} and {pack}",
+            )
+        held |= dict.fromkeys(names, pack)
+
+
+# --------------------------------------------------------------------------------------------------
+# The guard in front of every consumer of features: a masked value is not a value.
+
+
+def require_unmasked(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """Return the frame as it is, when every one of these features has a value in every row.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        Features of `quant_assets.features.compute`, with or without the keys ``symbol`` and ``session``.
+    names : sequence of str
+        The features that the caller is about to read.
+
+    Raises
+    ------
+    FeatureError
+        When one of them is missing, is no number, or holds a null (warming up, or too few symbols in the
+        session), a NaN or an infinity. The message names the first such row of each and how many there are.
+    """
+    missing = [name for name in names if name not in frame.columns]
+    if missing or not names:
+        raise FeatureError(
+            "features to read",
+            expected="one or more columns of the frame",
+            found=f"no column {', '.join(missing)}" if missing else "no name",
+            action="compute the pack that declares them, or correct the names",
+        )
+    found = [text for name in names if (text := _masked(frame, name))]
+    if found:
+        raise FeatureError(
+            f"{len(found)} of {len(names)} features",
+            expected="a finite value in every row",
+            found="; ".join(found[:3]) + (f"; and {len(found) - 3} more features" if len(found) > 3 else ""),
+            action="drop the rows that warm up (drop_nulls), or start the history earlier; fill nothing in",
+        )
+    return frame
+
+
+def _masked(frame: pl.DataFrame, name: str) -> str:
+    """What is wrong with one column, or nothing."""
+    if not frame.schema[name].is_numeric():
+        return f"{name} of dtype {frame.schema[name]}"
+    bad = ~pl.col(name).is_finite().fill_null(value=False)
+    rows = frame.with_row_index("row").filter(bad)
+    if rows.is_empty():
+        return ""
+    first = rows.row(0, named=True)
+    where = (
+        " ".join(str(first[key]) for key in ("symbol", "session") if key in first) or f"row {first['row']}"
+    )
+    what = "masked" if first[name] is None else str(first[name])
+    return f"{name} {what} at {where} ({rows.height} of {frame.height} rows)"

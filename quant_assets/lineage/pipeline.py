@@ -23,7 +23,7 @@ from quant_assets.common.settings import (
 )
 from quant_assets.common.store import Table, Value
 from quant_assets.datasets.training_set import MIN_SESSIONS
-from quant_assets.features.selection import KEYS, join_packs, selected_packs
+from quant_assets.features.pack import KEYS, join_packs, selected_packs
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact, asset_name

@@ -8,8 +8,9 @@ from quant_assets.common.config_model import Config
 from quant_assets.common.configuration import ConfigT, config_dir, home_dir, parse, read_yaml
 from quant_assets.common.errors import ConfigurationError, FeatureError, closest
 from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
-from quant_assets.features.selection import selected_packs
+from quant_assets.features.pack import selected_packs
 from quant_assets.gates.limits import DriftConfig, GatesConfig
+from quant_assets.market.rules import with_limits
 
 
 class MonitoringConfig(Config):
@@ -66,6 +67,9 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
     home = home_dir() if home is None else home
     roots = [folder, home / "configs"]
     universes = _read_folder([r / "universes" for r in roots], UniverseConfig)
+    for name, universe in universes.items():
+        file = next(f for r in roots if (f := r / "universes" / f"{name}.yaml").exists())
+        universes[name] = with_limits(universe, where=str(file))
     strategies = _read_folder([r / "strategies" for r in roots], StrategyConfig)
     # The limits never depend on the environment: a ${...} there stays text and is refused as not a number.
     gates = parse(GatesConfig, read_yaml(folder / "gates.yaml", environment=False), folder / "gates.yaml")

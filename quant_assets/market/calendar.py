@@ -1,6 +1,5 @@
 """Exchange sessions: which days trade, when they open and close (UTC), how many there are in a year."""
 
-import difflib
 from collections.abc import Iterable
 from datetime import date
 from functools import lru_cache
@@ -9,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quant_assets.common.errors import CalendarError
+from quant_assets.common.errors import CalendarError, closest
 
 DAYS_PER_YEAR = 365.25
 
@@ -60,6 +59,29 @@ def sessions(calendar: str, start: date, end: date) -> pl.Series:
         As `session_times`.
     """
     return session_times(calendar, start, end)["session"]
+
+
+def session_shares(days: pl.Series, calendar: str) -> pl.DataFrame:
+    """Every session from the first to the last of these days, and how long it was as a share of the usual one.
+
+    Parameters
+    ----------
+    days : polars.Series
+        Dates in any order, one at least.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``session`` and ``share``: 1.0 on a usual day, about 0.54 where XNYS closes at 13:00.
+
+    Raises
+    ------
+    CalendarError
+        As `session_times`.
+    """
+    first, last = _first_and_last(days)
+    length = (pl.col("close_at") - pl.col("open_at")).dt.total_seconds()
+    return session_times(calendar, first, last).select("session", share=length / length.median())
 
 
 def periods_per_year(calendar: str, start: date, end: date) -> float:
@@ -143,12 +165,10 @@ def _utc(instants: NDArray[np.datetime64]) -> pl.Series:
 
 def _unknown(calendar: str, names: Iterable[str]) -> CalendarError:
     known = sorted(names)
-    close = difflib.get_close_matches(calendar.upper(), known, n=1, cutoff=0.0)
+    hint = closest(calendar.upper(), known, cutoff=0.0)
     return CalendarError(
         f"calendar {calendar!r}",
         expected="a calendar of exchange_calendars, such as XNYS, XLON, XETR, XTKS",
         found="no calendar of that name",
-        action=f"did you mean {close[0]!r}? Set `calendar:` in the universe YAML"
-        if close
-        else "set `calendar:`",
+        action=f"{hint} Set `calendar:` in the universe YAML" if hint else "set `calendar:`",
     )

@@ -17,8 +17,8 @@ from quant_assets.common.errors import SourceError
 from quant_assets.common.hashing import combined_fingerprint, frame_digest
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.common.store import Table
+from quant_assets.market.parsing import PRICES
 from quant_assets.market.sources.bar_source import SourceRead
-from quant_assets.market.sources.parsing import PRICES
 from quant_assets.market.sources.sources import open_source, read_year
 
 Kind = Literal["first", "unchanged", "appended", "revised"]

@@ -45,6 +45,19 @@ def test_the_two_controls_are_the_same_market_but_for_the_edge(tmp_path: Path) -
     assert edge.model_copy(update={"edge": None}) == noise
 
 
+def test_the_limits_of_the_bar_rules_are_shown_with_their_defaults(folder: Path) -> None:
+    (folder / "universes/us_tech.yaml").write_text(UNIVERSE + "quality: {jump_fraction: 0.5}")
+    universes = load_settings(folder, folder / "nowhere").universes
+    assert universes["us_tech"].model_dump(mode="json")["quality"] == {
+        "severity": {}, "accepted": [], "jump_fraction": 0.5, "stale_sessions": 5, "flat_sessions": 5,
+        "ohlc_tolerance_fraction": 1e-4, "max_missing_fraction": 0.01, "long_gap_sessions": 10,
+        "spike_fraction": 0.2, "spike_multiple": 10.0, "range_factor": 2.0, "decimal_slip_tolerance": 0.25,
+        "volume_spike_factor": 100.0, "partial_volume_fraction": 0.2, "split_tolerance": 0.04,
+        "split_max_activity": 3.0, "max_quarantined_fraction": 0.02,
+    }  # fmt: skip
+    assert universes["synthetic_edge"].quality.limits["jump_fraction"] == 0.4
+
+
 def test_settings_are_frozen(tmp_path: Path) -> None:
     settings = load_settings(SHIPPED, tmp_path)
     with pytest.raises(ValidationError, match="frozen"):
@@ -65,6 +78,32 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
         ("universes/us_tech.yaml", UNIVERSE + "start: 2000-01-04", ["line 4", "'start' twice"]),
         ("universes/us_tech.yaml", UNIVERSE.replace("2001", "1999"), ["us_tech.yaml", "must come after"]),
         ("universes/us_tech.yaml", UNIVERSE.replace("bokeh_sampledata", "yahoo"), ["source", "yahoo"]),
+        (
+            "universes/us_tech.yaml",
+            UNIVERSE + "quality: {jump_fracton: 0.3}",
+            ["us_tech.yaml, key 'quality.jump_fracton'", "with value 0.3", "did you mean 'jump_fraction'"],
+        ),
+        (
+            "universes/us_tech.yaml",
+            UNIVERSE + "quality: {jump_fraction: 3}",
+            ["us_tech.yaml, key 'quality.jump_fraction'", "less than or equal to 1", "found 3"],
+        ),
+        (
+            "universes/us_tech.yaml",
+            UNIVERSE + "quality: {severity: {zero_volum: ERROR}}",
+            ["us_tech.yaml, key 'quality.severity.zero_volum'", "'ERROR'", "did you mean 'zero_volume'"],
+        ),
+        (
+            "universes/us_tech.yaml",
+            UNIVERSE + "quality: {severity: {decimal_slip: WARN}}",
+            ["us_tech.yaml, key 'quality.severity.decimal_slip'", "QUARANTINE or ERROR", "'WARN'"],
+        ),
+        (
+            "universes/us_tech.yaml",
+            UNIVERSE
+            + "quality: {accepted: [{symbol: A, session: 2000-02-01, rule: nulls, reason: seen by me}]}",
+            ["us_tech.yaml, key 'quality.accepted.0.rule'", "price_spike", "'nulls'"],
+        ),
         ("universes/us_tech.yaml", "start: 2000-01-03\nend: 2001-01-03", ["source", "add the key"]),
         ("strategies/pure_noise.yaml", "universe: us_teck", ["us_teck", "did you mean 'us_tech'"]),
         ("strategies/pure_noise.yaml", "universe: ${NOT_SET}", ["NOT_SET", "is not set"]),

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from quant_assets.common.errors import FeatureError
+from quant_assets.common.provenance import closure_of_modules
 from quant_assets.features import Feature, Pack, compute, find_pack, packs, register
-from quant_assets.features.provenance import modules_behind
 from quant_assets_tests.features.panels import NAMES, TECHNICAL, random_walks
 from quant_assets_tests.features.wide_panels import values_digest
 
@@ -83,19 +83,28 @@ def test_the_values_of_a_pack_do_not_change_under_its_name(name: str) -> None:
 def test_the_fingerprint_covers_exactly_the_sources_behind_the_kernel(name: str) -> None:
     pack = packs()[name]
     module = pack.kernel.partition(":")[0]
-    behind = modules_behind(module)
-    assert {module, "quant_assets.features.kernels.compilation"} <= set(behind)
+    behind = closure_of_modules(module)
+    kernels = tuple(name for name in behind.modules if ".features.kernels." in name)
+    assert {module, "quant_assets.features.kernels.compilation"} <= set(kernels)
     script = f"import sys, {module}; print(*sorted(m for m in sys.modules if '.features.kernels.' in m))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert tuple(run.stdout.split()) == behind
-    assert replace(pack, code=behind).fingerprint == pack.fingerprint
+    assert tuple(run.stdout.split()) == kernels
+    assert {"numba", "numpy"} <= {library.partition("==")[0] for library in behind.libraries}
+    assert replace(pack, code=behind.modules).fingerprint == pack.fingerprint
 
 
 def test_a_pack_is_not_touched_by_the_kernels_of_another() -> None:
-    assert "quant_assets.features.kernels.flow" in modules_behind("quant_assets.features.kernels.technical")
-    assert "quant_assets.features.kernels.flow" not in modules_behind(
-        "quant_assets.features.kernels.stationary"
-    )
+    flow = "quant_assets.features.kernels.flow"
+    holding = {
+        name
+        for name, pack in packs().items()
+        if flow in closure_of_modules(pack.kernel.partition(":")[0]).modules
+    }
+    assert holding == {"technical_v1"}
+
+
+def test_the_fingerprint_changes_with_a_further_library() -> None:
+    assert replace(TECHNICAL, libraries=("scipy",)).fingerprint != TECHNICAL.fingerprint
 
 
 def test_the_declaration_covers_the_cross_section() -> None:

@@ -12,7 +12,7 @@ import yaml
 from quant_assets.common.errors import ConfigurationError, FeatureError
 from quant_assets.features import Feature, Pack, compute, packs
 from quant_assets.features import pack as registry
-from quant_assets.features.selection import join_packs, joined_names, selected_packs
+from quant_assets.features.pack import join_packs, joined_names, selected_packs
 from quant_assets.lineage.settings import load_settings
 from quant_assets_tests.e2e.lineage import write_configuration
 from quant_assets_tests.features.panels import random_walks

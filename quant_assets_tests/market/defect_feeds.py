@@ -13,8 +13,7 @@ import polars as pl
 from quant_assets.common.errors import QuantAssetsError
 from quant_assets.common.settings import SyntheticSource, UniverseConfig
 from quant_assets.market.actions import adjust_bars, derive_corporate_actions
-from quant_assets.market.rules.quality import check_bars
-from quant_assets.market.rules.quarantine import quarantine
+from quant_assets.market.rules.quality import check_bars, quarantine
 from quant_assets.market.sources.sources import read_bars
 from quant_assets.market.synthetic import generate
 

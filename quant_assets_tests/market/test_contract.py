@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quant_assets.common.errors import BarContractError
+from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.sources.contract import conform, validate_bars
-from quant_assets.market.sources.parsing import RAW_SCHEMA
 
 
 def rows(n: int = 4, **changed: list[Any]) -> pl.DataFrame:

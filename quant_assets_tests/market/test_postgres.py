@@ -10,7 +10,7 @@ import pytest
 
 from quant_assets.common.errors import BarContractError, QuantAssetsError, SourceError
 from quant_assets.common.settings import UniverseConfig
-from quant_assets.market.sources.parsing import RAW_SCHEMA
+from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.sources.sources import open_source, read_all, read_bars, read_year
 from quant_assets_tests.postgres_server import address, connected, own_database, server
 

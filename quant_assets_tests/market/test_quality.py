@@ -10,7 +10,8 @@ import pytest
 
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.market.actions import ACTIONS_SCHEMA, adjust_bars, derive_corporate_actions
-from quant_assets.market.rules.quality import OFFENDERS_SCHEMA, RULES, QualityFinding, check_bars
+from quant_assets.market.rules import QualityFinding, bar_rules, check_bars
+from quant_assets.market.rules.quality import OFFENDERS_SCHEMA
 from quant_assets.market.sources.sources import read_bars
 
 
@@ -56,7 +57,7 @@ def findings_of(frame: pl.DataFrame, actions: pl.DataFrame | None = None) -> dic
 
 
 def test_the_rules_and_their_severities_are_these() -> None:
-    assert [(rule.name, rule.severity) for rule in RULES] == [
+    assert [(rule.name, rule.severity) for rule in bar_rules(universe())] == [
         ("nulls", "ERROR"),
         ("non_positive_prices", "ERROR"),
         ("ohlc_consistency", "ERROR"),
@@ -73,13 +74,13 @@ def test_the_rules_and_their_severities_are_these() -> None:
         ("actions_without_bar", "WARN"),
         ("accepted_without_match", "WARN"),
     ]
-    assert all(rule.description.endswith(".") for rule in RULES)
+    assert all(rule.description.endswith(".") for rule in bar_rules(universe()))
 
 
 def test_a_clean_market_breaks_no_rule() -> None:
     findings = checked(universe())
     assert failed(findings) == []
-    assert tuple(findings) == tuple(rule.name for rule in RULES)
+    assert tuple(findings) == tuple(rule.name for rule in bar_rules(universe()))
     assert findings["nulls"].n_checked == 3 * 250
     assert findings["missing_fraction"].n_checked == 3
 
@@ -254,7 +255,7 @@ def test_an_action_without_a_bar_is_shown() -> None:
 
 
 def test_no_bars_at_all_pass_nothing() -> None:
-    assert failed(findings_of(bars().clear())) == [rule.name for rule in RULES]
+    assert failed(findings_of(bars().clear())) == [rule.name for rule in bar_rules(universe())]
 
 
 def test_at_most_fifty_offenders_are_kept_and_all_are_counted() -> None:
@@ -268,8 +269,9 @@ def test_at_most_fifty_offenders_are_kept_and_all_are_counted() -> None:
 
 def test_importing_the_rules_loads_no_calendar_and_no_pandas() -> None:
     code = (
-        "import sys, quant_assets.market.rules.quality, quant_assets.market.sources.sources\n"
-        "import quant_assets.market.actions\n"
+        "import sys, quant_assets.market, quant_assets.market.sources, quant_assets.market.revisions\n"
+        "from quant_assets.market.rules import rules_table\n"
+        "rules_table()\n"
         "heavy = {'pandas', 'exchange_calendars', 'bokeh_sampledata', 'scipy', 'dagster', 'mlflow'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"
     )

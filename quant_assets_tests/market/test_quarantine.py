@@ -9,15 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from quant_assets.common.errors import BarContractError
+from quant_assets.common.errors import BarContractError, ConfigurationError
 from quant_assets.common.settings import UniverseConfig
-from quant_assets.common.universe_settings import ACCEPTABLE_RULES, ADJUSTABLE_RULES, QualityConfig
-from quant_assets.market.actions import ACTIONS_SCHEMA
-from quant_assets.market.rules.quality import RULES, QualityFinding
-from quant_assets.market.rules.quality_rules import RAW_RULES, SUMMARY_RULES, bar_rules, raw_rules
-from quant_assets.market.rules.quarantine import REASONS, Quarantine, quarantine
-from quant_assets.market.rules.row_measures import ROW_MEASURES
-from quant_assets.market.sources.parsing import RAW_SCHEMA
+from quant_assets.common.universe_settings import QualityConfig
+from quant_assets.market.actions import ACTIONS_SCHEMA, adjust_bars
+from quant_assets.market.parsing import RAW_SCHEMA
+from quant_assets.market.rules import (
+    QualityFinding,
+    Quarantine,
+    all_rules,
+    bar_rules,
+    check_bars,
+    check_quality,
+    limits_of,
+    quarantine,
+    raw_rules,
+)
+from quant_assets.market.rules.quality import REASONS
 from quant_assets.market.sources.sources import read_bars
 
 NO_ACTIONS = pl.DataFrame(schema=ACTIONS_SCHEMA)
@@ -54,7 +62,7 @@ def test_a_clean_market_has_nothing_in_quarantine() -> None:
     assert result.quarantined.is_empty()
     assert result.quarantined.schema == {**RAW_SCHEMA, **REASONS}
     assert failed(result) == {}
-    assert [f.rule for f in result.findings] == [r.name for r in (*RAW_RULES, *SUMMARY_RULES)]
+    assert [f.rule for f in result.findings] == [rule.name for rule in raw_rules(config)]
 
 
 def test_real_bars_of_thirteen_years_stay_as_they_are() -> None:
@@ -219,17 +227,60 @@ def test_kept_and_quarantined_are_the_input_to_the_bit(rows: list[tuple[Any, ...
     assert result.quarantined.select(*REASONS).null_count().sum_horizontal().item() == 0
 
 
-def test_the_rules_that_can_be_changed_are_those_there_are() -> None:
-    names = {rule.name for rule in (*RAW_RULES, *RULES)}
-    assert set(ADJUSTABLE_RULES) <= names
-    assert set(ROW_MEASURES) == {rule.name for rule in RAW_RULES}
-    own = {rule.name: rule.severity for rule in (*RULES, *RAW_RULES)}
-    assert {name: allowed[0] for name, allowed in ADJUSTABLE_RULES.items()} == {
-        n: own[n] for n in ADJUSTABLE_RULES
+def test_the_severities_that_a_universe_can_change_are_these() -> None:
+    assert {rule.name: rule.may_be for rule in all_rules() if rule.may_be} == {
+        "sessions_outside_calendar": ("QUARANTINE", "ERROR"),
+        "padded_before_listing": ("QUARANTINE", "ERROR", "WARN"),
+        "padded_after_delisting": ("QUARANTINE", "ERROR", "WARN"),
+        "repeated_bar": ("QUARANTINE", "ERROR", "WARN"),
+        "decimal_slip": ("QUARANTINE", "ERROR"),
+        "ohlc_consistency": ("QUARANTINE", "ERROR"),
+        "range_spike": ("QUARANTINE", "ERROR", "WARN"),
+        "price_spike": ("QUARANTINE", "ERROR", "WARN"),
+        "volume_spike": ("QUARANTINE", "ERROR", "WARN"),
+        "partial_last_bar": ("QUARANTINE", "ERROR", "WARN"),
+        "fractional_volume": ("WARN", "QUARANTINE", "ERROR"),
+        "split_never_rebased": ("ERROR", "WARN"),
+        "price_unit_change": ("ERROR", "WARN"),
+        "missing_sessions": ("WARN", "ERROR"),
+        "long_gap": ("WARN", "ERROR"),
+        "stale_prices": ("WARN", "ERROR"),
+        "flat_bars": ("WARN", "ERROR"),
+        "unexplained_jumps": ("WARN", "ERROR"),
+        "zero_volume": ("WARN", "ERROR"),
+        "actions_without_bar": ("WARN", "ERROR"),
     }
-    fixed = {"nulls", "non_positive_prices", "duplicate_keys", "missing_fraction", "accepted_without_match"}
-    assert names - set(ADJUSTABLE_RULES) == fixed
-    assert set(ADJUSTABLE_RULES) > ACCEPTABLE_RULES
+    assert all(rule.may_be[0] == rule.severity for rule in all_rules() if rule.may_be)
+    summaries = {"shifted_sessions", "quarantined_fraction", "accepted_without_match"}
+    assert {rule.name for rule in all_rules()} - {rule.name for rule in all_rules() if rule.may_be} == {
+        "nulls", "non_positive_prices", "duplicate_keys", "missing_fraction", *summaries,
+    }  # fmt: skip
+
+
+def test_what_a_person_can_accept_is_a_rule_about_one_bar_that_can_be_changed() -> None:
+    adjustable = {rule.name for rule in all_rules() if rule.may_be}
+    assert {rule.name for rule in all_rules() if rule.acceptable} == adjustable - {
+        "sessions_outside_calendar", "missing_sessions", "long_gap", "actions_without_bar",
+    }  # fmt: skip
+
+
+def test_raw_rules_are_judged_in_this_order_the_most_telling_first() -> None:
+    assert [(rule.name, rule.severity) for rule in raw_rules(universe())] == [
+        ("sessions_outside_calendar", "QUARANTINE"),
+        ("padded_before_listing", "QUARANTINE"),
+        ("padded_after_delisting", "QUARANTINE"),
+        ("repeated_bar", "QUARANTINE"),
+        ("decimal_slip", "QUARANTINE"),
+        ("ohlc_consistency", "QUARANTINE"),
+        ("range_spike", "QUARANTINE"),
+        ("price_spike", "QUARANTINE"),
+        ("volume_spike", "QUARANTINE"),
+        ("partial_last_bar", "QUARANTINE"),
+        ("fractional_volume", "WARN"),
+        ("shifted_sessions", "ERROR"),
+        ("quarantined_fraction", "ERROR"),
+        ("accepted_without_match", "WARN"),
+    ]
 
 
 def test_severities_reach_the_rules_and_nothing_loosens_what_blocks() -> None:
@@ -243,15 +294,47 @@ def test_severities_reach_the_rules_and_nothing_loosens_what_blocks() -> None:
 @pytest.mark.parametrize(
     ("quality", "message"),
     [
+        ({"accepted": [RELEASE | {"reason": "ok"}]}, "at least 10 characters"),
+        ({"accepted": [RELEASE, RELEASE]}, "accepted more than once: S001 2023-03-02 price_spike"),
+        ({"severity": {"price_spike": "LOUD"}}, "severity.price_spike"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused_when_it_is_read(
+    quality: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        QualityConfig.model_validate(quality)
+
+
+@pytest.mark.parametrize(
+    ("quality", "message"),
+    [
         ({"severity": {"nulls": "WARN"}}, "severity of 'nulls' cannot be set"),
         ({"severity": {"decimal_slip": "WARN"}}, "'decimal_slip' can be QUARANTINE or ERROR, not WARN"),
         ({"severity": {"unexplained_jumps": "QUARANTINE"}}, "can be WARN or ERROR, not QUARANTINE"),
+        ({"severity": {"price_spyke": "WARN"}}, "did you mean 'price_spike'"),
         ({"accepted": [RELEASE | {"rule": "nulls"}]}, "'nulls' is none of the rules"),
-        ({"accepted": [RELEASE | {"reason": "ok"}]}, "at least 10 characters"),
-        ({"accepted": [RELEASE, RELEASE]}, "accepted more than once: S001 2023-03-02 price_spike"),
-        ({"max_quarantined_fraction": 0.5}, "less than or equal to 0.2"),
+        ({"accepted": [RELEASE | {"rule": "price_spikes"}]}, "accepted.0.rule.*did you mean 'price_spike'"),
+        ({"max_quarantined_fraction": 0.5}, "less than or equal to 0.2.*found 0.5"),
+        ({"spike_multiple": 2}, "greater than or equal to 3"),
+        ({"split_tolerance": 0.0}, "greater than 0"),
+        ({"stale_sessions": 2.5}, "valid integer"),
+        ({"jump_fraction": float("nan")}, "finite number"),
+        ({"jump_fraction": "often"}, "'quality.jump_fraction'.*valid number.*'often'"),
+        ({"jump_fracton": 0.5}, "'quality.jump_fracton'.*unknown key.*0.5.*did you mean 'jump_fraction'"),
+        ({"severty": {"nulls": "WARN"}}, "did you mean 'severity'"),
     ],
 )
 def test_a_configuration_that_would_hide_defects_is_refused(quality: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        QualityConfig.model_validate(quality)
+    config = universe(**quality)
+    raw = read_bars(universe()).bars
+    for judge in (
+        lambda: check_quality(config),
+        lambda: limits_of(config),
+        lambda: raw_rules(config),
+        lambda: bar_rules(config),
+        lambda: quarantine(raw, NO_ACTIONS, config),
+        lambda: check_bars(adjust_bars(raw, NO_ACTIONS, "XNYS"), NO_ACTIONS, config),
+    ):
+        with pytest.raises(ConfigurationError, match=f"universe test.*{message}"):
+            judge()

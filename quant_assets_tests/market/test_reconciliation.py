@@ -11,8 +11,8 @@ from polars.testing import assert_frame_equal
 from quant_assets.common.errors import BarContractError
 from quant_assets.common.hashing import frame_digest
 from quant_assets.market.actions import derive_corporate_actions
+from quant_assets.market.parsing import PRICES, RAW_SCHEMA
 from quant_assets.market.reconciliation import FIELDS, MIXED_REASON, reconcile
-from quant_assets.market.sources.parsing import PRICES, RAW_SCHEMA
 from quant_assets_tests.market.two_sources import changed, feed, together, universe
 
 A, B, C = feed(), feed(), feed()

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from quant_assets.common.hashing import frame_digest
+from quant_assets.market.parsing import PRICES
 from quant_assets.market.reconciliation_report import Disagreements, compare_sources, reconciliation_figure
-from quant_assets.market.sources.parsing import PRICES
 from quant_assets_tests.market.two_sources import changed, feed, together, universe
 
 A, B = feed(), feed()

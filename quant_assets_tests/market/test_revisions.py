@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from quant_assets.common.errors import SourceError
 from quant_assets.common.hashing import frame_digest
 from quant_assets.common.settings import UniverseConfig
+from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.revisions import (
     FIELDS,
     KnownYear,
@@ -23,7 +24,6 @@ from quant_assets.market.revisions import (
     symbol_digests,
     vintage,
 )
-from quant_assets.market.sources.parsing import RAW_SCHEMA
 from quant_assets.market.sources.sources import read_year
 
 JANUARY = date(2020, 1, 2)

@@ -8,8 +8,8 @@ import pytest
 from quant_assets.common.configuration import parse, read_yaml
 from quant_assets.common.errors import ConfigurationError, SourceError
 from quant_assets.common.settings import UniverseConfig
+from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.reconciliation import LABELLED_SCHEMA, reconcile
-from quant_assets.market.sources.parsing import RAW_SCHEMA
 from quant_assets.market.sources.sources import read_all, read_bars, read_year
 from quant_assets_tests.market.two_sources import END, START, feed
 

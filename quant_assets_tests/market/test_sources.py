@@ -17,8 +17,8 @@ from quant_assets.common.settings import (
     SyntheticSource,
     UniverseConfig,
 )
-from quant_assets.market.sources.parsing import RAW_SCHEMA
-from quant_assets.market.sources.sources import describe_file, read_bars, read_year
+from quant_assets.market.parsing import RAW_SCHEMA
+from quant_assets.market.sources import describe_file, read_bars, read_year
 
 HEADER = "Date,Open,High,Low,Close,Adj Close,Volume\n"
 TWO_ROWS = "2024-01-02,10,11,9,10.5,5.25,1000\n2024-01-03,10.5,12,10,11,5.5,2000\n"

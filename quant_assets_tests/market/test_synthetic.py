@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from quant_assets.common.errors import SourceError
 from quant_assets.common.hashing import frame_digest
 from quant_assets.common.settings import SyntheticSource
+from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.sources.contract import validate_bars
-from quant_assets.market.sources.parsing import RAW_SCHEMA
 from quant_assets.market.synthetic import generate
 
 START, END = date(2014, 1, 2), date(2023, 12, 29)

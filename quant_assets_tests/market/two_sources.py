@@ -7,8 +7,8 @@ import polars as pl
 
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.market.calendar import sessions
+from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.reconciliation import LABELLED_SCHEMA
-from quant_assets.market.sources.parsing import RAW_SCHEMA
 
 START, END = date(2022, 1, 3), date(2022, 12, 30)
 

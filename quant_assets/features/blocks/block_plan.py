@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import FeatureError, SourceError
-from quant_assets.features.panel import COLUMNS, frame_of
+from quant_assets.features.computation import COLUMNS, frame_of
 
 # Reading bars straight from their files decodes row groups that blocks share several times. From this many
 # times the rows on, sorting the rows into blocks on disk first is cheaper.

@@ -17,9 +17,15 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import FeatureError, QuantAssetsError, SourceError
 from quant_assets.features.blocks.block_plan import Block, Piece, unreadable, wanted
-from quant_assets.features.computation import Precision, across_symbols, compute, symbol_inputs
+from quant_assets.features.computation import (
+    FIELDS,
+    Precision,
+    across_symbols,
+    compute,
+    panel_of,
+    symbol_inputs,
+)
 from quant_assets.features.pack import Pack
-from quant_assets.features.panel import FIELDS, panel_of
 
 # --------------------------------------------------------------------------------------------------
 # Files of a computation in blocks: sorting rows into blocks on disk, the scratch folder, and the output.

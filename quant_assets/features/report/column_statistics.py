@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import FeatureError
-from quant_assets.features.selection import KEYS
+from quant_assets.features.pack import KEYS
 
 Floats = NDArray[np.float64]
 

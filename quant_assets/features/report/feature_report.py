@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from quant_assets.features.pack import KEYS, join_packs
 from quant_assets.features.report import column_statistics as statistics
 from quant_assets.features.report.column_statistics import (
     DEAD_MODAL_SHARE,
@@ -21,7 +22,6 @@ from quant_assets.features.report.column_statistics import (
     Floats,
     stationarity,
 )
-from quant_assets.features.selection import KEYS, join_packs
 
 # --------------------------------------------------------------------------------------------------
 # What follows from the statistics of features: clusters, which twin to keep, and a recommendation per finding.

@@ -91,7 +91,7 @@ def raw_rule_findings(
     panel: Panel, corporate_actions: Artifact, *, universe: UniverseConfig
 ) -> Iterator[CheckResult]:
     """What the rules about single raw bars found."""
-    from quant_assets.market.rules.quarantine import quarantine
+    from quant_assets.market.rules.quality import quarantine
 
     raw = frame_of(panel).sort("symbol", "session")
     return _results(quarantine(raw, corporate_actions.table().frame, universe).findings)
@@ -120,15 +120,21 @@ def _rule_specs(rules: Iterable[Any]) -> Sequence[CheckSpec]:
 
 
 def _raw_rules(scope: Scope) -> Sequence[CheckSpec]:
-    from quant_assets.market.rules.quality_rules import raw_rules
+    from quant_assets.market.rules.bar_rule import raw_rules
 
     return _rule_specs(raw_rules(scope.bars))
 
 
 def _bar_rules(scope: Scope) -> Sequence[CheckSpec]:
-    from quant_assets.market.rules.quality_rules import bar_rules
+    from quant_assets.market.rules.bar_rule import bar_rules
 
     return _rule_specs(bar_rules(scope.bars))
+
+
+def _rules_behind(_: Scope, __: str | None) -> Sequence[str]:
+    from quant_assets.market.rules.bar_rule import rule_modules
+
+    return rule_modules()
 
 
 def _results(findings: Iterable[Any]) -> Iterator[CheckResult]:
@@ -244,10 +250,11 @@ def corporate_actions(panel: Panel) -> Product:
     team="team:data",
     kinds=frozenset({"polars"}),
     checks=(Check("quarantine", _raw_rules, raw_rule_findings),),
+    roots=_rules_behind,
 )
 def quarantined_bars(panel: Panel, corporate_actions: Artifact, *, universe: UniverseConfig) -> Product:
     """Raw bars that look wrong, each with the rule, what was observed and the evidence; not in ``bars``."""
-    from quant_assets.market.rules.quarantine import quarantine
+    from quant_assets.market.rules.quality import quarantine
 
     parted = quarantine(frame_of(panel), corporate_actions.table().frame, universe)
     facts = {

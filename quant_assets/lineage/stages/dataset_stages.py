@@ -59,7 +59,7 @@ def training_set(
 ) -> Product:
     """Complete rows of every pack's features, labels known before the holdout, and what made them."""
     from quant_assets.datasets.training_set import assemble_training_set, training_known_by
-    from quant_assets.features.selection import join_packs, joined_names
+    from quant_assets.features.pack import join_packs, joined_names
 
     tables = by_pack(features, packs)
     table = assemble_training_set(

@@ -50,7 +50,7 @@ def drift_report(
     embargo_sessions: int,
 ) -> Product:
     """Which features of the newest window drifted, against a null of the baseline's own windows."""
-    from quant_assets.features.selection import join_packs
+    from quant_assets.features.pack import join_packs
     from quant_assets.gates.evidence import require_recipe, verdict_table
     from quant_assets.monitoring.baseline import DriftBaseline
     from quant_assets.monitoring.drift_report import judge_drift

@@ -1,48 +1,271 @@
-"""Quality rules of adjusted bars: which rows or symbols offend each rule of `quality_rules.RULES`.
+"""Bars judged by the rules: suspicious raw rows are set aside, and what is kept is checked as a whole.
 
-The row contract (`quant_assets.market.sources.contract`) has refused rows that cannot be bars, and
-`quant_assets.market.rules.quarantine` has set suspicious rows aside, before any of this runs. These rules
-judge what is left as a whole. ERROR blocks what comes after; WARN is shown and let through. Nothing is repaired
-or deleted.
+Before any of this runs, the row contract (`quant_assets.market.sources.contract`) has refused rows that cannot be
+bars. Nothing is repaired or deleted: a row that is set aside keeps its values, with the rule, what was observed and a
+sentence of evidence. ERROR blocks what comes after; WARN is shown and let through.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import polars as pl
 
-from quant_assets.common.settings import QualityConfig, UniverseConfig
-from quant_assets.market.calendar import sessions
-from quant_assets.market.rules.level_shifts import level_shifts
-from quant_assets.market.rules.prepared_bars import PRICES
-from quant_assets.market.rules.quality_rules import (
+from quant_assets.common.errors import BarContractError
+from quant_assets.common.settings import UniverseConfig
+from quant_assets.common.universe_settings import AcceptedBar, Severity
+from quant_assets.market.actions import with_factors
+from quant_assets.market.parsing import PRICES, sentence
+from quant_assets.market.rules.bar_rule import (
+    FEWEST_FOR_USUAL,
     KEY,
-    MAX_OFFENDERS,
-    OFFENDERS_SCHEMA,
-    RULES,
-    QualityFinding,
-    QualityRule,
-    accepted_frame,
+    USUAL_SESSIONS,
+    BarRule,
+    Judged,
+    all_rules,
     bar_rules,
-    finding_of,
+    limits_of,
+    raw_rules,
 )
-from quant_assets.market.rules.row_measures import range_excess
 
-__all__ = [
-    "MAX_OFFENDERS", "OFFENDERS_SCHEMA", "RULES", "QualityFinding", "QualityRule", "check_bars",
-]  # fmt: skip
+MAX_OFFENDERS = 50
+SENTENCES = 5
+
+OFFENDERS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "symbol": pl.String,
+    "session": pl.Date,
+    "observed": pl.Float64,
+    "limit": pl.Float64,
+}
+NEEDED = ("symbol", "session", "open", "high", "low", "close", "volume")
+REASONS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "rule": pl.String,
+    "observed": pl.Float64,
+    "limit": pl.Float64,
+    "evidence": pl.String,
+}
+
+
+# --------------------------------------------------------------------------------------------------
+# What one rule found.
 
 
 @dataclass(frozen=True)
-class _Inputs:
-    bars: pl.DataFrame
-    actions: pl.DataFrame
-    universe: UniverseConfig
-    aside: pl.DataFrame
+class QualityFinding:
+    """What one rule found.
+
+    ``n_checked`` counts the things judged (bars; sessions or symbols for the completeness rules);
+    ``offenders`` holds the first 50 by symbol and session, with what was observed and the limit it broke;
+    ``evidence`` has a sentence on each of the first 5 where the rule gives one.
+    """
+
+    rule: str
+    severity: Severity
+    passed: bool
+    n_offenders: int
+    n_checked: int
+    offenders: pl.DataFrame
+    evidence: tuple[str, ...] = ()
 
     @property
-    def limits(self) -> QualityConfig:
-        return self.universe.quality
+    def check_severity(self) -> Literal["ERROR", "WARN"]:
+        """Severity of the asset check: what was taken out is shown (WARN), it blocks nothing."""
+        return "ERROR" if self.severity == "ERROR" else "WARN"
+
+
+def _measured(rule: BarRule, judged: Judged) -> tuple[pl.DataFrame, int]:
+    """The offenders of a rule, with its sentence on each, and how many things it judged."""
+    got = rule.measure(judged)
+    offenders, n_checked = got if isinstance(got, tuple) else (got, judged.bars.height)
+    if rule.evidence and not offenders.is_empty():
+        told = sentence(rule.evidence_template, *rule.evidence_columns)
+        offenders = offenders.with_columns(evidence=told)
+    return offenders, n_checked
+
+
+def _finding(rule: BarRule, offenders: pl.DataFrame, n_checked: int, n_bars: int) -> QualityFinding:
+    """Shape what a rule found. It passes iff it has no offender and, so that nothing passes unseen, bars."""
+    ordered = offenders.sort(KEY)
+    shaped = ordered.select(pl.col(name).cast(dtype) for name, dtype in OFFENDERS_SCHEMA.items())
+    passed = bool(shaped.height == 0 and n_bars > 0)
+    sentences: tuple[str, ...] = ()
+    if "evidence" in ordered.columns and ordered.height:
+        told = ordered.head(SENTENCES).select(sentence("{} {}: {}", *KEY, "evidence"))
+        sentences = tuple(told.to_series().to_list())
+    return QualityFinding(
+        rule.name, rule.severity, passed, shaped.height, n_checked, shaped.head(MAX_OFFENDERS), sentences
+    )
+
+
+def _accepted_frame(accepted: tuple[AcceptedBar, ...], rules: tuple[BarRule, ...]) -> pl.DataFrame:
+    """The accepted bars of these rules: symbol, session, rule, reason."""
+    names = {rule.name for rule in rules}
+    rows = [(bar.symbol, bar.session, bar.rule, bar.reason) for bar in accepted if bar.rule in names]
+    schema = {"symbol": pl.String, "session": pl.Date, "rule": pl.String, "reason": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+# --------------------------------------------------------------------------------------------------
+# Raw rows: those to go on with, and those that are set aside.
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """Raw bars parted in two, and why.
+
+    ``kept`` and ``quarantined`` hold every row of the input once, bit for bit, in its order; ``quarantined``
+    appends `REASONS`: the first rule it broke, what was observed, the limit, and a sentence (with the names of
+    other rules that it broke). ``accepted`` are the rows among ``kept`` that a person let through, with the
+    reason. ``findings`` has one entry per rule of `raw_rules`; a row that was taken counts under its first rule.
+    """
+
+    kept: pl.DataFrame
+    quarantined: pl.DataFrame
+    accepted: pl.DataFrame
+    findings: tuple[QualityFinding, ...]
+
+
+def quarantine(bars: pl.DataFrame, actions: pl.DataFrame, universe: UniverseConfig) -> Quarantine:
+    """Part raw bars into those to go on with and those that look wrong.
+
+    Parameters
+    ----------
+    bars : polars.DataFrame
+        Validated raw bars (`quant_assets.market.parsing.RAW_SCHEMA`), any order.
+    actions : polars.DataFrame
+        Their corporate actions, as `quant_assets.market.actions.derive_corporate_actions` gives them.
+    universe : UniverseConfig
+        Calendar, limits, severities and accepted bars.
+
+    Returns
+    -------
+    Quarantine
+        A row goes when a rule of severity QUARANTINE finds it and it is not accepted for that rule. Rules of
+        other severities take nothing out; their findings block (ERROR) or show (WARN).
+
+    Raises
+    ------
+    BarContractError
+        When a column of the contract is missing.
+    ConfigurationError
+        When the universe sets what its rules do not allow.
+    CalendarError
+        When the universe's calendar is unknown.
+    """
+    missing = [name for name in NEEDED if name not in bars.columns]
+    if missing:
+        raise BarContractError(
+            f"bars of universe {universe.name}, column {', '.join(map(repr, missing))}",
+            expected=f"columns {', '.join(NEEDED)}",
+            found=f"columns {bars.columns}",
+            action="give raw bars as the sources validate them",
+        )
+    rules = raw_rules(universe)
+    row_rules = tuple(rule for rule in rules if rule.judged_on == "rows")
+    limits = limits_of(universe)
+    ready = prepared(bars, actions)
+    suspects = _suspects(Judged(ready, actions, ready.clear(), universe.calendar, limits), row_rules)
+    accepted = _accepted_frame(universe.quality.accepted, row_rules)
+    key = ["symbol", "session", "rule"]
+    released = suspects.join(accepted, on=key, how="inner", maintain_order="left")
+    unreleased = suspects.join(accepted, on=key, how="anti", maintain_order="left")
+    taking = [rule.name for rule in row_rules if rule.severity == "QUARANTINE"]
+    reasons = _one_reason_each(unreleased.filter(pl.col("rule").is_in(taking)))
+    held = unreleased.join(reasons.select("row"), on="row", how="anti", maintain_order="left")
+    numbered = bars.with_row_index("quarantine.row").with_columns(pl.col("quarantine.row").cast(pl.Int64))
+    told = reasons.select(pl.col("row").alias("quarantine.row"), *REASONS)
+    kept = numbered.join(told, on="quarantine.row", how="anti", maintain_order="left")
+    out = numbered.join(told, on="quarantine.row", how="inner", maintain_order="left")
+    findings = []
+    for rule in rules:
+        if rule.judged_on == "rows":
+            found = reasons if rule.name in taking else held
+            offenders, n_checked = found.filter(pl.col("rule") == rule.name), bars.height
+        elif rule.judged_on == "acceptances":
+            offenders, n_checked = _measured(
+                rule, Judged(accepted, actions, suspects.select(key), universe.calendar, limits)
+            )
+        else:
+            offenders, n_checked = _measured(rule, Judged(ready, actions, reasons, universe.calendar, limits))
+        findings.append(_finding(rule, offenders, n_checked, bars.height))
+    still_in = released.join(reasons.select("row"), on="row", how="anti", maintain_order="left")
+    return Quarantine(
+        kept.drop("quarantine.row"),
+        out.drop("quarantine.row"),
+        still_in.select("symbol", "session", *REASONS, "reason"),
+        tuple(findings),
+    )
+
+
+def prepared(bars: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
+    """Bars by symbol and session with ``row``, ``written.*`` (as in the source) and adjusted prices and volume.
+
+    ``before`` and ``after`` are the neighbouring closes, ``usual_move`` the median absolute logarithmic move of
+    the month before. What is not finite is null here: other rules judge it.
+    """
+    values = (*PRICES, "volume")
+    numbers = (pl.col(name).cast(pl.Float64) for name in values)
+    typed = bars.select(
+        pl.int_range(pl.len()).cast(pl.Int64).alias("row"),
+        "symbol",
+        "session",
+        *(pl.when(number.is_finite()).then(number) for number in numbers),
+    )
+    close = pl.col("close")
+    move = (close / close.shift()).log().abs()
+    return (
+        with_factors(typed, actions)
+        .with_columns(pl.col(name).alias(f"written.{name}") for name in values)
+        .with_columns(*(pl.col(name) * pl.col("price_factor") for name in PRICES))
+        .with_columns(pl.col("volume") * pl.col("volume_factor"))
+        .sort("symbol", "session", "row")
+        .with_columns(
+            before=close.shift().over("symbol"),
+            after=close.shift(-1).over("symbol"),
+            usual_move=move.rolling_median(USUAL_SESSIONS, min_samples=FEWEST_FOR_USUAL)
+            .shift()
+            .over("symbol"),
+        )
+    )
+
+
+def _suspects(judged: Judged, rules: tuple[BarRule, ...]) -> pl.DataFrame:
+    """Every row that a rule finds, under every rule that finds it: row, symbol, session and `REASONS`."""
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {"row": pl.Int64, **REASONS}
+    parts = [pl.DataFrame(schema=schema)]
+    for rule in rules if judged.bars.height else ():
+        offenders, _ = _measured(rule, judged)
+        if offenders.is_empty():
+            continue
+        told = pl.col("evidence") if rule.evidence else pl.lit(rule.description)
+        named = offenders.with_columns(rule=pl.lit(rule.name), evidence=told)
+        parts.append(named.select(pl.col(name).cast(dtype) for name, dtype in schema.items()))
+    ranks = {rule.name: rank for rank, rule in enumerate(rules)}
+    return (
+        pl.concat(parts)
+        .join(judged.bars.select("row", "symbol", "session"), on="row", how="left")
+        .sort("row", pl.col("rule").replace_strict(ranks, return_dtype=pl.Int32))
+    )
+
+
+def _one_reason_each(suspects: pl.DataFrame) -> pl.DataFrame:
+    """The first rule of every row, the others named in its evidence."""
+    if suspects.is_empty():
+        return suspects
+    others = pl.col("rule").slice(1).str.join(", ")
+    return (
+        suspects.group_by("row", maintain_order=True)
+        .agg(pl.col("symbol", "session", *REASONS).first(), others=others)
+        .with_columns(
+            evidence=pl.when(pl.col("others") == "")
+            .then(pl.col("evidence"))
+            .otherwise(sentence("{} (also: {})", "evidence", "others"))
+        )
+        .drop("others")
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+# Adjusted bars that were kept.
 
 
 def check_bars(
@@ -52,7 +275,7 @@ def check_bars(
     *,
     quarantined: pl.DataFrame | None = None,
 ) -> tuple[QualityFinding, ...]:
-    """Judge adjusted bars by every rule, in the order of `RULES`, with the universe's severities.
+    """Judge adjusted bars by every rule of `bar_rules`, in its order, with the universe's severities.
 
     Parameters
     ----------
@@ -73,182 +296,29 @@ def check_bars(
 
     Raises
     ------
+    ConfigurationError
+        When the universe sets what its rules do not allow.
     CalendarError
         When the universe's calendar is unknown.
     """
     aside = bars.clear().select(KEY) if quarantined is None else quarantined.select(KEY)
-    inputs = _Inputs(bars.sort(KEY), actions, universe, aside)
+    judged = Judged(bars.sort(KEY), actions, aside, universe.calendar, limits_of(universe))
     rules = bar_rules(universe)
-    accepted = accepted_frame(universe.quality.accepted, rules)
-    matched = pl.DataFrame(schema=accepted.schema)
-    findings = []
+    accepted = _accepted_frame(universe.quality.accepted, rules)
+    # Rules about single raw bars answer for their own: here such rows are gone, or were accepted there.
+    elsewhere = {rule.name for rule in all_rules() if rule.judged_on == "rows"}
+    key = [*KEY, "rule"]
+    matched = accepted.filter(pl.col("rule").is_in(sorted(elsewhere))).select(key)
+    found: dict[str, tuple[pl.DataFrame, int]] = {}
     for rule in rules:
-        if rule.name == "accepted_without_match":
-            offenders, n_checked = _without_match(accepted, matched), accepted.height
-        else:
-            found, n_checked = _MEASURES[rule.name](inputs)
+        if rule.judged_on != "acceptances":
+            offenders, n_checked = _measured(rule, judged)
             released = accepted.filter(pl.col("rule") == rule.name)
-            matched = matched.vstack(released.join(found, on=KEY, how="semi"))
-            offenders = found.join(released, on=KEY, how="anti")
-        findings.append(finding_of(rule, offenders, n_checked, bars.height))
-    return tuple(findings)
-
-
-def _without_match(accepted: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
-    # The rule about single raw bars answers for its own: here its rows are gone or were accepted there.
-    stale = accepted.filter(pl.col("rule") != "ohlc_consistency").join(matched, on=[*KEY, "rule"], how="anti")
-    return stale.with_columns(observed=0.0, limit=1.0)
-
-
-def _nulls(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    absent = pl.sum_horizontal(
-        (~pl.col(name).is_finite()).fill_null(value=True) for name in (*PRICES, "volume")
-    )
-    return inputs.bars.with_columns(observed=absent, limit=0).filter(
-        pl.col("observed") > 0
-    ), inputs.bars.height
-
-
-def _non_positive_prices(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    lowest = inputs.bars.with_columns(observed=pl.min_horizontal(PRICES), limit=0.0)
-    return lowest.filter(pl.col("observed") <= 0), inputs.bars.height
-
-
-def _ohlc_consistency(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    limit = inputs.limits.ohlc_tolerance_fraction
-    return (
-        inputs.bars.with_columns(observed=range_excess(), limit=limit).filter(pl.col("observed") > limit),
-        inputs.bars.height,
-    )
-
-
-def _duplicate_keys(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    counted = inputs.bars.group_by(KEY).agg(observed=pl.len(), limit=1)
-    return counted.filter(pl.col("observed") > 1), inputs.bars.height
-
-
-def _absent(inputs: _Inputs) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Sessions that should have a bar, and those of them that have none."""
-    spans = inputs.bars.group_by("symbol").agg(
-        first=pl.col("session").min(), last=pl.col("session").max(), n_bars=pl.col("session").n_unique()
-    )
-    if spans.is_empty():
-        empty = pl.DataFrame(schema={"symbol": pl.String, "session": pl.Date})
-        return empty, empty
-    first, last = inputs.bars.select(
-        pl.col("session").min().alias("first"), pl.col("session").max().alias("last")
-    ).row(0)
-    calendar = sessions(inputs.universe.calendar, first, last)
-    expected = (
-        spans.select("symbol", "first", "last")
-        .join(calendar.to_frame("session"), how="cross")
-        .filter(pl.col("session").is_between("first", "last"))
-        .select(KEY)
-    )
-    absent = expected.join(inputs.bars, on=KEY, how="anti")
-    return expected, absent.join(inputs.aside, on=KEY, how="anti")
-
-
-def _missing_fraction(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    expected, absent = _absent(inputs)
-    n_expected = expected.group_by("symbol").agg(n_expected=pl.len())
-    gaps = absent.group_by("symbol").agg(n_absent=pl.len(), session=pl.col("session").min())
-    limit = inputs.limits.max_missing_fraction
-    share = gaps.join(n_expected, on="symbol").with_columns(
-        observed=pl.col("n_absent") / pl.col("n_expected"), limit=limit
-    )
-    return share.filter(pl.col("observed") > limit), n_expected.height
-
-
-def _missing_sessions(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    expected, absent = _absent(inputs)
-    return absent.with_columns(observed=0, limit=1), expected.height
-
-
-def _long_gap(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    expected, absent = _absent(inputs)
-    position = expected.sort(KEY).with_columns(position=pl.int_range(pl.len()).over("symbol"))
-    limit = inputs.limits.long_gap_sessions
-    # Consecutive positions minus a running count are equal within a run.
-    runs = (
-        absent.join(position, on=KEY)
-        .sort(KEY)
-        .with_columns(run=(pl.col("position") - pl.int_range(pl.len())).over("symbol"))
-        .group_by("symbol", "run")
-        .agg(session=pl.col("session").min(), observed=pl.len(), limit=limit)
-    )
-    return runs.filter(pl.col("observed") >= limit), expected.height
-
-
-def _stale_prices(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    changed = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in PRICES)
-    limit = inputs.limits.stale_sessions
-    runs = (
-        inputs.bars.with_columns(run=changed.cum_sum().over("symbol"))
-        .group_by("symbol", "run")
-        .agg(session=pl.col("session").first(), observed=pl.len(), limit=limit)
-    )
-    return runs.filter(pl.col("observed") >= limit), inputs.bars.height
-
-
-def _flat_bars(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    flat = pl.col("high") == pl.col("low")
-    limit = inputs.limits.flat_sessions
-    runs = (
-        inputs.bars.with_columns(flat=flat, run=flat.rle_id().over("symbol"))
-        .filter("flat")
-        .group_by("symbol", "run")
-        .agg(
-            session=pl.col("session").first(),
-            observed=pl.len(),
-            n_prices=pl.col("close").n_unique(),
-            limit=limit,
-        )
-    )
-    # One price all along is stale, not flat.
-    return runs.filter((pl.col("observed") >= limit) & (pl.col("n_prices") > 1)), inputs.bars.height
-
-
-def _split_never_rebased(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    return level_shifts(inputs.bars, inputs.limits).filter(~pl.col("unit_change")), inputs.bars.height
-
-
-def _price_unit_change(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    return level_shifts(inputs.bars, inputs.limits).filter("unit_change"), inputs.bars.height
-
-
-def _unexplained_jumps(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    # Bars are adjusted, so a split that is known leaves no jump; what still jumps, nothing explains. A jump that
-    # looks like a split or a change of unit is named so instead.
-    move = (pl.col("close") / pl.col("close").shift() - 1).over("symbol")
-    limit = inputs.limits.jump_fraction
-    jumps = inputs.bars.with_columns(observed=move, limit=limit).filter(pl.col("observed").abs() >= limit)
-    return jumps.join(level_shifts(inputs.bars, inputs.limits), on=KEY, how="anti"), inputs.bars.height
-
-
-def _zero_volume(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    idle = inputs.bars.with_columns(observed=pl.col("volume"), limit=0.0).filter(pl.col("volume") <= 0)
-    return idle, inputs.bars.height
-
-
-def _actions_without_bar(inputs: _Inputs) -> tuple[pl.DataFrame, int]:
-    strays = inputs.actions.join(inputs.bars, on=KEY, how="anti").join(inputs.aside, on=KEY, how="anti")
-    return strays.with_columns(observed=pl.col("price_factor"), limit=1.0), inputs.actions.height
-
-
-_MEASURES: dict[str, Callable[[_Inputs], tuple[pl.DataFrame, int]]] = {
-    "nulls": _nulls,
-    "non_positive_prices": _non_positive_prices,
-    "ohlc_consistency": _ohlc_consistency,
-    "duplicate_keys": _duplicate_keys,
-    "missing_fraction": _missing_fraction,
-    "split_never_rebased": _split_never_rebased,
-    "price_unit_change": _price_unit_change,
-    "missing_sessions": _missing_sessions,
-    "long_gap": _long_gap,
-    "stale_prices": _stale_prices,
-    "flat_bars": _flat_bars,
-    "unexplained_jumps": _unexplained_jumps,
-    "zero_volume": _zero_volume,
-    "actions_without_bar": _actions_without_bar,
-}
+            matched = matched.vstack(released.join(offenders, on=KEY, how="semi").select(key))
+            found[rule.name] = (offenders.join(released, on=KEY, how="anti"), n_checked)
+    for rule in rules:
+        if rule.judged_on == "acceptances":
+            found[rule.name] = _measured(
+                rule, Judged(accepted, actions, matched, universe.calendar, judged.limits)
+            )
+    return tuple(_finding(rule, *found[rule.name], bars.height) for rule in rules)

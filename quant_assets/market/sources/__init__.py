@@ -1,1 +1,23 @@
 """Bar sources: files, databases and seeds, mapped to one row contract or refused with one message."""
+
+from quant_assets.market.sources.bar_files import FileSummary, adopt_file, describe_file
+from quant_assets.market.sources.bar_source import BarSource, Holdings, SourceOutcome, SourceRead
+from quant_assets.market.sources.contract import Conformed, conform, validate_bars
+from quant_assets.market.sources.sources import open_source, read_all, read_bars, read_year
+
+__all__ = [
+    "BarSource",
+    "Conformed",
+    "FileSummary",
+    "Holdings",
+    "SourceOutcome",
+    "SourceRead",
+    "adopt_file",
+    "conform",
+    "describe_file",
+    "open_source",
+    "read_all",
+    "read_bars",
+    "read_year",
+    "validate_bars",
+]

@@ -1,6 +1,6 @@
 """What every kind of bar source offers, and what one reading of it gives."""
 
-import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -8,7 +8,7 @@ from typing import Protocol
 
 import polars as pl
 
-from quant_assets.common.errors import SourceError
+from quant_assets.common.errors import SourceError, closest
 from quant_assets.common.settings import UniverseConfig
 
 _SYMBOLS_SHOWN = 20
@@ -36,7 +36,7 @@ class SourceOutcome:
 class SourceRead:
     """Raw bars of one universe, and what is worth knowing about how they were read.
 
-    ``bars`` has `quant_assets.market.sources.contract.RAW_SCHEMA`, sorted by symbol and session; with alternatives
+    ``bars`` has `quant_assets.market.parsing.RAW_SCHEMA`, sorted by symbol and session; with alternatives
     configured it has `quant_assets.market.reconciliation.LABELLED_SCHEMA`: the bars of every source that was
     used. ``column_mapping`` maps our names to the source's (with alternatives, as ``label.name``); ``notes`` are
     sentences for people. ``outcomes`` has one entry for each source where there are several.
@@ -156,12 +156,13 @@ def _absent_symbols(
     universe: UniverseConfig, absent: Sequence[str], available: Sequence[str], provider: str
 ) -> SourceError:
     by_upper = {name.upper(): name for name in available}
-    close = difflib.get_close_matches(absent[0].upper(), by_upper, n=1, cutoff=0.0)
-    guess = f"did you mean {by_upper[close[0]]!r}? " if close else ""
+    # Compared without case, and named as the source writes it.
+    hint = closest(absent[0].upper(), by_upper, cutoff=0.0)
+    guess = re.sub("'(.*)'", lambda near: repr(by_upper.get(near[1], near[1])), hint)
     more = len(available) - _SYMBOLS_SHOWN
     return SourceError(
         f"universe {universe.name}, symbols {', '.join(absent)}",
         expected=f"symbols that {provider} has",
         found=f"only {', '.join(available[:_SYMBOLS_SHOWN])}" + (f" and {more} more" if more > 0 else ""),
-        action=f"{guess}correct `symbols:` in the universe YAML",
+        action=f"{guess} correct `symbols:` in the universe YAML".strip(),
     )

@@ -5,35 +5,32 @@
 consolidated feeds print) passes here and is reported by `quant_assets.market.rules.quality`.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
-from quant_assets.common.errors import BarContractError
-from quant_assets.market.sources.diagnosis import (
-    date_problem,
-    delimiter_in,
-    is_case_variant,
-    is_header,
-    is_unfinished,
-    number_problem,
-    repetition_cause,
-    swapped_columns,
-)
-from quant_assets.market.sources.parsing import (
+from quant_assets.common.errors import BarContractError, closest
+from quant_assets.market.parsing import (
     ALIASES,
     PRICES,
     RAW_SCHEMA,
+    date_problem,
+    delimiter_in,
     dtype_problem,
+    is_case_variant,
+    is_header,
+    is_unfinished,
     number_of,
+    number_problem,
+    repetition_cause,
     sentence,
     session_of,
+    swapped_columns,
     text_of,
 )
-from quant_assets.market.sources.parsing import REQUIRED as REQUIRED
+from quant_assets.market.parsing import REQUIRED as REQUIRED
 
 # --------------------------------------------------------------------------------------------------
 # Which rows are no bars: every broken cell with its row, its column, what was written and what is wrong.
@@ -231,12 +228,11 @@ def _explicit(columns: list[str], mapping: Mapping[str, str], origin: str) -> di
             (theirs, columns, "the file's columns"),
         ):
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
                 raise BarContractError(
                     f"{origin}: `columns:` entry `{ours}: {theirs}`",
                     expected=f"{name!r} among {where} {known}",
                     found="no such column",
-                    action=f"did you mean {close[0]!r}?" if close else "name a column that exists",
+                    action=closest(name, known, cutoff=0.0) or "name a column that exists",
                 )
     return dict(mapping)
 

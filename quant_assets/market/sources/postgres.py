@@ -15,9 +15,9 @@ from pydantic import SecretStr
 
 from quant_assets.common.errors import BarContractError, SourceError
 from quant_assets.common.settings import PostgresSource, UniverseConfig
+from quant_assets.market.parsing import RAW_SCHEMA, has_time_of_day
 from quant_assets.market.sources.bar_source import Holdings, SourceRead, State
 from quant_assets.market.sources.contract import conform, validate_bars
-from quant_assets.market.sources.parsing import RAW_SCHEMA, has_time_of_day
 
 # --------------------------------------------------------------------------------------------------
 # Addresses of databases: taken apart so that host and database can be named and the password cannot.

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
-from pathlib import Path
 
 import polars as pl
 
@@ -24,29 +23,61 @@ from quant_assets.common.settings import (
     UniverseConfig,
 )
 from quant_assets.market.calendar import sessions
+from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.reconciliation import LABELLED_SCHEMA, reconcile
 from quant_assets.market.sources.bar_files import FileBars
 from quant_assets.market.sources.bar_source import (
     BarSource,
+    Holdings,
     SourceOutcome,
     SourceRead,
     State,
     holdings_of,
     read_restricted,
 )
-from quant_assets.market.sources.parsing import RAW_SCHEMA
-from quant_assets.market.sources.synthetic_source import SyntheticBars
+from quant_assets.market.sources.contract import validate_bars
+from quant_assets.market.synthetic import generate
 
 
 @dataclass(frozen=True)
-class FileSummary:
-    """What a bar file holds: enough to make a universe of it."""
+class SyntheticBars:
+    """A generated feed: the configuration and the universe's dates are all there is to it."""
 
-    symbols: tuple[str, ...]
-    start: date
-    end: date
-    n_rows: int
-    columns: dict[str, str]
+    config: SyntheticSource
+
+    @property
+    def provider(self) -> str:
+        """The seed."""
+        return f"synthetic seed {self.config.seed}"
+
+    def state(self, universe: UniverseConfig) -> State:
+        """Nothing outside the configuration can change."""
+        return ()
+
+    def read(self, universe: UniverseConfig) -> SourceRead:
+        """Generate the universe's dates; what was planted is in the notes."""
+        source = self.config
+        feed = generate(source, universe.calendar, universe.start, universe.end)
+        notes = []
+        if source.edge is not None:
+            notes.append(
+                f"planted edge: transient sd {source.edge.transient_sd}, "
+                f"half-life {source.edge.half_life_sessions} sessions"
+            )
+        if source.drift is not None:
+            notes.append(
+                f"planted drift from {source.drift.start}: volatility x {source.drift.volatility_factor}, "
+                f"volume x {source.drift.volume_factor}"
+            )
+        notes.extend(
+            f"planted defect: {d.kind}, symbol {d.symbol}, session {d.session}" for d in source.defects
+        )
+        bars = validate_bars(feed, origin=f"{self.provider} (universe {universe.name})")
+        return SourceRead(bars, self.provider, {name: name for name in feed.columns}, tuple(notes), n_files=0)
+
+    def holdings(self, universe: UniverseConfig) -> Holdings:
+        """Symbols and dates of the generated feed."""
+        return holdings_of(self.read(universe).bars)
 
 
 def open_source(config: Source) -> BarSource:
@@ -217,27 +248,6 @@ def _together(
         n_files=sum(one.n_files for one in reads.values()),
         outcomes=ordered,
     )
-
-
-def describe_file(path: str | Path) -> FileSummary:
-    """Symbols, dates and columns of one Parquet or CSV file, fully validated. Usual column names are known.
-
-    Raises
-    ------
-    SourceError, BarContractError
-        As `read_bars`.
-    """
-    parquet = Path(path).suffix == ".parquet"
-    source = (
-        ParquetSource(kind="parquet", path=str(path)) if parquet else CsvSource(kind="csv", path=str(path))
-    )
-    whole = FileBars(source).read_everything()
-    held = holdings_of(whole.bars)
-    if held.first is None or held.last is None:
-        raise SourceError(
-            f"{path}", expected="at least one row", found="a header only", action="download the file again"
-        )
-    return FileSummary(held.symbols, held.first, held.last, whole.bars.height, whole.column_mapping)
 
 
 @dataclass(frozen=True)

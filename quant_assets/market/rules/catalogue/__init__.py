@@ -1,0 +1,1 @@
+"""The bar rules that ship, by idea. A rule registered in a module here is known everywhere, with no other change."""

@@ -1,0 +1,276 @@
+"""Rules about which bars there are: on days with a session, one each, none missing, and not too many taken out."""
+
+from datetime import timedelta
+
+import polars as pl
+
+from quant_assets.market.calendar import session_shares, sessions
+from quant_assets.market.rules.bar_rule import KEY, BarRule, Judged, Limit, register
+
+# A feed whose dates are moved by a day has a fifth of its bars on a weekend; single strangers are below this.
+SHIFTED_FRACTION = 0.1
+FITTING_FRACTION = 0.02
+
+
+# --------------------------------------------------------------------------------------------------
+# Days that are no sessions.
+
+
+def _off_calendar(judged: Judged) -> pl.DataFrame:
+    """Those of the bars whose day is no session of the calendar."""
+    shares = session_shares(judged.bars["session"], judged.calendar)
+    return judged.bars.join(shares, on="session", how="anti", maintain_order="left")
+
+
+def _outside_calendar(judged: Judged) -> pl.DataFrame:
+    closed = (
+        pl.when(pl.col("session").dt.weekday() > 5).then(pl.lit("a weekend")).otherwise(pl.lit("a holiday"))
+    )
+    return _off_calendar(judged).with_columns(
+        observed=pl.lit(0.0),
+        limit=pl.lit(1.0),
+        day=pl.col("session").dt.strftime("%A"),
+        closed=closed,
+        calendar=pl.lit(judged.calendar),
+    )
+
+
+register(
+    BarRule(
+        name="sessions_outside_calendar",
+        judged_on="rows",
+        rank=10,
+        severity="QUARANTINE",
+        description="A bar lies on a day without a session: a weekend or holiday (observed: sessions that day).",
+        measure=_outside_calendar,
+        evidence="{day} {session} is {closed}: no session of {calendar}",
+        may_be=("QUARANTINE", "ERROR"),
+    )
+)
+
+
+def _shifted(judged: Judged) -> tuple[pl.DataFrame, int]:
+    """Symbols with many bars off the calendar and hardly any when every date is moved by one day."""
+    empty = pl.DataFrame(
+        schema={"symbol": pl.String, "session": pl.Date, "observed": pl.Int32, "limit": pl.Int32}
+    )
+    ready, n_symbols = judged.bars, judged.bars["symbol"].n_unique()
+    if ready.is_empty():
+        return empty, n_symbols
+    totals = ready.group_by("symbol").agg(n_bars=pl.len(), session=pl.col("session").min())
+    strangers = _off_calendar(judged).group_by("symbol").agg(n_off=pl.len())
+    doubtful = totals.join(strangers, on="symbol").filter(
+        pl.col("n_off") > SHIFTED_FRACTION * pl.col("n_bars")
+    )
+    if doubtful.is_empty():
+        return empty, n_symbols
+    rows = ready.join(doubtful, on="symbol", how="semi")
+    first, last = rows.select(pl.col("session").min().alias("a"), pl.col("session").max().alias("b")).row(0)
+    calendar = sessions(judged.calendar, first - timedelta(days=1), last + timedelta(days=1))
+    found = [empty]
+    for days in (1, -1):
+        fits = (pl.col("session").dt.offset_by(f"{days}d")).is_in(calendar.implode())
+        moved = rows.group_by("symbol").agg(fitting=fits.mean())
+        fitting = doubtful.join(moved.filter(pl.col("fitting") >= 1 - FITTING_FRACTION), on="symbol")
+        found.append(fitting.select("symbol", "session", observed=pl.lit(days), limit=pl.lit(0)))
+    return pl.concat(found).unique("symbol", keep="first", maintain_order=True), n_symbols
+
+
+register(
+    BarRule(
+        name="shifted_sessions",
+        judged_on="feed",
+        rank=210,
+        severity="ERROR",
+        description="A symbol's dates fit the calendar only when moved by a day (observed: days, later positive).",
+        measure=_shifted,
+    )
+)
+
+
+# --------------------------------------------------------------------------------------------------
+# Bars that are missing, or there more than once.
+
+
+def _duplicate_keys(judged: Judged) -> pl.DataFrame:
+    counted = judged.bars.group_by(KEY).agg(observed=pl.len(), limit=1)
+    return counted.filter(pl.col("observed") > 1)
+
+
+register(
+    BarRule(
+        name="duplicate_keys",
+        judged_on="panel",
+        rank=40,
+        severity="ERROR",
+        description="A symbol has more than one bar in a session (observed: how many).",
+        measure=_duplicate_keys,
+    )
+)
+
+
+def _absent(judged: Judged) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Sessions that should have a bar, and those of them that have none."""
+    spans = judged.bars.group_by("symbol").agg(
+        first=pl.col("session").min(), last=pl.col("session").max(), n_bars=pl.col("session").n_unique()
+    )
+    if spans.is_empty():
+        empty = pl.DataFrame(schema={"symbol": pl.String, "session": pl.Date})
+        return empty, empty
+    first, last = judged.bars.select(
+        pl.col("session").min().alias("first"), pl.col("session").max().alias("last")
+    ).row(0)
+    calendar = sessions(judged.calendar, first, last)
+    expected = (
+        spans.select("symbol", "first", "last")
+        .join(calendar.to_frame("session"), how="cross")
+        .filter(pl.col("session").is_between("first", "last"))
+        .select(KEY)
+    )
+    absent = expected.join(judged.bars, on=KEY, how="anti")
+    return expected, absent.join(judged.aside, on=KEY, how="anti")
+
+
+MISSING_FRACTION = Limit("max_missing_fraction", 0.01, "missing sessions per symbol", at_least=0, at_most=1)
+
+
+def _missing_fraction(judged: Judged) -> tuple[pl.DataFrame, int]:
+    expected, absent = _absent(judged)
+    n_expected = expected.group_by("symbol").agg(n_expected=pl.len())
+    gaps = absent.group_by("symbol").agg(n_absent=pl.len(), session=pl.col("session").min())
+    limit = judged.limit(MISSING_FRACTION)
+    share = gaps.join(n_expected, on="symbol").with_columns(
+        observed=pl.col("n_absent") / pl.col("n_expected"), limit=limit
+    )
+    return share.filter(pl.col("observed") > limit), n_expected.height
+
+
+register(
+    BarRule(
+        name="missing_fraction",
+        judged_on="panel",
+        rank=50,
+        severity="ERROR",
+        description="A symbol misses more than a fraction of the sessions between its first and last bar.",
+        measure=_missing_fraction,
+        limits=(MISSING_FRACTION,),
+    )
+)
+
+
+def _missing_sessions(judged: Judged) -> tuple[pl.DataFrame, int]:
+    expected, absent = _absent(judged)
+    return absent.with_columns(observed=0, limit=1), expected.height
+
+
+register(
+    BarRule(
+        name="missing_sessions",
+        judged_on="panel",
+        rank=80,
+        severity="WARN",
+        description="A session between a symbol's first and last bar has no bar (observed: 0 bars).",
+        measure=_missing_sessions,
+        may_be=("WARN", "ERROR"),
+    )
+)
+
+
+LONG_GAP = Limit("long_gap_sessions", 10, "missing sessions in a row", at_least=2, whole=True)
+
+
+def _long_gap(judged: Judged) -> tuple[pl.DataFrame, int]:
+    expected, absent = _absent(judged)
+    position = expected.sort(KEY).with_columns(position=pl.int_range(pl.len()).over("symbol"))
+    limit = judged.limit(LONG_GAP)
+    # Consecutive positions minus a running count are equal within a run.
+    runs = (
+        absent.join(position, on=KEY)
+        .sort(KEY)
+        .with_columns(run=(pl.col("position") - pl.int_range(pl.len())).over("symbol"))
+        .group_by("symbol", "run")
+        .agg(session=pl.col("session").min(), observed=pl.len(), limit=limit)
+    )
+    return runs.filter(pl.col("observed") >= limit), expected.height
+
+
+register(
+    BarRule(
+        name="long_gap",
+        judged_on="panel",
+        rank=90,
+        severity="WARN",
+        description="So many sessions in a row have no bar (observed: the run).",
+        measure=_long_gap,
+        limits=(LONG_GAP,),
+        may_be=("WARN", "ERROR"),
+    )
+)
+
+
+def _actions_without_bar(judged: Judged) -> tuple[pl.DataFrame, int]:
+    strays = judged.actions.join(judged.bars, on=KEY, how="anti").join(judged.aside, on=KEY, how="anti")
+    return strays.with_columns(observed=pl.col("price_factor"), limit=1.0), judged.actions.height
+
+
+register(
+    BarRule(
+        name="actions_without_bar",
+        judged_on="actions",
+        rank=140,
+        severity="WARN",
+        description="A corporate action falls on a day without a bar (observed: price factor).",
+        measure=_actions_without_bar,
+        may_be=("WARN", "ERROR"),
+    )
+)
+
+
+# --------------------------------------------------------------------------------------------------
+# What was taken out, and what a person let through.
+
+
+QUARANTINED_FRACTION = Limit("max_quarantined_fraction", 0.02, "per symbol", at_least=0, at_most=0.2)
+
+
+def _quarantined_fraction(judged: Judged) -> tuple[pl.DataFrame, int]:
+    """Symbols of which too much was taken out, at the first session taken."""
+    limit = judged.limit(QUARANTINED_FRACTION)
+    totals = judged.bars.group_by("symbol").agg(n_bars=pl.len())
+    taken = judged.bars.join(judged.aside.select("row"), on="row", how="semi")
+    shares = taken.group_by("symbol").agg(n_taken=pl.len(), session=pl.col("session").min())
+    fractions = shares.join(totals, on="symbol").with_columns(
+        observed=pl.col("n_taken") / pl.col("n_bars"), limit=pl.lit(limit)
+    )
+    return fractions.filter(pl.col("observed") > limit), judged.bars["symbol"].n_unique()
+
+
+register(
+    BarRule(
+        name="quarantined_fraction",
+        judged_on="feed",
+        rank=220,
+        severity="ERROR",
+        description="More than a fraction of a symbol's bars was quarantined: the feed is wrong, "
+        "not some rows of it.",
+        measure=_quarantined_fraction,
+        limits=(QUARANTINED_FRACTION,),
+    )
+)
+
+
+def _accepted_without_match(judged: Judged) -> pl.DataFrame:
+    stale = judged.bars.join(judged.aside, on=[*KEY, "rule"], how="anti")
+    return stale.with_columns(observed=0.0, limit=1.0)
+
+
+register(
+    BarRule(
+        name="accepted_without_match",
+        judged_on="acceptances",
+        rank=900,
+        severity="WARN",
+        description="A bar accepted in the configuration is not suspicious, or not there (observed: matches).",
+        measure=_accepted_without_match,
+    )
+)
