@@ -33,7 +33,15 @@ _CONFLICT_TRIES = 20
 
 def is_url(address: Address) -> bool:
     """Whether an address names a store other than the local file system."""
-    return not isinstance(address, Path) and "://" in str(address) and _scheme(address) not in ("file", "local")
+    return (
+        not isinstance(address, Path) and "://" in str(address) and _scheme(address) not in ("file", "local")
+    )
+
+
+def local_path(address: Address) -> Path:
+    """The path behind an address of the local file system (`is_url` is false for it)."""
+    text = str(address)
+    return Path(unquote(urlsplit(text).path)) if "://" in text else Path(text)
 
 
 def located(address: Address, **storage_options: Any) -> Location:
@@ -55,8 +63,7 @@ def located(address: Address, **storage_options: Any) -> Location:
     if isinstance(address, Path):
         return address
     if not is_url(address):
-        text = str(address)
-        return Path(unquote(urlsplit(text).path)) if "://" in text else Path(text)
+        return local_path(address)
     if "@" in urlsplit(str(address)).netloc:
         raise ConfigurationError(
             f"address {shown(address)}",
@@ -109,7 +116,9 @@ def write_whole(target: Location, data: bytes, *, durable_name: bool = False) ->
         with _reported(target):
             target.fs.pipe_file(target.path, data, **_headers(target))
         return
-    with _beside(target, data, 0o644) as temporary:  # the 0600 of a temporary file would hide it from the others
+    with _beside(
+        target, data, 0o644
+    ) as temporary:  # the 0600 of a temporary file would hide it from the others
         temporary.replace(target)
     if durable_name:
         sync_folder(target.parent)
@@ -307,7 +316,12 @@ def _code(error: BaseException) -> str:
 
 _UNREACHABLE = ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionError",
                 "HTTPClientError", "TimeoutError")  # fmt: skip
-_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError")
+_NO_CREDENTIALS = (
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "CredentialRetrievalError",
+    "TokenRetrievalError",
+)
 
 
 def _failure(address: Address, error: Exception) -> StorageError:
@@ -322,7 +336,10 @@ def _failure(address: Address, error: Exception) -> StorageError:
         expected, found = f"the package that reads {scheme}:// addresses", "it is not installed"
         action = "install quant-assets[s3]" if scheme in ("s3", "s3a") else "install fsspec's package for it"
     elif type(error) is ValueError and "filesystem" in str(error):
-        expected, found = "a folder, or a URL of a store that fsspec knows (s3://bucket/prefix)", f"{scheme}://"
+        expected, found = (
+            "a folder, or a URL of a store that fsspec knows (s3://bucket/prefix)",
+            f"{scheme}://",
+        )
         action = "correct the address"
     elif code == "NoSuchBucket":
         expected, found = f"the bucket {urlsplit(str(address)).netloc}", "no such bucket"

@@ -203,7 +203,9 @@ class Chain(Generic[RecordT]):
             )
         if not intact:
             raise self._broken(
-                self._medium.name(position), f"what was hashed as {kind.digest(record)[:12]}", "edited content"
+                self._medium.name(position),
+                f"what was hashed as {kind.digest(record)[:12]}",
+                "edited content",
             )
         return record
 
@@ -379,7 +381,7 @@ class LineFile:
         if self.head() != (position, digest):
             write_whole(self._head_path, _head_bytes(position, digest), durable_name=True)
 
-    def add(self, position: int, data: bytes) -> bool:  # noqa: ARG002 (the lock is held: the end is the position)
+    def add(self, position: int, data: bytes) -> bool:
         """Append one line."""
         tail = (read_whole(self.path) or b"").rpartition(b"\n")[2]
         if tail:
