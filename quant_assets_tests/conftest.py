@@ -2,10 +2,12 @@
 
 import logging
 import os
+from collections.abc import Iterator
 
 import pytest
 
 from quant_assets.common.logging import configure_logging
+from quant_assets_tests.s3_server import S3Server, running_server
 
 # Before anything imports mlflow, dagster or numba: no telemetry, and one thread per test process.
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -17,6 +19,7 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 def isolated_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own home, configuration or environment policy."""
     monkeypatch.setenv("QUANT_ASSETS_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("QUANT_ASSETS_LOCAL", str(tmp_path_factory.mktemp("local")))
     monkeypatch.delenv("QUANT_ASSETS_CONFIGS", raising=False)
     for name in ("QUANT_ASSETS_ENV", "QUANT_ASSETS_SIGNING_KEY", "QUANT_ASSETS_VERIFY_KEYS"):
         monkeypatch.delenv(name, raising=False)
@@ -27,3 +30,18 @@ def isolated_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 def quiet_logs() -> None:
     """Warnings and errors only: progress lines are for people at a terminal."""
     configure_logging(level=logging.WARNING)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """An S3 server of this test process."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty bucket, with the environment that reaches it."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.make_bucket()

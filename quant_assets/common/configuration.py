@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from quant_assets.common.errors import ConfigurationError, closest
+from quant_assets.common.files import is_url, local_path, shown
 from quant_assets.common.settings import Config
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -47,9 +48,38 @@ def config_dir() -> Path:
     return local if local.is_dir() else Path(__file__).resolve().parents[2] / "configs"
 
 
-def home_dir() -> Path:
-    """Where everything that is made is kept: ``$QUANT_ASSETS_HOME``, default ``./.quant_assets``."""
-    return Path(os.environ.get("QUANT_ASSETS_HOME") or ".quant_assets").resolve()
+def home_address() -> str:
+    """What ``$QUANT_ASSETS_HOME`` says, a folder or a URL; default ``.quant_assets``."""
+    return os.environ.get("QUANT_ASSETS_HOME") or ".quant_assets"
+
+
+def home_dir(address: str = "") -> Path:
+    """The local folder of a home: the home itself when it is a folder, and a folder beside it when it is a URL.
+
+    Parameters
+    ----------
+    address : str
+        Folder or URL; empty means `home_address`. With a URL it is ``$QUANT_ASSETS_LOCAL``, default
+        ``./.quant_assets``: what cannot live in a bucket is there (sqlite files, private keys, configuration that
+        was added by command).
+
+    Raises
+    ------
+    ConfigurationError
+        When ``$QUANT_ASSETS_LOCAL`` is wanted and is a URL.
+    """
+    address = address or home_address()
+    if not is_url(address):
+        return local_path(address).resolve()
+    local = os.environ.get("QUANT_ASSETS_LOCAL") or ".quant_assets"
+    if is_url(local):
+        raise ConfigurationError(
+            "environment variable QUANT_ASSETS_LOCAL",
+            expected="a local folder, for what cannot live in a bucket",
+            found=f"the URL {shown(local)}",
+            action="set it to a folder of this machine",
+        )
+    return local_path(local).resolve()
 
 
 def _substitute(value: Any, file: Path, where: str) -> Any:

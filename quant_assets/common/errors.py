@@ -111,6 +111,12 @@ class StoreError(QuantAssetsError):
     code = "QA702"
 
 
+class StorageError(StoreError):
+    """A folder or bucket cannot be used: missing, unreachable, closed to us, or its package is not installed."""
+
+    code = "QA703"
+
+
 class RegistryError(QuantAssetsError):
     """The tracking server or model registry is unreachable or contradicts the lineage."""
 

@@ -4,29 +4,82 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from quant_assets.common.configuration import home_dir
+from quant_assets.common.configuration import home_address, home_dir
+from quant_assets.common.errors import ConfigurationError
+from quant_assets.common.files import Location, is_url, local_path, located
 from quant_assets.common.store import ArtifactStore
 
 
 @dataclass(frozen=True)
 class Home:
-    """One home of the platform.
+    """One home of the platform: a folder, or a URL with a folder beside it.
+
+    Below a URL (``s3://bucket/prefix``) live the artifact store, the trial ledger, the promotion ledger and the
+    published pages: everything that is shared. What has to be local is in `local`: Dagster's and MLflow's sqlite
+    files, tuning studies, signing keys. Each of them has a service for a team (Postgres, an MLflow server,
+    ``$QUANT_ASSETS_TUNING_STORAGE``, ``$QUANT_ASSETS_SIGNING_KEY``), and then nothing of value is local.
 
     Parameters
     ----------
     root : str
-        Folder; empty means ``$QUANT_ASSETS_HOME``, else ``./.quant_assets``.
+        Folder or URL; empty means ``$QUANT_ASSETS_HOME``, else ``./.quant_assets``.
     tracking_uri : str
-        MLflow tracking URI; empty means a sqlite file below the root.
+        MLflow tracking URI; empty means a sqlite file of the local folder.
+    local_root : str
+        The local folder of a URL; empty means ``$QUANT_ASSETS_LOCAL``, else ``./.quant_assets``. A folder is its own.
     """
 
     root: str = ""
     tracking_uri: str = ""
+    local_root: str = ""
 
     @property
-    def path(self) -> Path:
-        """The local home folder."""
-        return Path(self.root) if self.root else home_dir()
+    def path(self) -> Location:
+        """The home: a local path, or that of a bucket. Ledgers and pages are below it.
+
+        Raises
+        ------
+        ConfigurationError, StorageError
+            As `quant_assets.common.files.located`, for a URL that no store can be reached by.
+        """
+        if is_url(self.root or home_address()):
+            return located(self.root or home_address())
+        return local_path(self.root) if self.root else home_dir()
+
+    @property
+    def local(self) -> Path:
+        """The local folder: the home itself, or the folder beside a URL."""
+        if not is_url(self.root or home_address()):
+            return local_path(self.root) if self.root else home_dir()
+        return Path(self.local_root) if self.local_root else home_dir(self.root)
+
+    def local_folder(self, name: str, purpose: str) -> Path:
+        """A folder below `local`, made when it is missing.
+
+        Parameters
+        ----------
+        name : str
+            As in ``"dagster"``.
+        purpose : str
+            What it is for, for the message.
+
+        Raises
+        ------
+        ConfigurationError
+            When it cannot be made or written: the thing then needs a service, or another folder.
+        """
+        folder = self.local / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"local folder {folder}",
+                expected=f"a folder that can be written, for {purpose}",
+                found=f"{type(error).__name__}: {error.strerror}",
+                action="set QUANT_ASSETS_LOCAL to one (QUANT_ASSETS_HOME where the home is a folder), or use a "
+                "service for it",
+            ) from error
+        return folder
 
     @property
     def store(self) -> ArtifactStore:
@@ -35,13 +88,13 @@ class Home:
 
     @property
     def mlflow_uri(self) -> str:
-        """The tracking URI, a sqlite file of the home folder by default."""
-        return self.tracking_uri or f"sqlite:///{self.path / 'mlflow.db'}"
+        """The tracking URI, a sqlite file of the local folder by default."""
+        return self.tracking_uri or f"sqlite:///{self.local / 'mlflow.db'}"
 
     @property
     def mlflow_artifacts(self) -> str:
         """Where MLflow keeps its artifacts."""
-        return (self.path / "mlartifacts").as_uri()
+        return (self.local / "mlartifacts").absolute().as_uri()
 
     def mlflow_ui(self, experiment_id: str, run_id: str) -> str:
         """Address of an MLflow run: below $MLFLOW_UI_URL, where ``mlflow server`` shows this store."""
@@ -54,6 +107,6 @@ class Home:
         return f"{base}/runs/{run_id}"
 
     @property
-    def promotion_ledger(self) -> Path:
-        """The hash-chained ledger of promotions and refusals."""
+    def promotion_ledger(self) -> Location:
+        """The hash-chained ledger of promotions and refusals; see `quant_assets.ledgers.promotions`."""
         return self.path / "promotions" / "ledger.jsonl"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quant_assets.common.files import write_whole
+from quant_assets.common.files import Location, make_folder, write_whole
 from quant_assets.common.hashing import bytes_digest
 
 if TYPE_CHECKING:
@@ -85,10 +85,10 @@ def page_environment(templates: Path) -> "Environment":
     return environment
 
 
-def publish_page(home: Path, stem: str, html: str) -> Path:
-    """Put a report where a browser opens it: one immutable file per content below ``reports/``."""
+def publish_page(home: Location, stem: str, html: str) -> Location:
+    """Put a report where a browser opens it: one immutable file per content below ``reports/``, or one object."""
     target = home / "reports" / f"{stem}-{bytes_digest(html.encode())[:8]}.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     write_whole(target, html.encode())
     return target
 

@@ -8,14 +8,12 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
-from upath import UPath
 
 from quant_assets.common.errors import StoreError
-from quant_assets.common.files import write_whole
+from quant_assets.common.files import Address, Location, located, make_folder, read_whole, shown, write_whole
 from quant_assets.common.hashing import bytes_digest, canonical_json, frame_digest
 
 MediaType = Literal["table", "json", "text", "bytes"]
@@ -99,30 +97,32 @@ class ArtifactStore:
 
     Parameters
     ----------
-    root : str or UPath
+    root : str, Path or UPath
         Folder or URL (``s3://bucket/prefix``, ``memory://x``) that holds ``objects/<aa>/<sha256>``.
+    **storage_options
+        For the store's fsspec package, where the environment does not say it all.
     """
 
-    def __init__(self, root: str | Path | UPath, **storage_options: Any) -> None:
-        self.root = UPath(root, **storage_options)
+    def __init__(self, root: Address, **storage_options: Any) -> None:
+        self.root = located(root, **storage_options)
 
-    def path(self, sha256: str) -> UPath:
+    def path(self, sha256: str) -> Location:
         """Where the object with this digest is, or would be."""
-        return UPath(self.root / "objects" / sha256[:2] / sha256)
+        return self.root / "objects" / sha256[:2] / sha256
 
     def put(self, data: bytes) -> str:
-        """Store bytes and return their digest. Storing what is already there and intact writes nothing."""
+        """Store bytes and return their digest. Storing what is already there and intact writes nothing.
+
+        Raises
+        ------
+        StorageError
+            When the store refuses or does not answer; what was stored before stays.
+        """
         sha256 = bytes_digest(data)
-        target = self.path(sha256)
-        if target.exists() and bytes_digest(target.read_bytes()) == sha256:
-            return sha256
-        if target.protocol in ("", "file", "local"):
-            local = Path(str(target))
-            local.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(local, data)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+        if not self.intact(sha256):
+            target = self.path(sha256)
+            make_folder(target.parent)
+            write_whole(target, data)
         return sha256
 
     def get(self, sha256: str) -> bytes:
@@ -132,20 +132,22 @@ class ArtifactStore:
         ------
         StoreError
             When the object is missing, or its bytes are not those it was stored with.
+        StorageError
+            When the store cannot say: its bucket is missing, unreachable or closed to us.
         """
         target = self.path(sha256)
-        if not target.exists():
+        data = read_whole(target)
+        if data is None:
             raise StoreError(
                 f"object {sha256[:12]}",
-                expected=f"a file at {target}",
+                expected=f"a file at {shown(target)}",
                 found="nothing there",
                 action="materialise the asset that made it again (same inputs give the same object)",
             )
-        data = target.read_bytes()
         actual = bytes_digest(data)
         if actual != sha256:
             raise StoreError(
-                f"object {sha256[:12]} at {target}",
+                f"object {sha256[:12]} at {shown(target)}",
                 expected=f"bytes with SHA-256 {sha256}",
                 found=f"{len(data)} bytes with SHA-256 {actual} (truncated or altered)",
                 action="materialise the asset that made it again; the damaged object is replaced, never read",
@@ -154,5 +156,5 @@ class ArtifactStore:
 
     def intact(self, sha256: str) -> bool:
         """Whether the object exists and its bytes still match its address."""
-        target = self.path(sha256)
-        return target.exists() and bytes_digest(target.read_bytes()) == sha256
+        data = read_whole(self.path(sha256))
+        return data is not None and bytes_digest(data) == sha256

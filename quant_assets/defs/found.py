@@ -89,7 +89,7 @@ def find_strategy(
     )
     _require_one_of("alias", alias, ALIASES, "name one of them")
     event = latest_event(instance, dg.AssetKey([strategy, "bundle"]), None)
-    if event is None and not (home.tracking_uri or (home.path / "mlflow.db").exists()):
+    if event is None and not (home.tracking_uri or (home.local / "mlflow.db").exists()):
         raise _nothing(strategy, "nothing materialised", f"run quant-assets run --strategy {strategy} first")
     if alias == "champion":
         return _champion(home, strategy, has_candidate=event is not None)

@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from quant_assets.common.configuration import config_dir, home_dir
+from quant_assets.common.files import Location, located
 from quant_assets.common.home import Home
 from quant_assets.defs.assets import asset_key
 from quant_assets.defs.storage import artifact_of, latest_event
@@ -38,7 +39,7 @@ class StrategyOutcome:
     decision: str
     verdicts: tuple[Verdict, ...]
     reasons: tuple[str, ...]
-    tear_sheet: Path | None
+    tear_sheet: Location | None
 
 
 def dagster_home(home: Path | None = None) -> Path:
@@ -149,7 +150,7 @@ def _run_strategy(
         f"{v.gate}: {v.reason}. {v.remedy}" for v in verdicts if v.status not in ("pass", "not_applicable")
     )
     sheet = latest_event(instance, dg.AssetKey([strategy, "tear_sheet"]), None)
-    file = Path(str(sheet.metadata["file"].value)) if sheet and "file" in sheet.metadata else None
+    file = located(str(sheet.metadata["file"].value)) if sheet and "file" in sheet.metadata else None
     return StrategyOutcome(strategy, decision, verdicts, reasons, file)
 
 

@@ -6,12 +6,12 @@ All three read the same evidence (paths, ledger, candidate) through `judge_evide
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from quant_assets.common.errors import EvidenceError
+from quant_assets.common.files import Location
 from quant_assets.common.hashing import frame_digest
 from quant_assets.common.pages import publish_page
 from quant_assets.common.store import Table
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from quant_assets.ledgers.trials import Trial
 
 
-def count_trial(root: Path, strategy: str, paths: Table, *, run_id: str) -> dict[str, Any]:
+def count_trial(root: Location, strategy: str, paths: Table, *, run_id: str) -> dict[str, Any]:
     """Enter an evaluation into the trial ledger, once, and return the ledger as it stands.
 
     Parameters
     ----------
-    root : Path
+    root : Path or UPath
         The platform's home: trials are below ``trials/``.
     paths : Table
         Path returns; the stream of the path with the median Sharpe ratio is the trial's.
@@ -44,7 +44,7 @@ def count_trial(root: Path, strategy: str, paths: Table, *, run_id: str) -> dict
     return {**snapshot, "sharpes": list(snapshot["sharpes"])}
 
 
-def enter_trial(root: Path, strategy: str, paths: Table, *, run_id: str) -> "Trial":
+def enter_trial(root: Location, strategy: str, paths: Table, *, run_id: str) -> "Trial":
     """Enter an evaluation into the trial ledger, once; see `count_trial`."""
     from quant_assets.ledgers.trials import TrialLedger, trial_of
     from quant_assets.trading.paths import median_path, path_statistics
@@ -87,7 +87,7 @@ def judge_evidence(
     candidate: Mapping[str, Any],
     subject: str,
     *,
-    home: Path,
+    home: Location,
     periods_per_year: float,
     limits: GatesConfig,
 ) -> GateReport:
@@ -152,6 +152,6 @@ def equity_plot(paths: Table) -> str:
     return png_data_uri(figure_png(figure))
 
 
-def publish_html(home: Path, strategy: str, subject: str, html: str) -> Path:
+def publish_html(home: Location, strategy: str, subject: str, html: str) -> Location:
     """Put a tear sheet where a browser opens it: one immutable file per content below ``reports/``."""
     return publish_page(home, f"{strategy}-{subject[:12]}", html)

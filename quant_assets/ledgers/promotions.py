@@ -1,26 +1,24 @@
 """The promotion ledger: who put which model in charge, when, on what evidence. Append-only, hash-chained."""
 
 import contextlib
-import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
-from filelock import FileLock, Timeout
-
 from quant_assets.common.errors import LedgerError
-from quant_assets.common.hashing import bytes_digest, canonical_json, json_digest
+from quant_assets.common.files import Address, located
+from quant_assets.common.hashing import canonical_json, json_digest
+from quant_assets.ledgers.chain import GENESIS, Chain, LineFile, RecordFiles, RecordType, json_record
+
+__all__ = ["GENESIS", "LedgerEntry", "LedgerState", "PromotionLedger"]
 
 # --------------------------------------------------------------------------------------------------
 # One line of the promotion ledger: its fields, its hash and its text form.
 
 
 Action = Literal["promoted", "refused", "rolled_back"]
-GENESIS = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ class LedgerEntry:
         return json_digest({k: v for k, v in asdict(self).items() if k != "hash"})
 
     def line(self) -> bytes:
-        """The entry as it stands in the file."""
-        return canonical_json(asdict(self)) + b"\n"
+        """The entry as it stands in the ledger, under the hash that its fields ask for."""
+        return canonical_json({**asdict(self), "hash": self.expected_hash()})
 
 
 def utc_iso(moment: datetime) -> str:
@@ -87,26 +85,30 @@ def utc_iso(moment: datetime) -> str:
 
 def parse_line(line: bytes) -> LedgerEntry:
     """Read one line back; ValueError, TypeError or KeyError when it is not an entry."""
-    data = json.loads(line)
-    if not isinstance(data, dict) or set(data) != {f.name for f in fields(LedgerEntry)}:
-        raise ValueError("not the fields of a ledger entry")
+    data = json_record(line, {f.name for f in fields(LedgerEntry)})
     entry = LedgerEntry(**(data | {"reasons": tuple(data["reasons"])}))
     if entry.action not in get_args(Action):
         raise ValueError(f"unknown action {entry.action!r}")
     return entry
 
 
+PROMOTIONS = RecordType[LedgerEntry](
+    noun="ledger entry",
+    encode=LedgerEntry.line,
+    decode=parse_line,
+    position=lambda entry: entry.index,
+    previous=lambda entry: entry.previous,
+    digest=lambda entry: entry.hash,
+)
+
+
 # --------------------------------------------------------------------------------------------------
-# The promotion ledger: who put which model in charge, when, on what evidence. Append-only, hash-chained.
+# The promotion ledger: who put which model in charge, when, on what evidence.
 #
-# One line of canonical JSON per entry; each carries the hash of the one before it and its own, so an edit, a
-# deletion in the middle or a new order breaks the chain at a nameable entry. A chain alone cannot see that its
-# *end* was cut off, so a head file beside it holds the index and hash of the last acknowledged entry. Somebody
-# who rewrites both files consistently is not detected by them alone; promotion therefore also writes each
-# entry's hash to the model version it concerns, and compares.
-
-
-LOCK_TIMEOUT_SECONDS = 60.0
+# On a local disk it is one file of canonical JSON lines, with a lock and a head file beside it; in a bucket one
+# object per entry and one per acknowledgement (`quant_assets.ledgers.chain` says what either notices). Somebody who
+# rewrites entries and heads consistently is not detected by them alone; promotion therefore also writes each entry's
+# hash to the model version it concerns, and compares.
 
 
 @dataclass(frozen=True)
@@ -118,100 +120,38 @@ class LedgerState:
     torn_bytes: int
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make renames and new names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class PromotionLedger:
-    """An append-only file of `LedgerEntry`, safe against crashes and concurrent processes on one machine.
+    """An append-only ledger of `LedgerEntry`, safe against crashes and concurrent processes.
 
     Parameters
     ----------
-    path : str or Path
-        The JSON-lines file. ``<path>.head`` and ``<path>.lock`` live beside it.
+    path : str, Path or UPath
+        The JSON-lines file; ``<path>.head`` and ``<path>.lock`` live beside it. Of a URL
+        (``s3://bucket/home/promotions/ledger.jsonl``) the entries are the objects below it without its suffix.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._head_path = self.path.with_name(f"{self.path.name}.head")
+    def __init__(self, path: Address) -> None:
+        self.path = located(path)
+        medium = (
+            LineFile(self.path)
+            if isinstance(self.path, Path)
+            else RecordFiles(self.path.with_suffix(""), keeps_head=True)
+        )
+        self._chain = Chain(
+            PROMOTIONS,
+            medium,
+            "stop promoting, find out who changed it, and restore it from a backup",
+        )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the ledger for a transaction. Nests within one thread; it is taken by every method."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # A singleton per path, so that a transaction that holds the lock may call the other methods.
-        lock = FileLock(self.path.with_name(f"{self.path.name}.lock"), is_singleton=True)
-        try:
-            lock.acquire(timeout=LOCK_TIMEOUT_SECONDS)
-        except Timeout as error:
-            raise LedgerError(
-                f"ledger {self.path}",
-                expected=f"its lock within {LOCK_TIMEOUT_SECONDS:.0f} s",
-                found="another process holding it",
-                action="wait for the other promotion to end",
-            ) from error
-        try:
+        """Hold the ledger for a transaction. Nests within one thread.
+
+        A local ledger has a lock. One in a bucket has none: where another process appends meanwhile, the next call
+        of this transaction raises LedgerError and writes nothing, so that no decision stands on an older record.
+        """
+        with self._chain.transaction():
             yield
-        finally:
-            lock.release()
-
-    def _broken(self, what: str, expected: str, found: str) -> LedgerError:
-        return LedgerError(
-            f"ledger {self.path}, {what}",
-            expected=expected,
-            found=found,
-            action="stop promoting, find out who changed the file, and restore it from a backup",
-        )
-
-    def _head(self) -> tuple[int, str]:
-        """Index and hash that the head file remembers; (-1, GENESIS) when there is none."""
-        if not self._head_path.exists():
-            return -1, GENESIS
-        try:
-            data = json.loads(self._head_path.read_bytes())
-            return int(data["index"]), str(data["hash"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._broken("its head file", "an index and a hash", f"unreadable: {error}") from error
-
-    def _read(self) -> tuple[list[LedgerEntry], bytes]:
-        """All entries, verified against the chain and the head, and the torn bytes after them."""
-        content = self.path.read_bytes() if self.path.exists() else b""
-        *lines, tail = content.split(b"\n")
-        entries: list[LedgerEntry] = []
-        previous = GENESIS
-        for number, line in enumerate(lines):
-            name = f"entry {number}"
-            try:
-                entry = parse_line(line)
-                intact = entry.expected_hash() == entry.hash and entry.line() == line + b"\n"
-            except (ValueError, TypeError, KeyError) as error:
-                raise self._broken(name, "one ledger entry as JSON", f"{error}") from error
-            if entry.index != number:
-                raise self._broken(name, f"index {number}", f"index {entry.index} (deleted or reordered)")
-            if entry.previous != previous:
-                raise self._broken(name, f"previous hash {previous[:12]}", f"{entry.previous[:12]}")
-            if not intact:
-                raise self._broken(name, f"content with hash {entry.hash[:12]}", "edited content")
-            entries.append(entry)
-            previous = entry.hash
-        index, head = self._head()
-        if index >= len(entries):
-            raise self._broken(
-                f"entry {len(entries)}", f"{index + 1} entries", f"{len(entries)} (cut off at the end)"
-            )
-        if index >= 0 and entries[index].hash != head:
-            raise self._broken(f"entry {index}", f"hash {head[:12]} of the head file", entries[index].hash)
-        if len(entries) - 1 - index > 1:
-            # A crash can leave the head one entry behind, never two: each append first catches up.
-            raise self._broken(
-                "its head file", f"entry {len(entries) - 1} or the one before", f"entry {index}"
-            )
-        return entries, tail
 
     def verify(self) -> LedgerState:
         """Check every entry, the chain and the end.
@@ -227,14 +167,14 @@ class PromotionLedger:
         LedgerError
             Naming the first entry that was edited, deleted, reordered or cut off.
         """
-        with self.locked():
-            entries, tail = self._read()
-        return LedgerState(len(entries), entries[-1].hash if entries else GENESIS, len(tail))
+        with self._chain.turn():
+            entries, torn = self._chain.state()
+        return LedgerState(len(entries), self._chain.head_of(entries), torn)
 
     def entries(self, strategy: str | None = None) -> tuple[LedgerEntry, ...]:
         """Verified entries in order, of one strategy or of all."""
-        with self.locked():
-            entries, _ = self._read()
+        with self._chain.turn():
+            entries = self._chain.records()
         return tuple(e for e in entries if strategy is None or e.strategy == strategy)
 
     def append(
@@ -256,63 +196,32 @@ class PromotionLedger:
         A refusal that repeats the strategy's latest entry (same subject, evidence and reasons) writes
         nothing and returns that entry: an automation that retries hourly must not flood the record.
         """
-        moment = utc_iso(at)
-        with self.locked():
-            entries, tail = self._read()
-            latest = next((e for e in reversed(entries) if e.strategy == strategy), None)
-            content = ("refused", subject, tuple(reasons), dict(evidence))
-            if (
-                action == "refused"
-                and latest is not None
-                and content == (latest.action, latest.subject, latest.reasons, dict(latest.evidence))
-            ):
-                return latest
-            if tail:
-                self._quarantine(tail)
-            if entries:
-                self._write_head(entries[-1])
-            draft = LedgerEntry(
-                index=len(entries),
-                previous=entries[-1].hash if entries else GENESIS,
-                action=action,
-                strategy=strategy,
-                subject=subject,
-                model_version=model_version,
-                replaces=replaces,
-                reasons=tuple(reasons),
-                evidence=dict(evidence),
-                actor=actor,
-                at=moment,
-                run_id=run_id,
-                hash="",
-            )
-            entry = replace(draft, hash=draft.expected_hash())
-            with self.path.open("ab") as handle:
-                handle.write(entry.line())
-                handle.flush()
-                os.fsync(handle.fileno())
-            # The head goes last: what it names is on the disk. Its rename also makes the file's name durable.
-            self._write_head(entry)
-            return entry
+        draft = LedgerEntry(
+            index=-1,
+            previous="",
+            action=action,
+            strategy=strategy,
+            subject=subject,
+            model_version=model_version,
+            replaces=replaces,
+            reasons=tuple(reasons),
+            evidence=dict(evidence),
+            actor=actor,
+            at=utc_iso(at),
+            run_id=run_id,
+            hash="",
+        )
+        with self._chain.turn():
+            while True:
+                entries = self._chain.records()
+                latest = next((e for e in reversed(entries) if e.strategy == strategy), None)
+                if latest is not None and action == "refused" and _content(latest) == _content(draft):
+                    return latest
+                entry = replace(draft, index=len(entries), previous=self._chain.head_of(entries))
+                entry = replace(entry, hash=entry.expected_hash())
+                if self._chain.extend(entries, entry):
+                    return entry
 
-    def _quarantine(self, tail: bytes) -> None:
-        """Move a torn last line aside, whole, before the file is cut back to its last complete entry."""
-        aside = self.path.with_name(f"{self.path.name}.torn-{bytes_digest(tail)[:12]}")
-        self._replace(aside, tail)
-        with self.path.open("r+b") as handle:
-            handle.truncate(self.path.stat().st_size - len(tail))
-            os.fsync(handle.fileno())
 
-    def _write_head(self, entry: LedgerEntry) -> None:
-        if self._head() != (entry.index, entry.hash):
-            self._replace(self._head_path, canonical_json({"index": entry.index, "hash": entry.hash}))
-
-    @staticmethod
-    def _replace(target: Path, data: bytes) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        Path(temporary).replace(target)
-        _sync_folder(target.parent)
+def _content(entry: LedgerEntry) -> tuple[object, ...]:
+    return entry.action, entry.subject, entry.reasons, dict(entry.evidence)

@@ -8,16 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quant_assets.common.errors import StoreError, ValidationError
-from quant_assets.common.hashing import bytes_digest, json_digest
-from quant_assets.common.store import ArtifactStore
-from quant_assets.ledgers.chain import (
-    RecordChain,
-    chain_head,
-    create_record,
-    ledger_error,
-    read_record,
+from quant_assets.common.errors import StorageError, StoreError, ValidationError
+from quant_assets.common.files import (
+    Address,
+    Location,
+    create_whole,
+    located,
+    make_folder,
+    names_in,
+    read_all,
+    read_whole,
 )
+from quant_assets.common.hashing import bytes_digest, canonical_json, json_digest
+from quant_assets.common.store import ArtifactStore
+from quant_assets.ledgers.chain import Chain, RecordFiles, RecordType, json_record, ledger_error
 
 # --------------------------------------------------------------------------------------------------
 # Trials: one evaluation of one configuration each, and what a set of them says.
@@ -140,8 +144,8 @@ def stream_of(returns: ArrayLike, sessions: ArrayLike) -> tuple[NDArray[np.float
 #     trials/<strategy>/chain/<00000001>.json  one link per trial, in order of arrival
 #     objects/<aa>/<sha256>                    returns (float64) and sessions (int64 days), raw little-endian
 #
-# Appending needs no lock (see `record_chain`): a writer that is killed leaves at most an unused temporary file,
-# or a trial without a link, which counts and is linked by the next writer.
+# Appending needs no lock, on a local disk and in a bucket (see `quant_assets.ledgers.chain`): a writer that is killed
+# leaves at most an unused temporary file, or a trial without a link, which counts and is linked by the next writer.
 #
 # What is noticed: a trial that was altered, exchanged, cut short or removed after it was linked; a link that
 # was altered, or removed from anywhere but the end; returns or sessions whose bytes changed. What is not:
@@ -155,17 +159,47 @@ __all__ = ["Trial", "TrialLedger", "TrialSnapshot", "trial_of"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
+@dataclass(frozen=True)
+class TrialLink:
+    """One link of the chain: which trial arrived when, and what it was.
+
+    Attributes
+    ----------
+    number : int
+        Order of arrival, from 1.
+    previous : str
+        Digest of the link before (64 zeros for the first).
+    fingerprint, identity_sha256 : str
+        The trial's name, and the digest of `Trial.identity`.
+    """
+
+    number: int
+    previous: str
+    fingerprint: str
+    identity_sha256: str
+
+
+LINKS = RecordType[TrialLink](
+    noun="link",
+    encode=lambda link: canonical_json(asdict(link)),
+    decode=lambda data: TrialLink(**json_record(data, set(TrialLink.__dataclass_fields__))),
+    position=lambda link: link.number - 1,
+    previous=lambda link: link.previous,
+    digest=lambda link: json_digest(asdict(link)),
+)
+
+
 class TrialLedger:
-    """Append-only trials below one local folder.
+    """Append-only trials below one folder, local or in a bucket.
 
     Parameters
     ----------
-    root : str or Path
-        Created at the first append.
+    root : str, Path or UPath
+        Folder or URL. Created at the first append.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+    def __init__(self, root: Address) -> None:
+        self.root = located(root)
         self._objects = ArtifactStore(self.root)
 
     def append(self, trial: Trial, returns: ArrayLike, sessions: ArrayLike) -> Trial:
@@ -191,8 +225,9 @@ class TrialLedger:
             raise ledger_error(path, f"{described}", f"{trial}", "make the trial with trial_of")
         for data in (values.tobytes(), days.tobytes()):
             self._objects.put(data)
-        create_record(path, asdict(trial))
-        stored = self._read(path)
+        make_folder(path.parent)
+        create_whole(path, canonical_json(asdict(trial)))
+        stored = self._read(trial.strategy, trial.fingerprint)
         if (stored.returns_sha256, stored.sessions_sha256) != (trial.returns_sha256, trial.sessions_sha256):
             raise ledger_error(
                 path,
@@ -212,15 +247,17 @@ class TrialLedger:
             When a file was altered, cut short or removed (see the module's docstring for what is noticed).
         """
         # The chain first: a trial that arrives in between is then merely not linked yet.
-        links = self._chain(strategy).links()
-        found = {path.stem: self._read(path) for path in self._trial_files(strategy)}
+        links = self._chain(strategy).records()
+        folder = self._folder(strategy)
+        files = read_all(folder, [f"{name}.json" for name in self._names(strategy)])
+        found = {trial.fingerprint: trial for trial in (_trial(folder / f, files[f]) for f in files)}
         for link in links:
-            path = self._folder(strategy) / f"{link['fingerprint']}.json"
-            trial = found.get(path.stem)
-            if trial is None or json_digest(trial.identity) != link["identity_sha256"]:
+            path = folder / f"{link.fingerprint}.json"
+            trial = found.get(link.fingerprint)
+            if trial is None or json_digest(trial.identity) != link.identity_sha256:
                 raise ledger_error(
                     path,
-                    f"the trial of link {link['number']}, {link['identity_sha256'][:12]}",
+                    f"the trial of link {link.number}, {link.identity_sha256[:12]}",
                     "no such file" if trial is None else f"{json_digest(trial.identity)[:12]}",
                     "append that trial again if its file is gone, or restore a backup",
                 )
@@ -230,7 +267,8 @@ class TrialLedger:
         """Number and spread of the trials, as the gates use them."""
         from quant_assets.statistics.overfitting import effective_number_of_trials
 
-        links, trials = self._chain(strategy).links(), self.trials(strategy)
+        chain = self._chain(strategy)
+        links, trials = chain.records(), self.trials(strategy)
         effective = float(len(trials))
         if len(trials) > 1:
             matrix = self.returns_matrix(strategy)
@@ -242,7 +280,7 @@ class TrialLedger:
             effective_number_of_trials=effective,
             digest=json_digest([t.identity for t in trials]),
             chain_length=len(links),
-            chain_head=chain_head(links),
+            chain_head=chain.head_of(links),
         )
 
     def returns_matrix(self, strategy: str) -> NDArray[np.float64]:
@@ -269,36 +307,39 @@ class TrialLedger:
         LedgerError
             When the chain is shorter than it was, or another one.
         """
-        links = self._chain(strategy).links()
-        if len(links) < length or chain_head(links[:length]) != head:
+        chain = self._chain(strategy)
+        links = chain.records()
+        if len(links) < length or chain.head_of(links[:length]) != head:
             raise ledger_error(
                 self._folder(strategy),
                 f"{length} linked trials ending in {head[:12]}, as an earlier report saw them",
-                f"{len(links)} ending in {chain_head(links)[:12]}",
+                f"{len(links)} ending in {chain.head_of(links)[:12]}",
                 "restore the ledger from a backup: trials that were looked at cannot be unseen",
             )
 
-    def _folder(self, strategy: str) -> Path:
+    def _folder(self, strategy: str) -> Location:
         return self.root / "trials" / _checked(strategy)
 
-    def _chain(self, strategy: str) -> RecordChain:
-        return RecordChain(self._folder(strategy) / "chain", {"fingerprint", "identity_sha256"})
+    def _chain(self, strategy: str) -> Chain[TrialLink]:
+        return Chain(LINKS, RecordFiles(self._folder(strategy) / "chain"))
 
-    def _trial_files(self, strategy: str) -> list[Path]:
-        return sorted(self._folder(strategy).glob("[!.]*.json"))
+    def _names(self, strategy: str) -> list[str]:
+        """Fingerprints of the trials that are there."""
+        files = names_in(self._folder(strategy))
+        return [file.removesuffix(".json") for file in files if file.endswith(".json") and file[0] != "."]
 
-    def _read(self, path: Path) -> Trial:
-        trial = Trial(**read_record(path, set(Trial.__dataclass_fields__)))
-        if (trial.strategy, trial.fingerprint) != (path.parent.name, path.stem):
-            raise ledger_error(path, "the trial of that name", f"{trial.strategy}/{trial.fingerprint}")
-        return trial
+    def _read(self, strategy: str, fingerprint: str) -> Trial:
+        path = self._folder(strategy) / f"{fingerprint}.json"
+        return _trial(path, read_whole(path))
 
     def _array(self, trial: Trial, sha256: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         try:
             return np.frombuffer(self._objects.get(sha256), dtype=dtype)
+        except StorageError:
+            raise  # the store cannot say: that is no damage
         except StoreError as error:
             raise ledger_error(
-                Path(str(self._objects.path(sha256))),
+                self._objects.path(sha256),
                 f"the stream of trial {trial.fingerprint}",
                 error.found,
                 "append that trial again, or restore a backup",
@@ -308,18 +349,30 @@ class TrialLedger:
         """Add a link for each trial without one: ours, and those whose writer was killed before its link."""
         chain = self._chain(strategy)
         while True:
-            links = chain.links()
-            linked = {link["fingerprint"] for link in links}
-            waiting = [path for path in self._trial_files(strategy) if path.stem not in linked]
+            links = chain.records()
+            linked = {link.fingerprint for link in links}
+            waiting = [name for name in self._names(strategy) if name not in linked]
             if not waiting:
                 return
-            trial = self._read(waiting[0])
-            # When another writer takes this place first, look again: it may have linked the same trial.
-            linked_it = chain.extend(
-                links, {"fingerprint": trial.fingerprint, "identity_sha256": json_digest(trial.identity)}
+            trial = self._read(strategy, waiting[0])
+            link = TrialLink(
+                len(links) + 1, chain.head_of(links), trial.fingerprint, json_digest(trial.identity)
             )
-            if linked_it and len(waiting) == 1:
+            # When another writer takes this place first, look again: it may have linked the same trial.
+            if chain.extend(links, link) and len(waiting) == 1:
                 return
+
+
+def _trial(path: Location, data: bytes | None) -> Trial:
+    if data is None:
+        raise ledger_error(path, "a record", "no such file")
+    try:
+        trial = Trial(**json_record(data, set(Trial.__dataclass_fields__)))
+    except ValueError as error:
+        raise ledger_error(path, "one trial as JSON", f"{error}") from error
+    if (trial.strategy, trial.fingerprint) != (path.parent.name, path.stem):
+        raise ledger_error(path, "the trial of that name", f"{trial.strategy}/{trial.fingerprint}")
+    return trial
 
 
 def _checked(name: str) -> str:

@@ -1,9 +1,10 @@
 """What people see of a result beside numbers, texts and tables: pictures, pages, files, formatted text."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
+
+from quant_assets.common.files import Location
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Link:
 
 @dataclass(frozen=True)
 class File:
-    """A file on this machine."""
+    """A file on this machine, or an object of a bucket."""
 
-    path: Path
+    path: Location
 
 
 @dataclass(frozen=True)

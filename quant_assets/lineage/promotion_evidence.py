@@ -17,7 +17,7 @@ def signed_bundle(
     from quant_assets.artifacts.bundle.signing import trusted_keys
 
     try:
-        verified = verify_bundle(bundle.data(), signature.data(), trusted_keys(home.path))
+        verified = verify_bundle(bundle.data(), signature.data(), trusted_keys(home.local))
     except ArtifactError as error:
         return None, {}, (f"{error.what}: expected {error.expected}; found {error.found}",)
     return verified.fingerprint, {"bundle": verified.manifest.subject}, ()

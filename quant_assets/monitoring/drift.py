@@ -133,6 +133,8 @@ def ks_statistic(a: ArrayLike, b: ArrayLike) -> float:
     DriftError
         When a sample is empty or holds a value that is not finite.
     """
+    # The statistic of scipy.stats.ks_2samp, to the bit. That one always computes a p-value as well, which takes 9 to
+    # 18 times as long (1.1 and 2.2 ms for 1,024 and 630 values), for each feature of each report.
     x, y = _sample(a, "a"), _sample(b, "b")
     points = np.concatenate([x, y])
     below_x = np.searchsorted(x, points, side="right") / x.size
@@ -146,11 +148,7 @@ def benjamini_hochberg(p_values: ArrayLike) -> Floats:
     Rejecting those <= alpha keeps the false discovery rate at alpha for independent or positively dependent
     tests; without any drift it keeps the chance of *any* rejection at alpha.
     """
-    p = np.asarray(p_values, dtype=np.float64)
-    n = p.shape[-1]
-    order = np.argsort(p, axis=-1, kind="stable")
-    stepped = np.take_along_axis(p, order, axis=-1) * n / np.arange(1, n + 1)
-    smallest = np.minimum.accumulate(stepped[..., ::-1], axis=-1)[..., ::-1]
-    adjusted = np.empty_like(p)
-    np.put_along_axis(adjusted, order, np.minimum(smallest, 1.0), axis=-1)
+    from scipy.stats import false_discovery_control
+
+    adjusted: Floats = false_discovery_control(np.asarray(p_values, dtype=np.float64), axis=-1, method="bh")
     return adjusted

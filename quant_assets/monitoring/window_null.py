@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from quant_assets.gates.limits import DriftConfig
 from quant_assets.monitoring.drift import Floats, benjamini_hochberg, js_distances
+from quant_assets.statistics.rates import clopper_pearson
 
 # --------------------------------------------------------------------------------------------------
 # What a distance does without drift: the distribution of a feature's own windows against its own rest.
@@ -170,12 +171,9 @@ class AlarmRehearsal:
 
     def alarms_per_year(self, confidence: float = 0.95) -> tuple[float, float, float]:
         """Alarms per year without drift, judged once per window: estimate and Clopper-Pearson interval."""
-        from scipy.special import betaincinv
-
-        k, n, tail = self.false_alarms, self.n_windows, (1.0 - confidence) / 2
-        low = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
-        high = float(betaincinv(k + 1, n - k, 1.0 - tail)) if k < n else 1.0
-        return k / n * self.windows_per_year, low * self.windows_per_year, high * self.windows_per_year
+        low, high = clopper_pearson(self.false_alarms, self.n_windows, confidence)
+        year = self.windows_per_year
+        return self.false_alarms / self.n_windows * year, low * year, high * year
 
 
 def alarms(p_values: Floats, drift: DriftConfig) -> NDArray[np.bool_]:

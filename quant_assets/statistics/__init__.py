@@ -1,1 +1,75 @@
 """Statistics: the Sharpe ratio and its inference, selection among trials, track records, rates with intervals."""
+
+from typing import TYPE_CHECKING
+
+from quant_assets.common.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from quant_assets.statistics.overfitting import (
+        BacktestOverfitting,
+        effective_number_of_trials,
+        effective_rank,
+        hac_t_statistic,
+        probability_of_backtest_overfitting,
+    )
+    from quant_assets.statistics.rates import Rate, clopper_pearson
+    from quant_assets.statistics.sharpe import (
+        annualisation_factor,
+        annualised_sharpe,
+        deflated_sharpe_ratio,
+        minimum_track_record_length,
+        moments,
+        probabilistic_sharpe_ratio,
+        sharpe_ratio,
+    )
+    from quant_assets.statistics.sharpe_inference import (
+        expected_maximum_sharpe,
+        minimum_backtest_length,
+        sharpe_standard_error,
+        sharpe_test_power,
+        variance_of_maximum,
+    )
+    from quant_assets.statistics.superior_ability import SuperiorAbility, optimal_block_length
+    from quant_assets.statistics.track_record import (
+        TrackRecord,
+        annual_return,
+        annual_volatility,
+        calmar_ratio,
+        max_drawdown,
+        sortino_ratio,
+        win_rate,
+    )
+else:
+    __getattr__, __dir__ = lazy_exports(__name__)
+
+# `superior_ability` and `track_record` are modules, each with a function of the same name: import it from there.
+__all__ = [
+    "BacktestOverfitting",
+    "Rate",
+    "SuperiorAbility",
+    "TrackRecord",
+    "annual_return",
+    "annual_volatility",
+    "annualisation_factor",
+    "annualised_sharpe",
+    "calmar_ratio",
+    "clopper_pearson",
+    "deflated_sharpe_ratio",
+    "effective_number_of_trials",
+    "effective_rank",
+    "expected_maximum_sharpe",
+    "hac_t_statistic",
+    "max_drawdown",
+    "minimum_backtest_length",
+    "minimum_track_record_length",
+    "moments",
+    "optimal_block_length",
+    "probabilistic_sharpe_ratio",
+    "probability_of_backtest_overfitting",
+    "sharpe_ratio",
+    "sharpe_standard_error",
+    "sharpe_test_power",
+    "sortino_ratio",
+    "variance_of_maximum",
+    "win_rate",
+]

@@ -8,6 +8,18 @@ from quant_assets.common.errors import ValidationError
 CONFIDENCE = 0.95
 
 
+def clopper_pearson(passes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Two-sided exact interval for the probability behind ``passes`` of ``trials`` (Clopper and Pearson 1934)."""
+    # The quantile that scipy.stats.beta.ppf calls, to the bit, without the second that importing scipy.stats takes;
+    # binomtest(...).proportion_ci searches for the same bound: 1,200 times as long, and 5e-13 off.
+    from scipy.special import betaincinv
+
+    tail = (1.0 - confidence) / 2.0
+    low = float(betaincinv(passes, trials - passes + 1, tail)) if passes > 0 else 0.0
+    high = float(betaincinv(passes + 1, trials - passes, 1.0 - tail)) if passes < trials else 1.0
+    return low, high
+
+
 @dataclass(frozen=True)
 class Rate:
     """How often something happened in independent trials.
@@ -38,13 +50,7 @@ class Rate:
     @property
     def interval(self) -> tuple[float, float]:
         """Two-sided 95 % interval of Clopper and Pearson (1934): exact, so it covers at least as often as it says."""
-        from scipy.special import betaincinv
-
-        tail = (1.0 - CONFIDENCE) / 2.0
-        k, n = self.passes, self.trials
-        low = float(betaincinv(k, n - k + 1, tail)) if k > 0 else 0.0
-        high = float(betaincinv(k + 1, n - k, 1.0 - tail)) if k < n else 1.0
-        return low, high
+        return clopper_pearson(self.passes, self.trials, CONFIDENCE)
 
     def contains(self, probability: float) -> bool:
         """Whether the interval contains a probability; NaN lies in none."""

@@ -17,7 +17,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from quant_assets.common.configuration import home_dir
 from quant_assets.common.errors import ValidationError
+from quant_assets.common.files import Location
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import StrategyConfig, TuningConfig
@@ -45,14 +47,14 @@ class NetSharpe:
         Adjusted panel.
     strategy : StrategyConfig
         Portfolio and costs.
-    root : Path
+    root : Path or UPath
         The platform's home: trials are below ``trials/``.
     run_id : str
         Who evaluates.
     """
 
     def __init__(
-        self, rows: pl.DataFrame, bars: pl.DataFrame, strategy: StrategyConfig, root: Path, run_id: str
+        self, rows: pl.DataFrame, bars: pl.DataFrame, strategy: StrategyConfig, root: Location, run_id: str
     ) -> None:
         self._rows, self._strategy, self._root, self._run_id = (
             rows.select("symbol", "session"), strategy, root, run_id,
@@ -143,7 +145,7 @@ def tune_strategy(
     *,
     training_set_version: str,
     bars_version: str,
-    home: Path,
+    home: Location,
     run_id: str,
     url: str | None = None,
     n_jobs: int | None = None,
@@ -161,11 +163,12 @@ def tune_strategy(
         Adjusted panel to trade on.
     training_set_version, bars_version : str
         Data versions of the two.
-    home : Path
-        Ledger and, by default, storage are below it.
+    home : Path or UPath
+        The trial ledger is below it.
     run_id : str
     url : str, optional
-        Of the storage; see `quant_assets.models.tuning_storage.storage_url`.
+        Of the storage, by default `quant_assets.models.tuning_storage.storage_url` of the home when that is a
+        folder, and of the local folder beside it when it is a URL.
     n_jobs : int, optional
         Folds fitted at the same time. The result does not depend on it.
     progress : callable, optional
@@ -199,8 +202,9 @@ def tune_strategy(
         n_jobs,
     )
     judge = NetSharpe(training_set.frame, bars, strategy, home, run_id)
+    local = home if isinstance(home, Path) else home_dir()
     records = tune(
-        search, judge, url=url or storage_url(home, strategy.name), study_name=study, progress=progress
+        search, judge, url=url or storage_url(local, strategy.name), study_name=study, progress=progress
     )
     best = best_trial(records)
     return {

@@ -19,7 +19,6 @@ from quant_assets.artifacts.bundle.signing import (
     SIGNING_VARIABLE,
     VERIFY_VARIABLE,
     TrustedKeys,
-    _create_once,
     development_key,
     read_public_key,
     sign_bundle,
@@ -28,6 +27,7 @@ from quant_assets.artifacts.bundle.signing import (
     verify_signature,
 )
 from quant_assets.common.errors import ArtifactError, ConfigurationError
+from quant_assets.common.files import create_whole
 from quant_assets.common.hashing import bytes_digest
 from quant_assets_tests.artifacts.conftest import SUBJECT
 
@@ -290,8 +290,9 @@ def test_a_graph_is_not_even_parsed_by_the_scan_when_the_signature_does_not_hold
 def test_a_key_that_is_there_is_never_replaced(tmp_path):
     target = tmp_path / "key.pem"
     for content in (b"first", b"second"):
-        _create_once(target, content)
+        create_whole(target, content, mode=0o600)
     assert target.read_bytes() == b"first"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert [file.name for file in tmp_path.iterdir()] == ["key.pem"]
 
 

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest
+from scipy.stats import beta, binom, binomtest
 
 from quant_assets.common.errors import ValidationError
-from quant_assets.statistics.rates import Rate
+from quant_assets.statistics.rates import Rate, clopper_pearson
 
 
 def test_at_each_end_of_the_interval_what_was_seen_has_a_chance_of_one_in_forty() -> None:
@@ -31,6 +31,17 @@ def test_the_interval_is_scipys_exact_one_and_holds_the_estimate(case: tuple[int
     assert rate.interval == pytest.approx((exact.low, exact.high), abs=1e-12)
     assert rate.contains(rate.estimate)
     assert not rate.contains(float("nan"))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 5000).flatmap(lambda n: st.tuples(st.integers(1, n - 1), st.just(n))))
+def test_the_bounds_are_quantiles_of_scipys_beta_to_the_bit(case: tuple[int, int]) -> None:
+    k, n = case
+    assert clopper_pearson(k, n, 0.9) == (
+        beta.ppf((1 - 0.9) / 2, k, n - k + 1),
+        beta.ppf(1 - (1 - 0.9) / 2, k + 1, n - k),
+    )
+    assert Rate(k, n).interval == clopper_pearson(k, n, 0.95)
 
 
 @pytest.mark.parametrize("case", [(1, 0), (-1, 5), (6, 5)])

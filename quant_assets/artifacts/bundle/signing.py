@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quant_assets.common.errors import ConfigurationError
-from quant_assets.common.files import write_whole
+from quant_assets.common.files import create_whole, write_whole
 from quant_assets.common.hashing import bytes_digest
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def signing_key(home: Path) -> SigningKey:
     Parameters
     ----------
     home : Path
-        In development the key is made below its folder ``keys`` when there is none.
+        A local folder: `quant_assets.common.home.Home.local`. A private key never leaves the machine that signs, so
+        it is not kept in a bucket. In development it is made below the folder ``keys`` when there is none.
 
     Raises
     ------
@@ -136,7 +137,8 @@ def development_key(home: Path) -> SigningKey:
         pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        _create_once(target, pem)
+        # Unlike a rename it does not replace: the first of two processes wins and both use its key.
+        create_whole(target, pem, mode=0o600)
     key = _read_private(target, forbidden=0o077)
     public = folder / PUBLIC_FILE
     if not public.exists() or public.read_bytes() != key.public_pem:
@@ -160,24 +162,6 @@ def read_public_key(path: Path) -> bytes:
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _unusable(path, "a public key in PEM", str(error)) from error
     return _public_pem(path, key)
-
-
-def _create_once(target: Path, data: bytes) -> None:
-    """Write a file whole under a name that nobody has taken; leave the one that was there first."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".key-")  # mode 0600
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        # Unlike a rename, a link does not replace: the first of two processes wins and both use its key.
-        try:
-            target.hardlink_to(temporary)
-        except FileExistsError:
-            return
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_private(path: Path, *, forbidden: int) -> SigningKey:

@@ -216,7 +216,7 @@ def signing_key_in_force(*, home: Home) -> Sequence[str]:
     """Another key is another signature."""
     from quant_assets.artifacts.bundle.signing import signing_key
 
-    return [signing_key(home.path).fingerprint]
+    return [signing_key(home.local).fingerprint]
 
 
 def signature(bundle: Artifact, bundle_signature: Artifact, *, home: Home) -> CheckResult:
@@ -225,7 +225,7 @@ def signature(bundle: Artifact, bundle_signature: Artifact, *, home: Home) -> Ch
     from quant_assets.artifacts.bundle.signing import trusted_keys
 
     try:
-        verified = verify_bundle(bundle.data(), bundle_signature.data(), trusted_keys(home.path))
+        verified = verify_bundle(bundle.data(), bundle_signature.data(), trusted_keys(home.local))
     except ArtifactError as error:
         return CheckResult("signature", False, str(error))
     facts = {"key": verified.fingerprint, "subject": verified.manifest.subject}
@@ -251,7 +251,7 @@ def bundle_signature(bundle: Artifact, *, home: Home) -> Product:
     from quant_assets.artifacts.bundle.bundle import inspect_bundle
     from quant_assets.artifacts.bundle.signing import sign_bundle, signing_key
 
-    key = signing_key(home.path)
+    key = signing_key(home.local)
     archive = bundle.data()
     inspect_bundle(archive)
     return Product(sign_bundle(archive, key), {"key": key.fingerprint, "bundle_sha256": bundle.sha256})

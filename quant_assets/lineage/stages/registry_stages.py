@@ -45,7 +45,7 @@ def training_record(
     from quant_assets.registry.tracking import record_training, record_trials
 
     # Whoever serves reads the bundle from here: what does not verify is not recorded.
-    verify_bundle(bundle.data(), bundle_signature.data(), trusted_keys(home.path))
+    verify_bundle(bundle.data(), bundle_signature.data(), trusted_keys(home.local))
     evidence = CandidateEvidence(
         training_set=training_set.table(),
         training_set_version=training_set.version,
