@@ -14,6 +14,7 @@ from quant_assets.definitions import build_definitions
 from quant_assets.defs.running import QUIET, StrategyOutcome, open_instance, run_strategies
 from quant_assets.defs.storage import Home as HomeResource
 from quant_assets.defs.storage import artifact_of
+from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.graph import Lineage as Graph
 from quant_assets.lineage.settings import Settings, load_settings
 
@@ -110,6 +111,12 @@ class Lineage:
         event = self.event(*path, partition=partition)
         assert event is not None
         return artifact_of(event, self.home.store).version
+
+    def artifact(self, *path: str) -> Artifact:
+        """The newest version of an asset."""
+        event = self.event(*path)
+        assert event is not None
+        return artifact_of(event, self.home.store)
 
     def champion(self, strategy: str) -> str | None:
         """Subject of the version that the champion alias points to."""
