@@ -8,8 +8,7 @@ if TYPE_CHECKING:
     from quant_assets import lineage
     from quant_assets.features import compute, packs
     from quant_assets.lineage.settings import load_settings
-    from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold
-    from quant_assets.splits.walk_forward import PurgedWalkForward
+    from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold, PurgedWalkForward
     from quant_assets.statistics.sharpe import deflated_sharpe_ratio, probabilistic_sharpe_ratio, sharpe_ratio
 else:
     __getattr__, __dir__ = lazy_exports(__name__)

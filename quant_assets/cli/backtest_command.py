@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from quant_assets.cli.options import require_folder
-from quant_assets.cli.terminal import json_text, out, plain, show_error, show_text
+from quant_assets.cli.terminal import json_text, out, plain, require_folder, show_error, show_text
 from quant_assets.common.errors import ConfigurationError, QuantAssetsError
 from quant_assets.common.settings import CostConfig
 

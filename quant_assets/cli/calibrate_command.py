@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quant_assets.cli.options import require_folder
-from quant_assets.cli.terminal import Meter, out, quiet, styled, table_of, write_json
+from quant_assets.cli.terminal import Meter, out, quiet, require_folder, styled, table_of, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console

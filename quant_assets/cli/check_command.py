@@ -6,8 +6,7 @@ from xml.etree import ElementTree
 
 import typer
 
-from quant_assets.cli.options import require_folder
-from quant_assets.cli.terminal import out, quiet, styled, table_of, write_json
+from quant_assets.cli.terminal import out, quiet, require_folder, styled, table_of, write_json
 
 if TYPE_CHECKING:
     from quant_assets.defs.checks import CheckRun

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from quant_assets.cli.options import require_folder
-from quant_assets.cli.terminal import out, plain, quiet, show_error
+from quant_assets.cli.terminal import out, plain, quiet, require_folder, show_error
 
 
 def features(

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quant_assets.cli.options import require_folder
-from quant_assets.cli.terminal import out, plain, quiet, show_error, styled, table_of, write_json
+from quant_assets.cli.terminal import (
+    out,
+    plain,
+    quiet,
+    require_folder,
+    show_error,
+    styled,
+    table_of,
+    write_json,
+)
 from quant_assets.common.errors import ArtifactError, ConfigurationError, RegistryError
 
 if TYPE_CHECKING:

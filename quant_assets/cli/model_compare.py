@@ -243,8 +243,7 @@ def _libraries(bundle: Bundle) -> dict[str, str]:
     return {c["name"]: c["version"] for c in json.loads(bundle.files[SBOM])["components"]}
 
 
-# --------------------------------------------------------------------------------------------------
-# Models on a terminal: the tables of ``quant-assets model``.
+# --------------------------------------------------------------------------------------- models on a terminal
 
 
 _HOW = ("median", "mean", "minimum", "maximum")

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quant_assets.cli.options import require_folder
-from quant_assets.cli.terminal import out, plain, quiet, styled, table_of, write_json
+from quant_assets.cli.terminal import out, plain, quiet, require_folder, styled, table_of, write_json
 
 if TYPE_CHECKING:
-    from quant_assets.lineage.replayed import Replay
+    from quant_assets.lineage.notebook import Replay
     from quant_assets.lineage.settings import Settings
 
 

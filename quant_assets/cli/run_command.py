@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quant_assets.cli.options import require_folder, require_strategies
 from quant_assets.cli.terminal import (
     VERDICT_COLUMNS,
     out,
     plain,
+    require_folder,
+    require_strategies,
     show_events,
     styled,
     table_of,

@@ -1,10 +1,20 @@
 """The one terminal: everything that a command shows passes here, and the JSON that it writes."""
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from quant_assets.common.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from quant_assets.lineage.settings import Settings
+
 import json
 import logging
 import sys
 from collections.abc import Collection, MutableMapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -12,6 +22,43 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from quant_assets.gates.verdicts import Verdict
+
+
+# ----------------------------------------------------------------- what several commands ask of their options
+
+
+def require_folder(file: Path | None, option: str) -> None:
+    """Before any work: what is to be written can be.
+
+    Raises
+    ------
+    typer.BadParameter
+        When the folder of the file is not there.
+    """
+    if file is not None and not file.absolute().parent.is_dir():
+        raise typer.BadParameter(f"no folder {file.absolute().parent}", param_hint=option)
+
+
+def require_strategies(names: Iterable[str], settings: "Settings", option: str = "--strategy") -> None:
+    """Each name is that of a configured strategy.
+
+    Raises
+    ------
+    ConfigurationError
+        Lists those that exist.
+    """
+    unknown = [name for name in names if name not in settings.strategies]
+    if unknown:
+        raise ConfigurationError(
+            f"option {option}",
+            expected=f"one of {', '.join(sorted(settings.strategies))}",
+            found=", ".join(unknown),
+            action="correct the name, or add its file to configs/strategies/",
+        )
+
+
+# ---------------------------------------------------------------------------------------- consoles and tables
+
 
 # Into a file or a pipe a table has as much room as it needs; a terminal has its own width.
 PIPE_WIDTH = 160

@@ -5,8 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quant_assets.cli.options import require_folder, require_strategies
-from quant_assets.cli.terminal import VERDICT_COLUMNS, out, plain, quiet, table_of, verdict_cells, write_json
+from quant_assets.cli.terminal import (
+    VERDICT_COLUMNS,
+    out,
+    plain,
+    quiet,
+    require_folder,
+    require_strategies,
+    table_of,
+    verdict_cells,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from quant_assets.gates.baseline_comparison import Validation

@@ -234,8 +234,7 @@ def _beside(target: Path, data: bytes, mode: int) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-# --------------------------------------------------------------------------------------------------
-# Object stores: a conditional PUT, and one clear message for each way in which a store can fail.
+# ---------------------------------------------------------------------------------------------- object stores
 
 
 def _put_new(target: "UPath", data: bytes) -> bool:

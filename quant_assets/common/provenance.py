@@ -32,9 +32,7 @@ PLATFORM = "quant_assets"
 # Modules whose definitions stand side by side and have nothing to do with each other.
 SIDE_BY_SIDE = "quant_assets.lineage."
 # Say what happened, or how it was asked for; neither shapes a value. Configuration counts by its values.
-PLUMBING = frozenset(
-    f"{PLATFORM}.common.{name}" for name in ("errors", "logging", "resource_use", "provenance")
-)
+PLUMBING = frozenset(f"{PLATFORM}.common.{name}" for name in ("errors", "logging", "provenance", "lazy"))
 PLUMBING_LIBRARIES = frozenset({"filelock", "psutil", "pydantic", "pydantic_core", "structlog", "upath"})
 # Import names that are not those of their distributions. Others are asked for.
 DISTRIBUTIONS = {

@@ -12,8 +12,7 @@ import structlog
 
 from quant_assets.common.errors import GateClosedError
 from quant_assets.common.hashing import bytes_digest, combined_fingerprint, json_digest
-from quant_assets.common.logging import configure_logging, get_logger
-from quant_assets.common.resource_use import resources_measured
+from quant_assets.common.logging import configure_logging, get_logger, resources_measured
 from quant_assets.common.store import Encoded, Table, Value, encode
 from quant_assets.defs.guard import GateClosed, guard_of
 from quant_assets.defs.storage import (
@@ -29,9 +28,9 @@ from quant_assets.defs.storage import (
     stated,
 )
 from quant_assets.lineage.artifact import Artifact, Partitions
-from quant_assets.lineage.effects import RunFacts
-from quant_assets.lineage.facts import File, Link, LongTable, Markdown, Picture
+from quant_assets.lineage.declaring import File, Link, LongTable, Markdown, Picture
 from quant_assets.lineage.graph import Key, Lineage, Node, computed, described
+from quant_assets.lineage.scope import RunFacts
 
 StoredResult = dg.MaterializeResult[Stored]
 

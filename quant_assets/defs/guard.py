@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from quant_assets.lineage.effects import Guard
 from quant_assets.lineage.graph import Key, Lineage
+from quant_assets.lineage.scope import Guard
 
 
 class GateClosed(dg.Failure):

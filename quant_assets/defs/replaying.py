@@ -27,11 +27,10 @@ from quant_assets.defs.storage import (
     stated,
 )
 from quant_assets.lineage.artifact import Artifact, Held, Partitions
-from quant_assets.lineage.effects import RunFacts, quiet
 from quant_assets.lineage.graph import Key, Lineage, Node
-from quant_assets.lineage.notebook import make
-from quant_assets.lineage.replayed import Replay, Status, Vintage
-from quant_assets.lineage.replayed import Stage as Compared
+from quant_assets.lineage.notebook import Replay, Status, Vintage, make
+from quant_assets.lineage.notebook import Stage as Compared
+from quant_assets.lineage.scope import RunFacts, quiet
 
 # Stages whose functions are pure. Those behind them write ledgers and registries.
 REPLAYABLE = ("market", "features", "datasets")

@@ -39,7 +39,7 @@ class StrategyOutcome:
     decision: str
     verdicts: tuple[Verdict, ...]
     reasons: tuple[str, ...]
-    tear_sheet: Location | None
+    tear_sheet: "Location | None"
 
 
 def dagster_home(home: Path | None = None) -> Path:

@@ -17,8 +17,8 @@ from quant_assets.common import home as homes
 from quant_assets.common.errors import StoreError
 from quant_assets.common.store import ArtifactStore, Encoded
 from quant_assets.lineage.artifact import Artifact, Partitions
-from quant_assets.lineage.effects import KnownVintage
 from quant_assets.lineage.graph import Key
+from quant_assets.lineage.scope import KnownVintage
 from quant_assets.lineage.stages.bar_stages import CHANGE, KNOWN_AT, LAST_SESSION, SYMBOL_DIGESTS
 
 DATA_VERSION_TAG = "dagster/data_version"

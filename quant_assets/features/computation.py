@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from quant_assets.common.errors import FeatureError
 from quant_assets.features.pack import Pack, find_pack
 
-# --------------------------------------------------------------------------------------------------
-# Bars as a panel: ordered by symbol and session, checked, as one array per field.
+# -------------------------------------------------------------------------------------------- bars as a panel
 
 
 PRICES = ("open", "high", "low", "close")
@@ -116,7 +115,7 @@ def _refuse_bad_values(frame: pl.DataFrame) -> None:
     for name in COLUMNS[:2]:
         if frame[name].null_count() > 0:
             _refuse_rows(frame, name, pl.col(name).is_null(), "a value in every row")
-    from quant_assets.features.kernels.checks import all_between
+    from quant_assets.features.kernels.margins import all_between
 
     for name in FIELDS:
         low, high = VOLUME_BOUNDS if name == "volume" else PRICE_BOUNDS
@@ -179,8 +178,7 @@ def _refuse_duplicates(frame: pl.DataFrame) -> None:
     )
 
 
-# --------------------------------------------------------------------------------------------------
-# From bars to features: one pass over the panel, blocks of symbols in parallel.
+# -------------------------------------------------------------------------------------- from bars to features
 
 
 Precision = Literal["float32", "float64"]
@@ -294,9 +292,8 @@ def _frame(panel: Panel, pack: Pack, out: NDArray[Any], *, mask: bool) -> pl.Dat
     return pl.DataFrame(columns)
 
 
-# --------------------------------------------------------------------------------------------------
-# Two-stage packs: inputs symbol by symbol, then features across the symbols of each session.
-#
+# -------------------------------------------------------------------------------------------- two-stage packs
+
 # The stages are separate functions, so that a panel larger than memory can be computed with `symbol_inputs` on
 # blocks of symbols, brought together by session, and finished with `across_symbols` on blocks of sessions. The
 # bits are those of `compute` over the whole panel, whatever the blocks.

@@ -20,8 +20,7 @@ from quant_assets.common.errors import FeatureError, closest
 from quant_assets.common.hashing import combined_fingerprint, json_digest
 from quant_assets.common.provenance import closure_of_modules
 
-# --------------------------------------------------------------------------------------------------
-# One feature: its name, warm-up, unit, formula and source; and how symbols are compared.
+# ------------------------------------------------------------------------------------------------ one feature
 
 
 Unit = Literal[
@@ -108,8 +107,7 @@ class CrossSection:
         return [[f.as_list() for f in self.inputs], [list(read) for read in self.reads], self.min_symbols]
 
 
-# --------------------------------------------------------------------------------------------------
-# A pack, and its fingerprint.
+# ----------------------------------------------------------------------------------------------------- A pack
 
 
 BlockKernel = Callable[..., None]
@@ -293,8 +291,7 @@ class Pack:
             ) from error
 
 
-# --------------------------------------------------------------------------------------------------
-# All packs by name.
+# ------------------------------------------------------------------------------------------ all packs by name
 
 
 _REGISTRY: dict[str, Pack] = {}
@@ -360,8 +357,7 @@ def find_pack(pack: str | Pack) -> Pack:
     )
 
 
-# --------------------------------------------------------------------------------------------------
-# The packs that a strategy chooses, and their columns side by side.
+# -------------------------------------------------------------------------- the packs that a strategy chooses
 
 
 KEYS = ("symbol", "session")
@@ -462,8 +458,7 @@ def _refuse_shared_columns(columns: Iterable[tuple[str, Sequence[str]]]) -> None
         held |= dict.fromkeys(names, pack)
 
 
-# --------------------------------------------------------------------------------------------------
-# The guard in front of every consumer of features: a masked value is not a value.
+# ----------------------------------------------------------- the guard in front of every consumer of features
 
 
 def require_unmasked(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

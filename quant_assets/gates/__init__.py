@@ -2,6 +2,7 @@
 
 from quant_assets.gates.admission import admit, closed_reasons, foreign_limits
 from quant_assets.gates.cases import DriftCase, GraphParity, ParityCase, StudentParity, ValidationCase
+from quant_assets.gates.evidence import judge_candidate
 from quant_assets.gates.gate import (
     Gate,
     Limit,
@@ -14,7 +15,6 @@ from quant_assets.gates.gate import (
     register,
     unregister,
 )
-from quant_assets.gates.judging import judge_candidate
 from quant_assets.gates.limits import DriftConfig, GatesConfig, limits_in_force
 from quant_assets.gates.verdicts import GateReport, Verdict
 

@@ -3,23 +3,197 @@
 All three read the same evidence (paths, ledger, candidate) through `judge_evidence`, so they cannot disagree.
 """
 
-from collections.abc import Mapping
+import math
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from quant_assets.common.errors import EvidenceError
-from quant_assets.common.files import Location
-from quant_assets.common.hashing import frame_digest
-from quant_assets.common.pages import publish_page
-from quant_assets.common.store import Table
+from quant_assets.gates.cases import ValidationCase
+from quant_assets.gates.gate import gates_of
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
 
 if TYPE_CHECKING:
+    from quant_assets.ledgers.trials import TrialSnapshot
+    from quant_assets.statistics.overfitting import BacktestOverfitting
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from quant_assets.common.files import Location
+from quant_assets.common.hashing import frame_digest
+from quant_assets.common.pages import publish_page
+from quant_assets.common.store import Table
+
+if TYPE_CHECKING:
     from quant_assets.ledgers.trials import Trial
+
+
+# ---------------------------------------------------------------- judging a candidate by its cross-validation
+
+# The gates read net returns of the paths and the trial ledger, nothing else. The number of trials cannot be given by
+# a caller: it comes with the ledger's snapshot, which must hold the very evaluation that is being judged.
+
+
+# ---------------------------------------------------------------------------- the numbers behind the verdicts
+
+
+LOGIT_BINS = 20  # even, so that 0 is an edge
+
+
+def gate_details(case: ValidationCase) -> dict[str, Any]:
+    """Per-path and aggregated statistics, and the trials, without NaN (a number that does not exist is None)."""
+    from quant_assets.statistics import sharpe
+
+    median, snapshot, best = case.median, case.snapshot, case.best_of_trials
+    best_of_noise = sharpe.expected_maximum_sharpe(snapshot.n_trials, snapshot.trial_variance)
+    rows = [asdict(path) for path in case.statistics]
+    aggregated = {}
+    for name in (field for field in rows[0] if field not in ("path", "n_sessions")):
+        values = np.array([row[name] for row in rows], dtype=np.float64)
+        values = values[np.isfinite(values)]
+        aggregated[name] = (
+            {
+                "minimum": values.min(),
+                "median": np.quantile(values, 0.5, method="lower"),
+                "mean": values.mean(),
+                "maximum": values.max(),
+            }
+            if values.size
+            else None
+        )
+    details = {
+        "standard": case.limits.psr_standard,
+        "periods_per_year": case.periods_per_year,
+        "n_paths": len(rows),
+        "n_sessions": median.n_sessions,
+        "median_path": median.path,
+        "paths": rows,
+        "aggregated": aggregated,
+        "trials": {
+            "strategy": snapshot.strategy,
+            "n_trials": snapshot.n_trials,
+            "effective_number_of_trials": snapshot.effective_number_of_trials,
+            "trial_variance": snapshot.trial_variance,
+            "expected_maximum_sharpe_annual": sharpe.annualised_sharpe(best_of_noise, case.periods_per_year),
+            "digest": snapshot.digest,
+            "chain_length": snapshot.chain_length,
+            "chain_head": snapshot.chain_head,
+            "superior_ability": asdict(best) if best else None,
+            "overfitting_logits": logit_histogram(case.overfitting) if case.overfitting else None,
+        },
+        "minimum_track_record_sessions": case.required_record,
+        "drawdown_worst_decile_fraction": case.worst_decile,
+        "probability_of_backtest_overfitting": case.overfitting.pbo if case.overfitting else None,
+    }
+    plain: dict[str, Any] = plain_json(details)
+    return plain
+
+
+def logit_histogram(overfitting: "BacktestOverfitting") -> dict[str, list[float]]:
+    """How often the in-sample winner ranked where out of sample: bin edges and counts, bins closed on the right.
+
+    So the bins up to the edge 0 hold exactly the choices that count as overfitted.
+    """
+    highest = math.log(overfitting.n_trials)  # ln(w / (1 - w)) at w = N / (N + 1)
+    edges = np.linspace(-highest, highest, LOGIT_BINS + 1)
+    edges[LOGIT_BINS // 2] = 0.0
+    logits = np.clip(overfitting.logits, edges[0], edges[-1])  # the extremes differ by a rounding error
+    counts, _ = np.histogram(-logits, bins=-edges[::-1])
+    return {"edges": edges.tolist(), "counts": counts[::-1].tolist()}
+
+
+def plain_json(value: Any) -> Any:
+    """Plain data that strict JSON can carry: numpy scalars become Python's, NaN and infinity become None."""
+    if isinstance(value, dict):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+# --------------------------------------------------------------------------------------------------- verdicts
+
+
+def judge_candidate(
+    subject: str,
+    path_returns: pl.DataFrame,
+    snapshot: "TrialSnapshot",
+    limits: GatesConfig,
+    periods_per_year: float,
+    trial_returns: NDArray[np.float64] | None = None,
+) -> GateReport:
+    """Judge one candidate by its cross-validated net returns.
+
+    Parameters
+    ----------
+    subject : str
+        Data version of the candidate model.
+    path_returns : polars.DataFrame
+        As made by `quant_assets.trading.paths.path_returns`.
+    snapshot : TrialSnapshot
+        Of the strategy's ledger, after the candidate's own evaluation (the net returns of its median path) was
+        appended.
+    limits : GatesConfig
+        The limits in force for the strategy (`GatesConfig.for_strategy`).
+    periods_per_year : float
+        Sessions per year, from the calendar.
+    trial_returns : array, shape (sessions, trials), optional
+        `TrialLedger.returns_matrix` of the same ledger; needed from two trials on.
+
+    Returns
+    -------
+    GateReport
+        Of kind ``validation``, with exactly one verdict of each gate that is registered for it.
+
+    Raises
+    ------
+    EvidenceError
+        When the snapshot does not hold this evaluation, or the return streams are not those of the snapshot.
+    """
+    from quant_assets.trading.paths import median_path, path_statistics
+
+    statistics = path_statistics(path_returns, periods_per_year, standard=limits.psr_standard)
+    case = ValidationCase(
+        subject, limits, statistics, median_path(statistics), snapshot, periods_per_year, trial_returns
+    )
+    _check_ledger(case)
+    verdicts = tuple(gate.judge(case) for gate in gates_of("validation"))
+    return GateReport("validation", subject, limits.model_dump(mode="json"), verdicts, gate_details(case))
+
+
+def _check_ledger(case: ValidationCase) -> None:
+    snapshot, trial_returns = case.snapshot, case.trial_returns
+    # The ledger records a stream without variance with a Sharpe ratio of 0.
+    own = 0.0 if math.isnan(case.median.sharpe_per_period) else case.median.sharpe_per_period
+    recorded = any(abs(own - other) <= 1e-12 for other in snapshot.sharpes)
+    if not recorded:
+        raise EvidenceError(
+            f"trial ledger of {snapshot.strategy}",
+            expected=f"the evaluation that is judged, a Sharpe ratio of {own:.6g} per session",
+            found=f"{snapshot.n_trials} trials without it",
+            action="append the median path's net returns to the ledger before judging them",
+        )
+    columns = 0 if trial_returns is None else trial_returns.shape[1]
+    if snapshot.n_trials > 1 and columns != snapshot.n_trials:
+        raise EvidenceError(
+            f"return streams of {snapshot.strategy}",
+            expected=f"one column for each of the ledger's {snapshot.n_trials} trials",
+            found=f"{columns}",
+            action="take both from the same TrialLedger",
+        )
+
+
+# --------------------------------------------------------------------------------------------------- evidence
 
 
 def count_trial(root: Location, strategy: str, paths: Table, *, run_id: str) -> dict[str, Any]:
@@ -107,7 +281,6 @@ def judge_evidence(
     LedgerError
         When the ledger has lost or changed a trial since the snapshot was taken.
     """
-    from quant_assets.gates.judging import judge_candidate
     from quant_assets.ledgers.trials import TrialLedger, TrialSnapshot
 
     require_recipe("path returns", paths.metadata.get("recipe"), candidate)

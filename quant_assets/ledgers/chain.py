@@ -251,8 +251,7 @@ class _Transaction(threading.local):
     head: str | None = None
 
 
-# --------------------------------------------------------------------------------------------------
-# One file per record: 00000001.json, 00000002.json, ...
+# ---------------------------------------------------------------------------------------- one file per record
 
 
 _NUMBERED = re.compile(r"[0-9]{8,}\.json")
@@ -324,8 +323,7 @@ class RecordFiles:
         return [name for name in names_in(folder) if _NUMBERED.fullmatch(name)]
 
 
-# --------------------------------------------------------------------------------------------------
-# One local file with a line per record.
+# ---------------------------------------------------------------------- one local file with a line per record
 
 
 class LineFile:

@@ -14,8 +14,7 @@ from quant_assets.ledgers.chain import GENESIS, Chain, LineFile, RecordFiles, Re
 
 __all__ = ["GENESIS", "LedgerEntry", "LedgerState", "PromotionLedger"]
 
-# --------------------------------------------------------------------------------------------------
-# One line of the promotion ledger: its fields, its hash and its text form.
+# --------------------------------------------------------------------------- one line of the promotion ledger
 
 
 Action = Literal["promoted", "refused", "rolled_back"]
@@ -102,9 +101,8 @@ PROMOTIONS = RecordType[LedgerEntry](
 )
 
 
-# --------------------------------------------------------------------------------------------------
-# The promotion ledger: who put which model in charge, when, on what evidence.
-#
+# --------------------------------------------------------------------------------------- the promotion ledger
+
 # On a local disk it is one file of canonical JSON lines, with a lock and a head file beside it; in a bucket one
 # object per entry and one per acknowledgement (`quant_assets.ledgers.chain` says what either notices). Somebody who
 # rewrites entries and heads consistently is not detected by them alone; promotion therefore also writes each entry's

@@ -23,8 +23,7 @@ from quant_assets.common.hashing import bytes_digest, canonical_json, json_diges
 from quant_assets.common.store import ArtifactStore
 from quant_assets.ledgers.chain import Chain, RecordFiles, RecordType, json_record, ledger_error
 
-# --------------------------------------------------------------------------------------------------
-# Trials: one evaluation of one configuration each, and what a set of them says.
+# ----------------------------------------------------------------------------------------------------- trials
 
 
 @dataclass(frozen=True)
@@ -134,9 +133,8 @@ def stream_of(returns: ArrayLike, sessions: ArrayLike) -> tuple[NDArray[np.float
     return np.asarray(returns, dtype="<f8").ravel(), days
 
 
-# --------------------------------------------------------------------------------------------------
-# The trial ledger: every evaluation that has read validation outcomes, kept for ever.
-#
+# ------------------------------------------------------------------------------------------- the trial ledger
+
 # A deflated Sharpe ratio is worth what its number of trials is worth, so that number comes from here and from
 # nowhere else. Layout, below one root::
 #

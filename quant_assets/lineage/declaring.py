@@ -2,29 +2,77 @@
 
 A stage is declared once, by a decorator on its function::
 
-    @stage(group="datasets", kinds={"polars"})
+    @stage(group="datasets", kinds=frozenset({"polars"}))
     def labels(bars: Artifact, *, label: LabelConfig, sessions: SessionRange) -> Product:
-        \"\"\"Forward returns from the next open, each with the times at which it starts, ends and is known.\"\"\"
+        "Forward returns from the next open, each with the times at which it starts, ends and is known."
 
 Positional parameters are the assets that it reads, by name. Parameters after the ``*`` are parts of the configuration
-(`quant_assets.lineage.scope.CONFIGURATION`) and what it does to the world (`EFFECTS`: a home to write ledgers to, the
-run that it is part of, a callback for progress). Configuration is in its version, effects are not. So inputs, slices
-and code are named once, by the function itself, and none can be left out.
+(`quant_assets.lineage.scope.CONFIGURATION`) and what it does to the world (`EFFECTS`: a home to write ledgers to,
+the run that it is part of, a callback for progress). Configuration is in its version, effects are not. So inputs,
+slices and code are named once, by the function itself, and none can be left out.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
+import polars as pl
 from pydantic import BaseModel
 
 from quant_assets.common.errors import ConfigurationError, closest
+from quant_assets.common.files import Location
 from quant_assets.common.provenance import reference
 from quant_assets.common.store import Value
-from quant_assets.gates.verdicts import ReportKind
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.gate import gate_modules, gates_of
+from quant_assets.gates.verdicts import GateReport, ReportKind, Verdict
+from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.scope import CONFIGURATION, EFFECTS, Scope
+
+# ----------------------------------------------------------------- what people see of a result beside numbers
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG as a ``data:`` address, and its title."""
+
+    data_uri: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Markdown:
+    """Text with Markdown in it."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """An address to open."""
+
+    address: str
+
+
+@dataclass(frozen=True)
+class File:
+    """A file on this machine, or an object of a bucket."""
+
+    path: Location
+
+
+@dataclass(frozen=True)
+class LongTable:
+    """A table that is shown with more rows than usual."""
+
+    frame: pl.DataFrame
+    max_rows: int
+
+
+# ---------------------------------------------------------------------------------------- stages and checks
+
 
 Owner = Literal["universe", "strategy", "platform"]
 Severity = Literal["ERROR", "WARN"]
@@ -38,7 +86,7 @@ GROUPS = ("market", "features", "datasets", "models", "validation", "artifacts",
 class Product:
     """What a stage computed: the value to store and what people should see of it.
 
-    Facts are numbers, texts, frames (tables), dictionaries and what `quant_assets.lineage.facts` has. They are in no
+    Facts are numbers, texts, frames (tables), dictionaries, and pictures, pages and texts as above. They are in no
     version.
     """
 
@@ -284,3 +332,46 @@ def single(name: str, description: str, *, blocking: bool) -> Callable[[Scope], 
     """Specs of a check that stands alone and is the same in every scope."""
     spec = (CheckSpec(name, description, blocking),)
     return lambda _: spec
+
+
+# -------------------------------------------------------------------------------------------- gates as checks
+
+
+def gates_behind(kind: ReportKind) -> Callable[[Scope, str | None], Sequence[str]]:
+    """Roots of a report: the modules of the gates that are judged in it, plug-ins included."""
+    return lambda _, __: gate_modules(kind)
+
+
+def every_gate(_: Scope, __: str | None) -> Sequence[str]:
+    """Roots of whatever shows or asks for every verdict."""
+    return gate_modules()
+
+
+def gate_checks(kind: ReportKind) -> Check:
+    """The checks of a report's gates. Which those are is asked each time: a new gate is one object elsewhere."""
+
+    def specs(_: Scope) -> Sequence[CheckSpec]:
+        return [CheckSpec(gate.name, gate.description, blocking=True) for gate in gates_of(kind)]
+
+    def said(asset: Artifact) -> Iterator[CheckResult]:
+        verdicts = {verdict.gate: verdict for verdict in GateReport.from_json(asset.json()).verdicts}
+        for gate in gates_of(kind):
+            yield verdict_result(gate.name, verdicts.get(gate.name))
+
+    return Check(f"{kind}_gates", specs, said)
+
+
+def verdict_result(gate: str, verdict: Verdict | None) -> CheckResult:
+    """A verdict as a check result. No verdict, or one that does not admit, is a failed check."""
+    if verdict is None:
+        return CheckResult(gate, False, "the report has no verdict for it")
+    facts = {
+        "status": verdict.status,
+        "observed": verdict.observed if verdict.observed is not None else "nothing",
+        "required": f"{verdict.comparison} {verdict.required}",
+        "reason": verdict.reason,
+        "remedy": verdict.remedy,
+        "subject": verdict.subject,
+    }
+    passed = not closed_reasons(verdict.subject, [verdict], [gate])
+    return CheckResult(gate, bool(passed), f"{verdict.status}: {verdict.reason}", facts=facts)

@@ -33,7 +33,7 @@ from quant_assets.lineage.settings import MonitoringConfig, Settings
 from quant_assets.models.cross_prediction import outer_splitter
 from quant_assets.models.fitting import inner_splitter
 from quant_assets.splits.purging import Split
-from quant_assets.studies.leakage.stages import Pipeline
+from quant_assets.studies.leakage.leakage_report import Pipeline
 
 NO_COSTS = CostConfig(commission_bps=0, half_spread_bps=0, impact_coefficient=0)
 JUDGED = "validation_report"

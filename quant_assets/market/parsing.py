@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-# --------------------------------------------------------------------------------------------------
-# Columns of raw bars: their names and types, and the names that sources give them.
+# ---------------------------------------------------------------------------------------- columns of raw bars
 
 
 PRICES = ("open", "high", "low", "close")
@@ -35,9 +34,8 @@ ALIASES: dict[str, frozenset[str]] = {
 }
 
 
-# --------------------------------------------------------------------------------------------------
-# How one cell becomes a value: symbols, session dates and numbers, from text or from typed columns.
-#
+# ------------------------------------------------------------------------------- how one cell becomes a value
+
 # Every function is a polars expression over the named column. What cannot be read becomes null, and the caller
 # compares with `text_of` to tell "unreadable" from "absent".
 
@@ -106,8 +104,7 @@ def sentence(template: str, *parts: str | pl.Expr) -> pl.Expr:
     return pl.concat_str(texts)
 
 
-# --------------------------------------------------------------------------------------------------
-# What went wrong with a refused file: the cause behind rows, cells and lines that are no bars.
+# ------------------------------------------------------------------------ what went wrong with a refused file
 
 
 _THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"

@@ -270,8 +270,7 @@ def _keep_bars_whole(wide: pl.DataFrame, labels: Sequence[str], tolerance: float
     ).drop("broken", "whole")
 
 
-# --------------------------------------------------------------------------------------------------
-# The adjusted close of the panel: one source's vintage per symbol, on the closes that won.
+# ---------------------------------------------------------------------------- the adjusted close of the panel
 
 
 # A vendor writes at most this many decimals; see `quant_assets.market.actions`, which reads steps of the ratio

@@ -13,9 +13,8 @@ from quant_assets.common.pages import INK, MUTED, figure_png, png_data_uri, them
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.market.reconciliation import FIELDS, KEY, labels_of, near, widen
 
-# --------------------------------------------------------------------------------------------------
-# Spans of sessions over which one source's values are a constant multiple of another's.
-#
+# ----------------------------------------------------- spans of sessions over which one source's values are a
+
 # Typical: volume counted on both sides of a trade (factor 2), a history never re-based after a split (factor 7
 # until the split), prices in pence (factor 100).
 
@@ -115,9 +114,8 @@ def constant_factors(both: pl.DataFrame, name: str, pair: tuple[str, str], toler
     ).sort("symbol", "first_session")
 
 
-# --------------------------------------------------------------------------------------------------
-# How far several sources of the same bars agree: counts by size, factors, shifted dates, missing sessions.
-#
+# ------------------------------------------------------------- how far several sources of the same bars agree
+
 # Pairs are compared in order of preference; a ratio is always the first source's value over the second's.
 
 
@@ -316,7 +314,7 @@ def _shift(tolerance: float) -> pl.Expr:
     return found
 
 
-# --------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------ one picture
 
 
 MAX_ROWS = 20

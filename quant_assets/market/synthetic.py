@@ -184,8 +184,7 @@ def _volume(levels: Array, innovations: Array, stream: np.random.Generator) -> A
     return shares
 
 
-# --------------------------------------------------------------------------------------------------
-# Defects planted into the feed, one of each kind that real feeds have, to see them found.
+# ------------------------------------------------------------------------------ defects planted into the feed
 
 
 STALE_SESSIONS_PLANTED = 10

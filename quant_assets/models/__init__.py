@@ -7,13 +7,12 @@ from quant_assets.common.lazy import lazy_exports
 if TYPE_CHECKING:
     from quant_assets.models.cross_prediction import cross_predict, recipe_digest
     from quant_assets.models.ensemble import Ensemble, assemble_ensemble
-    from quant_assets.models.fitting import fit_base
+    from quant_assets.models.fitting import LearningCurves, fit_base
     from quant_assets.models.learners import FittedLearner
-    from quant_assets.models.learning_curves import LearningCurves
     from quant_assets.models.stacking import Stacker, fit_stacker
     from quant_assets.models.training_arrays import TrainingArrays
     from quant_assets.models.tuning import best_trial, tune
-    from quant_assets.models.tuning_space import apply_tuning
+    from quant_assets.models.tuning_study import apply_tuning
 else:
     __getattr__, __dir__ = lazy_exports(__name__)
 

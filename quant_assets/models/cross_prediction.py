@@ -5,7 +5,7 @@ have the same recipe.
 
 Lopez de Prado (2018), *Advances in Financial Machine Learning*, ch. 12. Everything fitted (bins, weights,
 number of trees, learners, stacker) is fitted inside the split, from the split's training rows alone. The one
-exception is asked for: `quant_assets.models.shared_bins`.
+exception is asked for: `quant_assets.models.training_arrays`.
 """
 
 from collections.abc import Callable, Sequence

@@ -22,8 +22,13 @@ from quant_assets.common.settings import ModelsConfig, TuningConfig
 from quant_assets.models.cross_prediction import split_scores
 from quant_assets.models.fitting import Fold, inner_folds
 from quant_assets.models.training_arrays import TrainingArrays
-from quant_assets.models.tuning_space import apply_tuning, configured_values, distributions_of, nested
-from quant_assets.models.tuning_storage import opened_study
+from quant_assets.models.tuning_study import (
+    apply_tuning,
+    configured_values,
+    distributions_of,
+    nested,
+    opened_study,
+)
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -244,7 +249,7 @@ def tune(
     search : Search
     judge : Judge
     url : str
-        Of the study's storage, see `quant_assets.models.tuning_storage`.
+        Of the study's storage, see `quant_assets.models.tuning_study`.
     study_name : str
         Must change with everything that shapes a trial, or foreign trials would be taken for these.
     progress : callable, optional

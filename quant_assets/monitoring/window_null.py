@@ -10,9 +10,8 @@ from quant_assets.gates.limits import DriftConfig
 from quant_assets.monitoring.drift import Floats, benjamini_hochberg, js_distances
 from quant_assets.statistics.rates import clopper_pearson
 
-# --------------------------------------------------------------------------------------------------
-# What a distance does without drift: the distribution of a feature's own windows against its own rest.
-#
+# ------------------------------------------------------------------------- what a distance does without drift
+
 # Textbook thresholds take rows for independent. Features are autocorrelated (a 200-session average moves once a
 # year) and symbols move together, so a 63-session window of 10 symbols holds far fewer than 630 observations,
 # and "KS p < .05" rings 97 % of the time without any drift at AR(1) = .98. Here the unit is the *window*: every
@@ -144,8 +143,7 @@ def left_out_p_values(null_distances: Floats, judged: Floats, n_disjoint: int) -
     return chances
 
 
-# --------------------------------------------------------------------------------------------------
-# How often the data set's alarm rings without drift, and how often with it: rehearsed on the baseline itself.
+# --------------------------------------------------------- how often the data set's alarm rings without drift
 
 
 @dataclass(frozen=True)

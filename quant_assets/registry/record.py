@@ -19,8 +19,8 @@ from quant_assets.datasets.training_set import feature_names_of
 from quant_assets.gates.evidence import require_recipe
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.models.ensemble import Ensemble
-from quant_assets.models.learning_curves import LearningCurves
-from quant_assets.registry.split_metrics import split_metrics, spread
+from quant_assets.models.fitting import LearningCurves
+from quant_assets.registry.run_figures import split_metrics, spread
 from quant_assets.trading.paths import rank_ic_by_session
 
 # -------------------------------------------------------------------------------------------- the environment
@@ -319,7 +319,7 @@ def candidate_record(
     EvidenceError
         When predictions or base learners are not those of the candidate.
     """
-    from quant_assets.registry.run_plots import run_plots
+    from quant_assets.registry.run_figures import run_plots
 
     require_recipe("cross-predictions", evidence.predictions.metadata.get("recipe"), evidence.ensemble)
     curves = _curves(evidence)

@@ -18,7 +18,7 @@ from upath import UPath
 from quant_assets.common.errors import RegistryError
 from quant_assets.common.logging import get_logger
 from quant_assets.registry.connection import connect, exclusive, reported
-from quant_assets.registry.flavours import NATIVE_FOLDER, write_model_directory, write_native_models
+from quant_assets.registry.model_files import NATIVE_FOLDER, write_model_directory, write_native_models
 from quant_assets.registry.record import MODEL_FILE, MODEL_FOLDER, RUN_URL_TAG, TrainingRecord
 
 if TYPE_CHECKING:

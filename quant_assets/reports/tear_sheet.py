@@ -153,7 +153,7 @@ class TearSheetInputs:
     ----------
     strategy, description : str
     report : GateReport
-        Of kind ``validation``, as made by `quant_assets.gates.judging.judge_candidate`; limits, statistics of
+        Of kind ``validation``, as made by `quant_assets.gates.evidence.judge_candidate`; limits, statistics of
         the paths and trials are read from it.
     path_returns : polars.DataFrame
         As made by `quant_assets.trading.paths.path_returns`.

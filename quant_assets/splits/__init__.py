@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 from quant_assets.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold
+    from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold, PurgedWalkForward
     from quant_assets.splits.purging import BoundSplitter, PurgedSplitter, Spans, read_spans
-    from quant_assets.splits.walk_forward import PurgedWalkForward
 else:
     __getattr__, __dir__ = lazy_exports(__name__)
 

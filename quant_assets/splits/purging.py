@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
 
-# --------------------------------------------------------------------------------------------------
-# Label intervals read from any array-like of times and put into time order.
-#
+# ------------------------------------------------------ label intervals read from any array-like of times and
+
 # A row of a training set is an interval: it was decided at ``t0`` and its outcome was known at ``t1``. Everything
 # that purges works on these intervals, never on row counts, so that event labels and panels are treated alike.
 
@@ -266,9 +265,8 @@ def _shown(tick: Any, unit: TickUnit | None) -> str:
     return str(tick) if unit is None else str(np.datetime64(int(tick), unit))
 
 
-# --------------------------------------------------------------------------------------------------
-# Purge and embargo: which rows must not train while a window of rows is tested.
-#
+# ------------------------------------------------------------------------------------------ purge and embargo
+
 # Definitions (Lopez de Prado 2018, *Advances in Financial Machine Learning*, ch. 7), intervals closed:
 #
 # - purge: a row whose [t0, t1] meets [min t0, max t1] of the tested rows;
@@ -381,8 +379,7 @@ def checked_count(value: Any, name: str, minimum: int, maximum: int | None, why:
     )
 
 
-# --------------------------------------------------------------------------------------------------
-# What every purged splitter offers: ``split`` on label times, and ``bind`` for scikit-learn.
+# -------------------------------------------------------------------------- what every purged splitter offers
 
 
 Split = tuple[IntArray, IntArray]

@@ -9,9 +9,8 @@ from scipy import special
 
 from quant_assets.common.errors import ValidationError
 
-# --------------------------------------------------------------------------------------------------
-# Variance of the estimated Sharpe ratio under both standards, and the domains of its arguments.
-#
+# ------------------------------------------------ variance of the estimated Sharpe ratio under both standards
+
 # sqrt(T) (SR_hat - SR) is asymptotically normal with variance 1 - g3 SR + (g4 - 1)/4 SR^2 for independent returns
 # with skewness g3 and kurtosis g4 (Mertens 2002; normal: 1 + SR^2/2, Lo 2002). For returns that follow an AR(1) with
 # coefficient r, Lopez de Prado, Lipton and Zoonekynd (2025) give a - b g3 SR + c (g4 - 1)/4 SR^2 with
@@ -122,8 +121,7 @@ def plain(values: Any) -> Statistic:
     return float(array) if array.ndim == 0 else array
 
 
-# --------------------------------------------------------------------------------------------------
-# Power of the test behind the probabilistic Sharpe ratio: how often a true skill passes it.
+# ---------------------------------------------------- power of the test behind the probabilistic Sharpe ratio
 
 
 def sharpe_test_power(
@@ -201,9 +199,8 @@ def _passing_range(
     return np.where(unknown, np.nan, lowest), np.where(unknown, np.nan, highest)
 
 
-# --------------------------------------------------------------------------------------------------
-# What selection alone shows: the maximum over skill-less trials.
-#
+# --------------------------------------------------------------------------------- what selection alone shows
+
 # Bailey, Borwein, Lopez de Prado and Zhu (2014, *Pseudo-Mathematics and Financial Charlatanism*); Bailey and Lopez de
 # Prado (2014, *The Deflated Sharpe Ratio*, the False Strategy theorem).
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import CostConfig, PortfolioConfig
-from quant_assets.trading.account import Matrix, run_accounts
-from quant_assets.trading.costs import last_known, trailing_liquidity
+from quant_assets.trading.account import Matrix, last_known, run_accounts, trailing_liquidity
 
 PATH_RETURN_COLUMNS = (
     "path", "session", "gross_return", "commission", "spread_cost", "impact_cost", "net_return", "turnover",

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 from quant_assets.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold
-    from quant_assets.splits.walk_forward import PurgedWalkForward
+    from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold, PurgedWalkForward
     from quant_assets.statistics.overfitting import probability_of_backtest_overfitting
     from quant_assets.statistics.sharpe import (
         deflated_sharpe_ratio,

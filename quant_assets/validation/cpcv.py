@@ -1,6 +1,5 @@
 """Purged splitters: `quant_assets.splits` under the name that notebooks import."""
 
-from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold
-from quant_assets.splits.walk_forward import PurgedWalkForward
+from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold, PurgedWalkForward
 
 __all__ = ["CombinatorialPurgedCV", "PurgedKFold", "PurgedWalkForward"]

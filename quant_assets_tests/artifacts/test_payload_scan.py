@@ -168,7 +168,7 @@ def test_the_same_files_give_the_same_report_and_the_report_is_plain_data(graph)
 
 def test_real_models_graphs_and_random_bytes_give_no_false_alarm(training_data, graph, student, ensemble):
     """100 files: learners of other seeds, graphs, an SBOM, a card's text, and 20 MB of random bytes."""
-    from quant_assets.artifacts.bundle.sbom import environment_sbom
+    from quant_assets.artifacts.bundle.archive import environment_sbom
 
     files = {
         "model.onnx": graph,

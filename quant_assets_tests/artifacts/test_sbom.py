@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from quant_assets.artifacts.bundle.sbom import environment_sbom, installed_closure
+from quant_assets.artifacts.bundle.archive import environment_sbom, installed_closure
 from quant_assets.common.errors import ArtifactError
 
 
@@ -33,7 +33,7 @@ def test_the_library_itself_reads_it_back(document):
 
 def test_the_same_environment_gives_the_same_bytes_in_every_process():
     script = (
-        "import sys; from quant_assets.artifacts.bundle.sbom import environment_sbom as s; "
+        "import sys; from quant_assets.artifacts.bundle.archive import environment_sbom as s; "
         "sys.stdout.buffer.write(s())"
     )
     for seed in ("0", "1"):

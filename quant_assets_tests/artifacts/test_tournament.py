@@ -17,8 +17,7 @@ from quant_assets.artifacts.runtimes.contestants import (
     prepare,
     single_row_scorer,
 )
-from quant_assets.artifacts.runtimes.latency import measure
-from quant_assets.artifacts.runtimes.runtime_parity import compare_runtimes
+from quant_assets.artifacts.runtimes.latency import compare_runtimes, measure
 from quant_assets.artifacts.runtimes.tournament import (
     Plan,
     contestant_table,

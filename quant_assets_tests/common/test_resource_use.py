@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from quant_assets.common.resource_use import machine, resources_measured
+from quant_assets.common.logging import machine, resources_measured
 
 
 def test_a_megabyte_that_is_held_is_seen_after_it_was_let_go() -> None:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant_assets.datasets.labels import direction
-from quant_assets.datasets.sample_weights import (
+from quant_assets.datasets.labels import (
     average_uniqueness,
     bar_ranges,
     concurrency,
     decay_factors,
+    direction,
     sample_weights,
 )
 

@@ -1,7 +1,6 @@
-"""The lineage as plain Python gives the versions of Dagster's assets, for the shipped strategies on their full data."""
+"""The lineage as plain Python gives the versions of Dagster's assets, for the shipped strategies in full."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("plain")
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Run, dict[str, str]]]]:
+def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Run, dict[str, str]]]:
     """For each shipped strategy a plain run, and the versions that Dagster's steps gave the same assets."""
     folder = tmp_path_factory.mktemp("shipped")
     settings = load_settings(SHIPPED, folder / "none")
@@ -52,7 +51,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[R
                 if (event := latest_event(instance, key, None)) is not None
             }
             found[strategy] = (run(strategy, settings, UPTO, home=Home(str(folder / "plain"))), versions)
-    yield found
+    return found
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

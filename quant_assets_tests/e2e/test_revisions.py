@@ -18,7 +18,7 @@ from quant_assets.common.hashing import frame_digest
 from quant_assets.common.logging import configure_logging
 from quant_assets.common.store import Table
 from quant_assets.defs.replaying import replay_data_set
-from quant_assets.lineage.replayed import Replay
+from quant_assets.lineage.notebook import Replay
 from quant_assets_tests.e2e.lineage import Lineage
 from quant_assets_tests.e2e.vendor import UNIVERSE, Daemon, Vendor, made, sell_by_file, stale, vendor_in
 

@@ -5,7 +5,7 @@ import pytest
 from mlflow import MlflowClient
 
 from quant_assets.ledgers.trials import TrialLedger
-from quant_assets.models.tuning_space import apply_tuning
+from quant_assets.models.tuning_study import apply_tuning
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps
 
 pytestmark = pytest.mark.xdist_group("lineage")

@@ -94,7 +94,7 @@ def test_the_fingerprint_covers_exactly_the_sources_behind_the_kernel(name: str)
 
 
 def test_a_pack_is_not_touched_by_the_kernels_of_another() -> None:
-    flow = "quant_assets.features.kernels.flow"
+    flow = "quant_assets.features.kernels.indicators"
     holding = {
         name
         for name, pack in packs().items()
@@ -158,7 +158,7 @@ def test_the_fingerprint_changes_with_the_declaration_of_one_feature(change: dic
 
 def test_the_fingerprint_changes_with_the_order_and_with_the_code() -> None:
     reordered = replace(TECHNICAL, features=TECHNICAL.features[::-1])
-    other_code = replace(TECHNICAL, code=("quant_assets.features.kernels.flow",))
+    other_code = replace(TECHNICAL, code=("quant_assets.features.kernels.indicators",))
     assert len({TECHNICAL.fingerprint, reordered.fingerprint, other_code.fingerprint}) == 3
 
 
@@ -224,6 +224,8 @@ def test_a_cross_section_whose_step_does_not_exist_is_refused_when_it_is_compute
     cross = packs()["cross_sectional_v1"]
     across = cross.cross_section
     assert across is not None
-    broken = replace(cross, cross_section=replace(across, step="quant_assets.features.kernels.flow:nothing"))
+    broken = replace(
+        cross, cross_section=replace(across, step="quant_assets.features.kernels.indicators:nothing")
+    )
     with pytest.raises(FeatureError, match=r"importable cross-section step.*flow:nothing"):
         compute(random_walks(1, 30), broken)

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from quant_assets.features import compute
-from quant_assets.features.kernels.workspace import STRETCH
+from quant_assets.features.kernels.windows import STRETCH
 from quant_assets_tests.features.panels import NAMES, TECHNICAL, random_walks, real_bars, same_bits
 
 WINDOWED = [f.name for f in TECHNICAL.features if f.warm_up == f.lookback]

@@ -175,7 +175,7 @@ def test_the_code_behind_it_is_in_the_version_of_its_report_and_of_no_other(
     def modules() -> tuple[str, ...]:
         return closure_of(judge_candidate, gate_modules("validation")).modules
 
-    assert "quant_assets.gates.catalogue.path_gates" in modules()
+    assert "quant_assets.gates.catalogue.performance_gates" in modules()
     assert "quant_assets.gates.catalogue.drift_gate" not in modules()
     before = gate_modules("drift")
     added(TURNOVER)

@@ -17,8 +17,8 @@ from scipy.stats import kurtosis, norm, skew
 from quant_assets.common.errors import EvidenceError, ValidationError
 from quant_assets.common.hashing import canonical_json
 from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.evidence import judge_candidate
 from quant_assets.gates.gate import gate_names
-from quant_assets.gates.judging import judge_candidate
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.ledgers.trials import TrialLedger, TrialSnapshot, trial_of

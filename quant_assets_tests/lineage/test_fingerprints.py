@@ -87,14 +87,14 @@ def test_what_only_shows_results_changes_no_version_of_data(report: dict[str, Ed
 
 
 def test_errors_logs_and_the_measuring_of_resources_are_plumbing(report: dict[str, Edited]) -> None:
-    for name in ("errors", "logging", "resource_use"):
+    for name in ("errors", "logging", "lazy"):
         assert report[f"quant_assets.common.{name}"]["changed"] == [], name
 
 
 def test_a_kernel_is_behind_the_features_of_the_packs_that_use_it_and_of_no_other(
     report: dict[str, Edited],
 ) -> None:
-    changed = {key.split("/")[1] for key in report["quant_assets.features.kernels.flow"]["changed"]}
+    changed = {key.split("/")[1] for key in report["quant_assets.features.kernels.indicators"]["changed"]}
     assert "technical_features" in changed
     assert "bars" not in changed
 

@@ -7,7 +7,7 @@ import pytest
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import CatBoostConfig, WeightsConfig
-from quant_assets.datasets.sample_weights import sample_weights
+from quant_assets.datasets.labels import sample_weights
 from quant_assets.models import xgboost_learner
 from quant_assets.models.ensemble import Ensemble, assemble_ensemble, fit_ensemble
 from quant_assets.models.fitting import fit_base

@@ -8,9 +8,8 @@ import pytest
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import ModelsConfig
-from quant_assets.models.fitting import fit_base, inner_folds
+from quant_assets.models.fitting import LearningCurves, fit_base, inner_folds, learning_curves
 from quant_assets.models.learners import fit_learner
-from quant_assets.models.learning_curves import LearningCurves, learning_curves
 from quant_assets.models.training_arrays import TrainingArrays, training_arrays
 
 from .training_frames import FEATURES, SMALL_DIRECTIONS, SMALL_MODELS, training_frame

@@ -18,8 +18,7 @@ from quant_assets.lineage.settings import load_settings
 from quant_assets.models.cross_prediction import cross_predict
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.models.fitting import fit_base
-from quant_assets.models.shared_bins import BinnedRows, SharedBins
-from quant_assets.models.training_arrays import TrainingArrays, training_arrays
+from quant_assets.models.training_arrays import BinnedRows, SharedBins, TrainingArrays, training_arrays
 from quant_assets.splits.cpcv import CombinatorialPurgedCV
 from quant_assets.studies.leakage.fitted import Probe, fitted_inside_splits, probe_of
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_DIRECTIONS, SMALL_MODELS, training_frame

@@ -17,11 +17,9 @@ from quant_assets.common.provenance import Closure, closure_of
 from quant_assets.common.settings import XGBoostConfig
 from quant_assets.gates.evidence import count_trial
 from quant_assets.models import tuning as searching
-from quant_assets.models.tuning_report import history_plot, importance_of, trials_table
-from quant_assets.models.tuning_space import apply_tuning
-from quant_assets.models.tuning_storage import opened_study, shown, storage_url
+from quant_assets.models.tuning_study import apply_tuning, opened_study, shown, storage_url
 from quant_assets.studies import strategy_tuning
-from quant_assets.studies.strategy_tuning import study_name_of
+from quant_assets.studies.strategy_tuning import history_plot, importance_of, study_name_of, trials_table
 from quant_assets.trading.paths import path_returns
 from quant_assets_tests.models.tuning_cases import MODELS, market, rows_of, strategy_of, tuned
 from quant_assets_tests.postgres_server import address, own_database, server
@@ -265,7 +263,7 @@ def test_studies_in_postgres_survive_a_kill_and_give_the_same_result(
 
 
 def test_two_processes_never_work_on_one_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quant_assets.models.tuning_storage.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("quant_assets.models.tuning_study.LOCK_SECONDS", 0.1)
     with (
         opened_study(storage_url(tmp_path, "tuned"), "anything", None),  # type: ignore[arg-type]
         pytest.raises(StoreError, match="no other process"),

@@ -21,9 +21,8 @@ from quant_assets.common.settings import (
     TuningConfig,
     XGBoostConfig,
 )
-from quant_assets.models.tuning_report import importance_of
-from quant_assets.models.tuning_space import apply_tuning
-from quant_assets.models.tuning_storage import storage_url
+from quant_assets.models.tuning_study import apply_tuning, storage_url
+from quant_assets.studies.strategy_tuning import importance_of
 
 
 def refusal(text: str, **models: Any) -> str:

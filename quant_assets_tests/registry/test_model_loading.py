@@ -15,8 +15,12 @@ from sklearn.linear_model import LinearRegression
 
 from quant_assets.common.errors import ArtifactError
 from quant_assets.models.ensemble import Ensemble, fit_ensemble
-from quant_assets.registry.flavours import write_model_directory, write_native_models
-from quant_assets.registry.model_loading import load_model_directory, require_loadable
+from quant_assets.registry.model_files import (
+    load_model_directory,
+    require_loadable,
+    write_model_directory,
+    write_native_models,
+)
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS, training_frame
 
 from .conftest import FEATURES as GRAPH_FEATURES

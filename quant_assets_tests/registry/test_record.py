@@ -18,14 +18,14 @@ from quant_assets.common.hashing import bytes_digest
 from quant_assets.common.provenance import closure_of_modules
 from quant_assets.common.settings import StrategyConfig, ValidationConfig
 from quant_assets.common.store import Table
-from quant_assets.gates.judging import judge_candidate
+from quant_assets.gates.evidence import judge_candidate
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.ledgers.trials import TrialSnapshot
 from quant_assets.models.cross_prediction import cross_predict
 from quant_assets.models.ensemble import fit_ensemble
-from quant_assets.models.learning_curves import learning_curves
+from quant_assets.models.fitting import learning_curves
 from quant_assets.models.training_arrays import training_arrays
-from quant_assets.registry.model_loading import load_recorded_model
+from quant_assets.registry.model_files import load_recorded_model
 from quant_assets.registry.record import (
     CandidateEvidence,
     TrainingRecord,
@@ -263,4 +263,4 @@ def test_an_environment_names_every_distribution_and_the_lock_it_came_from(tmp_p
 
 def test_the_code_behind_a_record_has_a_fingerprint_although_it_names_files_of_other_folders() -> None:
     # ``environment/environment.json`` is a path in MLflow and no file beside the module.
-    assert "quant_assets.registry.split_metrics" in closure_of_modules("quant_assets.registry.record").modules
+    assert "quant_assets.registry.run_figures" in closure_of_modules("quant_assets.registry.record").modules

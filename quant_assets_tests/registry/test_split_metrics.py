@@ -13,7 +13,7 @@ from quant_assets.common.errors import EvidenceError
 from quant_assets.common.settings import ValidationConfig
 from quant_assets.models.cross_prediction import cross_predict
 from quant_assets.models.ensemble import fit_ensemble
-from quant_assets.registry.split_metrics import split_metrics, spread
+from quant_assets.registry.run_figures import split_metrics, spread
 from quant_assets.splits.cpcv import CombinatorialPurgedCV
 from quant_assets_tests.models.training_frames import FEATURES, SMALL_MODELS, training_frame
 

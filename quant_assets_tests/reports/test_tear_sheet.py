@@ -19,8 +19,8 @@ import pytest
 
 from quant_assets.common.pages import figure_png, new_figure, png_data_uri, themed_figure
 from quant_assets.common.settings import StrategyConfig
+from quant_assets.gates.evidence import judge_candidate
 from quant_assets.gates.gate import gate_names
-from quant_assets.gates.judging import judge_candidate
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import Verdict
 from quant_assets.ledgers.trials import TrialLedger, TrialSnapshot, trial_of

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quant_assets.common.errors import ValidationError
-from quant_assets.splits import cpcv, walk_forward
+from quant_assets.splits import cpcv
+from quant_assets.splits import cpcv as walk_forward
 from quant_assets.splits import purging as splitting
 from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold
 from quant_assets.statistics import sharpe

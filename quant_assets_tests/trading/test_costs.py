@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quant_assets.common.settings import CostConfig
-from quant_assets.trading.costs import trade_costs, trailing_liquidity
+from quant_assets.trading.account import trade_costs, trailing_liquidity
 
 COSTS = CostConfig(commission_bps=0.5, half_spread_bps=1.0, impact_coefficient=0.5, capital=10_000_000)
 

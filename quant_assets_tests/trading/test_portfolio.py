@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import CostConfig, PortfolioConfig
-from quant_assets.trading.costs import trailing_liquidity
+from quant_assets.trading.account import trailing_liquidity
 from quant_assets.trading.paths import (
     information_coefficients,
     median_path,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from quant_assets.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from quant_assets.artifacts.bundle.archive import unpack
+    from quant_assets.artifacts.bundle.archive import environment_sbom, unpack
     from quant_assets.artifacts.bundle.bundle import (
         Bundle,
         Step,
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
         inspect_bundle,
         verify_bundle,
     )
-    from quant_assets.artifacts.bundle.sbom import environment_sbom
     from quant_assets.artifacts.bundle.signing import (
         TrustedKeys,
         read_public_key,

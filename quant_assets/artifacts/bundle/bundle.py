@@ -183,7 +183,7 @@ def build_bundle(
     upstream : mapping of str to str
         Versions of everything upstream.
     sbom : bytes
-        As `quant_assets.artifacts.bundle.sbom.environment_sbom` gives it.
+        As `quant_assets.artifacts.bundle.archive.environment_sbom` gives it.
 
     Returns
     -------

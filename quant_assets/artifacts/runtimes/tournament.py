@@ -30,8 +30,14 @@ from quant_assets.artifacts.runtimes.contestants import (
     prepare,
     takes,
 )
-from quant_assets.artifacts.runtimes.latency import BATCHES, Latency, cold_start, measure
-from quant_assets.artifacts.runtimes.runtime_parity import Agreement, compare_runtimes
+from quant_assets.artifacts.runtimes.latency import (
+    BATCHES,
+    Agreement,
+    Latency,
+    cold_start,
+    compare_runtimes,
+    measure,
+)
 from quant_assets.common.errors import EvidenceError
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.models.ensemble import Ensemble

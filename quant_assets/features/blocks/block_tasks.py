@@ -27,8 +27,7 @@ from quant_assets.features.computation import (
 )
 from quant_assets.features.pack import Pack
 
-# --------------------------------------------------------------------------------------------------
-# Files of a computation in blocks: sorting rows into blocks on disk, the scratch folder, and the output.
+# --------------------------------------------------------------------------- files of a computation in blocks
 
 
 ROWS_PER_GROUP = 250_000
@@ -189,8 +188,7 @@ def publish(parts: Sequence[Path], out: Path) -> None:
             raise
 
 
-# --------------------------------------------------------------------------------------------------
-# The tasks of a computation in blocks. Each reads files and writes one file, in whatever process it runs.
+# ----------------------------------------------------------------------- the tasks of a computation in blocks
 
 
 STOP = "stop"

@@ -8,14 +8,14 @@ from numpy import float64, int64
 from numpy.typing import NDArray
 
 from quant_assets.features.kernels.compilation import kernel
-from quant_assets.features.kernels.moments import (
+from quant_assets.features.kernels.stationary import below_high, lagged_return, traded_score
+from quant_assets.features.kernels.windows import (
+    Vector,
     log2_traded,
     moments_20_60,
     sums_20_60,
     traded_moments_20_60,
 )
-from quant_assets.features.kernels.stationary import below_high, lagged_return, traded_score
-from quant_assets.features.kernels.windows import Vector
 
 # 1 / (third quartile of the standard normal): makes the median absolute deviation of a normal its sd.
 NORMAL_MAD = 1.482602218505602

@@ -1,4 +1,4 @@
-"""The leading rows of each symbol: blank values and validity bits."""
+"""The leading rows of each symbol (blank values, validity bits), and checks of whole columns in one pass."""
 
 from typing import Any
 
@@ -7,6 +7,21 @@ from numpy import int64, uint8
 from numpy.typing import NDArray
 
 from quant_assets.features.kernels.compilation import kernel
+from quant_assets.features.kernels.windows import Vector
+
+# ------------------------------------------------------------------------ checks of whole columns in one pass
+
+
+@kernel
+def all_between(x: Vector, low: float, high: float) -> bool:
+    """Whether every value lies between two numbers (NaN does not). Counts, because a count vectorises."""
+    outside = 0
+    for i in range(x.size):
+        outside += not (x[i] >= low and x[i] <= high)
+    return outside == 0
+
+
+# ---------------------------------------------------------------------------- the leading rows of each symbol
 
 
 @kernel

@@ -8,7 +8,8 @@ from numpy import int64
 from numpy.typing import NDArray
 
 from quant_assets.features.kernels.compilation import kernel
-from quant_assets.features.kernels.moments import (
+from quant_assets.features.kernels.windows import (
+    Vector,
     log2_traded,
     moments_20_60,
     moments_250,
@@ -16,7 +17,6 @@ from quant_assets.features.kernels.moments import (
     traded_moments_20_60,
     widen_moments,
 )
-from quant_assets.features.kernels.windows import Vector
 
 
 @kernel

@@ -6,38 +6,48 @@ import numpy as np
 from numpy import int64
 from numpy.typing import NDArray
 
-from quant_assets.features.kernels import workspace as w
-from quant_assets.features.kernels.averages import (
+from quant_assets.features.kernels import windows as w
+from quant_assets.features.kernels.compilation import kernel
+from quant_assets.features.kernels.indicators import (
+    KEEP_14,
+    STATES,
+    balance,
     bollinger_20,
+    changes,
+    convergence,
+    directional_index,
+    directional_indicators,
     distance_9,
     distance_50,
     distance_200,
     double_sums,
-)
-from quant_assets.features.kernels.compilation import kernel
-from quant_assets.features.kernels.directional import (
-    directional_index,
-    directional_indicators,
-    mean_range,
-    moves,
-    true_range,
-)
-from quant_assets.features.kernels.dispersion import surprise, volatility
-from quant_assets.features.kernels.flow import balance, signed_volume
-from quant_assets.features.kernels.ladder import four_moments, four_sums, sixteen_moments
-from quant_assets.features.kernels.momentum import (
-    changes,
-    convergence,
+    exponential_averages,
     highest,
     lagged_return,
     lowest,
+    mean_range,
+    moves,
     return_and_rate,
+    signed_volume,
     stochastic,
     strength,
+    surprise,
+    true_range,
+    volatility,
+    wilder_sums,
 )
-from quant_assets.features.kernels.smoothing import KEEP_14, STATES, exponential_averages, wilder_sums
-from quant_assets.features.kernels.windows import Vector
-from quant_assets.features.kernels.workspace import ROWS, STRETCH, WIDTH, begin, carry, place
+from quant_assets.features.kernels.windows import (
+    ROWS,
+    STRETCH,
+    WIDTH,
+    Vector,
+    begin,
+    carry,
+    four_moments,
+    four_sums,
+    place,
+    sixteen_moments,
+)
 
 
 @kernel

@@ -13,8 +13,7 @@ from quant_assets.features.pack import KEYS
 Floats = NDArray[np.float64]
 
 
-# --------------------------------------------------------------------------------------------------
-# Whether features wander: augmented Dickey-Fuller tests per symbol, and what many of them say together.
+# ------------------------------------------------------------------------------------ whether features wander
 
 
 LEVEL = 0.05
@@ -150,9 +149,8 @@ def stationarity(matrix: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-# --------------------------------------------------------------------------------------------------
-# What the columns of a feature matrix look like: coverage, distribution, spread, rank correlation.
-#
+# ------------------------------------------------------------- what the columns of a feature matrix look like
+
 # Every measure that a finding rests on is free of the feature's scale: multiplying a column by a number changes none.
 
 

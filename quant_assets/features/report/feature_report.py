@@ -23,8 +23,7 @@ from quant_assets.features.report.column_statistics import (
     stationarity,
 )
 
-# --------------------------------------------------------------------------------------------------
-# What follows from the statistics of features: clusters, which twin to keep, and a recommendation per finding.
+# --------------------------------------------------------------- what follows from the statistics of features
 
 
 # .7 squared is .49: members of a cluster share half of the variance of their ranks on average.
@@ -177,7 +176,7 @@ def recommendations(
     return pl.DataFrame(found, schema=dict.fromkeys(columns, pl.String), orient="row")
 
 
-# --------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------- the report
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,17 @@ from quant_assets.common.home import Home
 from quant_assets.common.store import Table
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.declaring import Check, CheckResult, Product, single, stage
-from quant_assets.lineage.facts import Markdown, Picture
-from quant_assets.lineage.gating import gate_checks, gates_behind
+from quant_assets.lineage.declaring import (
+    Check,
+    CheckResult,
+    Markdown,
+    Picture,
+    Product,
+    gate_checks,
+    gates_behind,
+    single,
+    stage,
+)
 
 # Parity is judged on real rows; this many are enough to see a flip of 1 in 10,000 with certainty 0.9999.
 MAX_PARITY_ROWS = 100_000
@@ -148,7 +156,7 @@ def inference_benchmark(
 
 @cache
 def _sbom() -> bytes:
-    from quant_assets.artifacts.bundle.sbom import environment_sbom
+    from quant_assets.artifacts.bundle.archive import environment_sbom
 
     return environment_sbom()
 

@@ -14,10 +14,8 @@ from quant_assets.common.logging import get_logger
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.lineage.artifact import Artifact, Panel, Partitions, frame_of
-from quant_assets.lineage.declaring import Check, CheckResult, CheckSpec, Product, single, stage
-from quant_assets.lineage.effects import History
-from quant_assets.lineage.facts import Picture
-from quant_assets.lineage.scope import Scope
+from quant_assets.lineage.declaring import Check, CheckResult, CheckSpec, Picture, Product, single, stage
+from quant_assets.lineage.scope import History, Scope
 
 # Facts of an event of `raw_bars`, by which later reads compare themselves with it.
 SYMBOL_DIGESTS, LAST_SESSION, CHANGE, IN_WORDS, KNOWN_AT = (

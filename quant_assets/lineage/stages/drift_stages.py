@@ -7,8 +7,7 @@ import polars as pl
 from quant_assets.common.settings import ModelsConfig
 from quant_assets.gates.limits import DriftConfig
 from quant_assets.lineage.artifact import Artifact, by_pack
-from quant_assets.lineage.declaring import Product, stage
-from quant_assets.lineage.gating import gate_checks, gates_behind
+from quant_assets.lineage.declaring import Product, gate_checks, gates_behind, stage
 from quant_assets.lineage.stages.model_stages import models_of, recipe_of
 
 

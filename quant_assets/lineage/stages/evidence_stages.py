@@ -21,11 +21,21 @@ from quant_assets.common.store import Table
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.declaring import Check, CheckResult, Product, single, stage, through
-from quant_assets.lineage.effects import Progress, RunFacts
-from quant_assets.lineage.facts import File, Link, Picture
-from quant_assets.lineage.gating import every_gate, gate_checks, gates_behind
-from quant_assets.lineage.scope import SessionRange
+from quant_assets.lineage.declaring import (
+    Check,
+    CheckResult,
+    File,
+    Link,
+    Picture,
+    Product,
+    every_gate,
+    gate_checks,
+    gates_behind,
+    single,
+    stage,
+    through,
+)
+from quant_assets.lineage.scope import Progress, RunFacts, SessionRange
 from quant_assets.lineage.stages.model_stages import TRAINING_POOL, models_of, recipe_of, tuned
 
 

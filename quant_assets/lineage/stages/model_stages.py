@@ -8,10 +8,8 @@ import polars as pl
 from quant_assets.common.home import Home
 from quant_assets.common.settings import ModelsConfig, StrategyConfig
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.declaring import Product, stage
-from quant_assets.lineage.effects import Progress, RunFacts
-from quant_assets.lineage.facts import LongTable, Picture
-from quant_assets.lineage.scope import SessionRange
+from quant_assets.lineage.declaring import LongTable, Picture, Product, stage
+from quant_assets.lineage.scope import Progress, RunFacts, SessionRange
 
 TRAINING_POOL = "training"
 
@@ -20,7 +18,7 @@ def models_of(models: ModelsConfig, tuning: Artifact | None) -> ModelsConfig:
     """The models that are fitted: as configured, or with what the tuning found in their place."""
     if tuning is None:
         return models
-    from quant_assets.models.tuning_space import apply_tuning
+    from quant_assets.models.tuning_study import apply_tuning
 
     return apply_tuning(models, tuning.json()["best"]["params"])
 
@@ -40,7 +38,7 @@ def recipe_of(models: ModelsConfig, training_set: Artifact, seed: int, embargo_s
 def search_history(*, value: Mapping[str, Any], sessions: SessionRange) -> Mapping[str, Any]:
     """The trials of a search, the importance of parameters, and how it went."""
     from quant_assets.market.calendar import periods_per_year
-    from quant_assets.models.tuning_report import history_plot, importance_of, trials_table
+    from quant_assets.studies.strategy_tuning import history_plot, importance_of, trials_table
 
     per_year = periods_per_year(*sessions)
     trials = trials_table(value, per_year)
@@ -104,8 +102,7 @@ def base_learner(
 ) -> Product:
     """One base learner, fitted on the whole training window, with its learning curves."""
     from quant_assets.datasets.training_set import feature_names_of
-    from quant_assets.models.fitting import fit_base
-    from quant_assets.models.learning_curves import learning_curves
+    from quant_assets.models.fitting import fit_base, learning_curves
     from quant_assets.models.training_arrays import training_arrays
 
     table = training_set.table()

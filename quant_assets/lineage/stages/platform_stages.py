@@ -7,10 +7,8 @@ from pydantic import BaseModel
 
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.declaring import Check, CheckResult, Product, single, stage, through
-from quant_assets.lineage.effects import Progress
-from quant_assets.lineage.facts import Picture
-from quant_assets.lineage.scope import Scope
+from quant_assets.lineage.declaring import Check, CheckResult, Picture, Product, single, stage, through
+from quant_assets.lineage.scope import Progress, Scope
 
 
 class CalibrationRun(BaseModel):

@@ -29,8 +29,7 @@ RAW: tuple[JudgedOn, ...] = ("rows", "feed", "acceptances")
 PANEL: tuple[JudgedOn, ...] = ("panel", "actions", "acceptances")
 
 
-# --------------------------------------------------------------------------------------------------
-# What a rule is.
+# --------------------------------------------------------------------------------------------- what a rule is
 
 
 @dataclass(frozen=True)
@@ -208,8 +207,7 @@ class BarRule:
         return _COLUMN.sub("{}", self.evidence)
 
 
-# --------------------------------------------------------------------------------------------------
-# Which rules there are.
+# -------------------------------------------------------------------------------------- which rules there are
 
 
 _REGISTRY: list[BarRule] = []
@@ -302,8 +300,7 @@ def rule_modules() -> tuple[str, ...]:
     return tuple(sorted({rule.measure.__module__ for rule in all_rules()}))
 
 
-# --------------------------------------------------------------------------------------------------
-# What a universe says about the rules.
+# ----------------------------------------------------------------------- what a universe says about the rules
 
 
 def check_quality(universe: UniverseConfig, where: str = "") -> None:

@@ -45,8 +45,7 @@ REASONS: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-# --------------------------------------------------------------------------------------------------
-# What one rule found.
+# ---------------------------------------------------------------------------------------- what one rule found
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,7 @@ def _accepted_frame(accepted: tuple[AcceptedBar, ...], rules: tuple[BarRule, ...
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-# --------------------------------------------------------------------------------------------------
-# Raw rows: those to go on with, and those that are set aside.
+# --------------------------------------------------------------------------------------------------- raw rows
 
 
 @dataclass(frozen=True)
@@ -264,8 +262,7 @@ def _one_reason_each(suspects: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-# --------------------------------------------------------------------------------------------------
-# Adjusted bars that were kept.
+# ------------------------------------------------------------------------------- adjusted bars that were kept
 
 
 def check_bars(

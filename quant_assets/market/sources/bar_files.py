@@ -23,9 +23,8 @@ from quant_assets.market.parsing import bytes_cause, has_time_of_day, line_cause
 from quant_assets.market.sources.bar_source import Holdings, SourceRead, State, holdings_of
 from quant_assets.market.sources.contract import MAX_OFFENDERS_SHOWN, conform, validate_bars
 
-# --------------------------------------------------------------------------------------------------
-# CSV files as text frames, with every line that is not a row found before anything is parsed.
-#
+# ----------------------------------------------------------------------------------- CSV files as text frames
+
 # Downloaded CSVs carry error pages, cut lines and appended headers. A lenient parser turns those into nulls;
 # here they are refused by line number.
 
@@ -114,8 +113,7 @@ def _junk_error(path: Path, junk: pl.DataFrame, *, n_lines: int, n_cells: int) -
     )
 
 
-# --------------------------------------------------------------------------------------------------
-# Bar files: finding them, reading one of them, and mapping and judging what is inside.
+# -------------------------------------------------------------------------------------------------- bar files
 
 
 FileSource = BokehSource | ParquetSource | CsvSource
@@ -230,8 +228,7 @@ def _expand(path: str) -> list[Path]:
     return files
 
 
-# --------------------------------------------------------------------------------------------------
-# Bars from files of the file system and of the installed package.
+# ---------------------------------------------------- bars from files of the file system and of the installed
 
 
 @dataclass(frozen=True)
@@ -311,8 +308,7 @@ def _refuse_overlap(files: Sequence[BarFile], names: Sequence[str]) -> None:
         )
 
 
-# --------------------------------------------------------------------------------------------------
-# A file of bars adopted: the universe and strategy files that make it part of the lineage.
+# ------------------------------------------------------------------------------------- A file of bars adopted
 
 
 @dataclass(frozen=True)

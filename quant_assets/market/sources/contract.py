@@ -32,8 +32,7 @@ from quant_assets.market.parsing import (
 )
 from quant_assets.market.parsing import REQUIRED as REQUIRED
 
-# --------------------------------------------------------------------------------------------------
-# Which rows are no bars: every broken cell with its row, its column, what was written and what is wrong.
+# ------------------------------------------------------------------------------------- which rows are no bars
 
 
 EXPECTED = {
@@ -143,7 +142,7 @@ def _repeated(typed: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-# --------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------- the row contract
 
 
 MAX_OFFENDERS_SHOWN = 5

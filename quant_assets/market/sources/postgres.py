@@ -19,8 +19,7 @@ from quant_assets.market.parsing import RAW_SCHEMA, has_time_of_day
 from quant_assets.market.sources.bar_source import Holdings, SourceRead, State
 from quant_assets.market.sources.contract import conform, validate_bars
 
-# --------------------------------------------------------------------------------------------------
-# Addresses of databases: taken apart so that host and database can be named and the password cannot.
+# ------------------------------------------------------------------------------------- addresses of databases
 
 
 # libpq waits for the operating system otherwise, about two minutes on Linux.
@@ -94,8 +93,7 @@ def _refused(expected: str, found: str) -> SourceError:
     )
 
 
-# --------------------------------------------------------------------------------------------------
-# The statements that read bars from Postgres: identifiers and values quoted, types made explicit.
+# ---------------------------------------------------------------- the statements that read bars from Postgres
 
 
 _TEXT = frozenset({"text", "varchar", "bpchar", "name", "citext"})
@@ -215,9 +213,8 @@ class Relation:
         return f"{self.source_of(self.config)}{where}"
 
 
-# --------------------------------------------------------------------------------------------------
-# Bars from a Postgres table, view or query, read through ADBC.
-#
+# --------------------------------------------------------------------------------- bars from a Postgres table
+
 # Symbols and dates of the universe are pushed down; rows without a symbol or a session are fetched as well, so
 # that they are refused and not overlooked. All statements of one reading see the same snapshot.
 

@@ -5,7 +5,7 @@ first-order autocorrelation. The Sharpe ratio is that of the platform: per perio
 per year, without a correction for autocorrelation.
 
 Each series stands for a candidate with a single path and a ledger that holds that one trial. What is decided here
-and what `quant_assets.gates.judging.judge_candidate` decides is the same, series by series: a test compares them.
+and what `quant_assets.gates.evidence.judge_candidate` decides is the same, series by series: a test compares them.
 """
 
 import math

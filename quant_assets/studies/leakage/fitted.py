@@ -25,8 +25,14 @@ from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import TARGET, feature_names_of
 from quant_assets.splits.cpcv import CombinatorialPurgedCV
 from quant_assets.studies.leakage.future import Original
-from quant_assets.studies.leakage.leakage_report import Evidence, Stage, evidence_of
-from quant_assets.studies.leakage.stages import CrossPredict, Pipeline, Splits
+from quant_assets.studies.leakage.leakage_report import (
+    CrossPredict,
+    Evidence,
+    Pipeline,
+    Splits,
+    Stage,
+    evidence_of,
+)
 
 # ---------------------------------------------------------------------- a small training set and small models
 

@@ -15,8 +15,7 @@ from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import TARGET, feature_names_of
 from quant_assets.features.causality import SCALES
-from quant_assets.studies.leakage.leakage_report import Evidence, Stage, evidence_of
-from quant_assets.studies.leakage.stages import Pipeline
+from quant_assets.studies.leakage.leakage_report import Evidence, Pipeline, Stage, evidence_of
 
 # ------------------------------------------------------------------------------------ changes, and what moved
 

@@ -22,8 +22,7 @@ from quant_assets.studies.leakage.future import (
     shifted_known_at,
     stated_times,
 )
-from quant_assets.studies.leakage.leakage_report import STAGES, LeakageReport
-from quant_assets.studies.leakage.stages import Pipeline
+from quant_assets.studies.leakage.leakage_report import STAGES, LeakageReport, Pipeline
 
 # Where the future is cut off, as shares of the training window; the end of it is always one of the cuts.
 CUTS = (0.4, 0.75)

@@ -16,10 +16,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
-from quant_assets.trading.account import Matrix
+from quant_assets.trading.account import LIQUIDITY_SESSIONS, Matrix, last_known, trailing_liquidity
 from quant_assets.trading.backtest.choosing import BacktestSettings
 from quant_assets.trading.backtest.score_table import Panel
-from quant_assets.trading.costs import LIQUIDITY_SESSIONS, last_known, trailing_liquidity
 
 OutcomeKind = Literal["forward_return", "open", "close"]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.evidence import judge_candidate
 from quant_assets.gates.gate import gate_names
-from quant_assets.gates.judging import judge_candidate
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.ledgers.trials import TrialLedger, trial_of
 from quant_assets.studies.calibration.series import (

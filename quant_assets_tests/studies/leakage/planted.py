@@ -14,7 +14,7 @@ from quant_assets.lineage import pipeline as product
 from quant_assets.lineage.pipeline import cross_predictions, traded
 from quant_assets.splits.cpcv import CombinatorialPurgedCV
 from quant_assets.splits.purging import Split
-from quant_assets.studies.leakage.stages import CrossPredict
+from quant_assets.studies.leakage.leakage_report import CrossPredict
 
 RIDGE = 1e-3
 

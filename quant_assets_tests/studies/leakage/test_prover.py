@@ -23,9 +23,8 @@ from quant_assets.lineage.notebook import run
 from quant_assets.lineage.pipeline import PRODUCT, settings_of
 from quant_assets.lineage.settings import load_settings
 from quant_assets.studies.leakage.fitted import probe_of
-from quant_assets.studies.leakage.leakage_report import STAGES, Evidence, LeakageReport, Stage
+from quant_assets.studies.leakage.leakage_report import STAGES, Evidence, LeakageReport, Pipeline, Stage
 from quant_assets.studies.leakage.prover import prove_no_leak
-from quant_assets.studies.leakage.stages import Pipeline
 from quant_assets_tests.studies.leakage import planted
 
 STRATEGY = StrategyConfig(name="on_trial", universe="market")

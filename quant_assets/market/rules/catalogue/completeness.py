@@ -12,8 +12,7 @@ SHIFTED_FRACTION = 0.1
 FITTING_FRACTION = 0.02
 
 
-# --------------------------------------------------------------------------------------------------
-# Days that are no sessions.
+# ---------------------------------------------------------------------------------- days that are no sessions
 
 
 def _off_calendar(judged: Judged) -> pl.DataFrame:
@@ -88,8 +87,7 @@ register(
 )
 
 
-# --------------------------------------------------------------------------------------------------
-# Bars that are missing, or there more than once.
+# -------------------------------------------------------------------------------------- bars that are missing
 
 
 def _duplicate_keys(judged: Judged) -> pl.DataFrame:
@@ -226,8 +224,7 @@ register(
 )
 
 
-# --------------------------------------------------------------------------------------------------
-# What was taken out, and what a person let through.
+# ----------------------------------------------------------------------------------------- what was taken out
 
 
 QUARANTINED_FRACTION = Limit("max_quarantined_fraction", 0.02, "per symbol", at_least=0, at_most=0.2)

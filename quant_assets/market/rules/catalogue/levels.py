@@ -21,8 +21,7 @@ from quant_assets.market.rules.bar_rule import (
     register,
 )
 
-# --------------------------------------------------------------------------------------------------
-# Prices that stand still.
+# ------------------------------------------------------------------------------------ prices that stand still
 
 
 STALE_SESSIONS = Limit("stale_sessions", 5, "unchanged OHLC in a row", at_least=2, whole=True)
@@ -163,8 +162,7 @@ register(
 )
 
 
-# --------------------------------------------------------------------------------------------------
-# Steps of the level that are no trading: splits that a feed never re-based, changes of unit, and what is left.
+# --------------------------------------------------------------------- steps of the level that are no trading
 
 
 # New shares per old of forward splits; reverse splits are their inverses. 5:4 and 4:3 are left out: a fall by a

@@ -35,8 +35,7 @@ def _two(value: pl.Expr) -> pl.Expr:
     return value.round_sig_figs(4)
 
 
-# --------------------------------------------------------------------------------------------------
-# A price that is not where the others are.
+# ------------------------------------------------------------------- A price that is not where the others are
 
 
 SLIP_TOLERANCE = Limit("decimal_slip_tolerance", 0.25, "around 10, 100, 1000", above=0, at_most=0.5)
@@ -206,8 +205,7 @@ register(
 )
 
 
-# --------------------------------------------------------------------------------------------------
-# A volume that is not like the others.
+# ----------------------------------------------------------------------- A volume that is not like the others
 
 
 VOLUME_FACTOR = Limit("volume_spike_factor", 100.0, "of the usual volume", at_least=20)
@@ -334,8 +332,7 @@ register(
 )
 
 
-# --------------------------------------------------------------------------------------------------
-# Values that no bar can have. Fixed: nobody looks at these and lets them through.
+# -------------------------------------------------------------------------------- values that no bar can have
 
 
 def _nulls(judged: Judged) -> pl.DataFrame:
