@@ -7,8 +7,8 @@ from quant_assets.defs.assets import asset_of
 from quant_assets.defs.checks import checks_of
 from quant_assets.defs.sensors import jobs_of, sensors_of
 from quant_assets.defs.storage import ArtifactIOManager, Home
+from quant_assets.lineage.configured import Settings, load_settings
 from quant_assets.lineage.graph import Lineage
-from quant_assets.lineage.settings import Settings, load_settings
 
 # Production steps fork from a server that has the heavy libraries loaded: 1 to 3 s a step instead of 5 to 7.
 HEAVY = ["lightgbm", "numba", "polars", "sklearn", "xgboost"]

@@ -28,8 +28,8 @@ def calibrate(
 
     Example: quant-assets calibrate --full --json calibration.json
     """
+    from quant_assets.lineage.configured import load_settings
     from quant_assets.lineage.pipeline import judge_with_and_without_costs
-    from quant_assets.lineage.settings import load_settings
     from quant_assets.studies.calibration.calibrating import calibrate_gates
 
     quiet()

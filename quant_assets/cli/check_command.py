@@ -9,7 +9,7 @@ import typer
 from quant_assets.cli.terminal import out, quiet, require_folder, styled, table_of, write_json
 
 if TYPE_CHECKING:
-    from quant_assets.defs.checks import CheckRun
+    from quant_assets.lineage.declaring import CheckRun
 
 
 def check(
@@ -32,8 +32,8 @@ def check(
     from quant_assets.definitions import build_definitions
     from quant_assets.defs.checks import run_checks
     from quant_assets.defs.running import open_instance
+    from quant_assets.lineage.configured import load_settings
     from quant_assets.lineage.graph import Lineage
-    from quant_assets.lineage.settings import load_settings
 
     settings = load_settings()
     with open_instance() as instance:

@@ -10,7 +10,7 @@ config_app = typer.Typer(no_args_is_help=True, help="Read and check the configur
 @config_app.command("show")
 def config_show() -> None:
     """Print the whole configuration, defaults included, as JSON. Example: quant-assets config show"""
-    from quant_assets.lineage.settings import load_settings
+    from quant_assets.lineage.configured import load_settings
 
     show_text(json_text(load_settings().model_dump(mode="json"), sort_keys=False))
 
@@ -19,7 +19,7 @@ def config_show() -> None:
 def config_validate() -> None:
     """Check every file of the configuration. Example: quant-assets config validate"""
     from quant_assets.common.configuration import config_dir
-    from quant_assets.lineage.settings import load_settings
+    from quant_assets.lineage.configured import load_settings
 
     settings = load_settings()
     out().print(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from quant_assets.artifacts.bundle.bundle import Bundle
     from quant_assets.artifacts.bundle.signing import TrustedKeys
     from quant_assets.cli.model_compare import ModelView
-    from quant_assets.defs.found import FoundBundle
+    from quant_assets.registry.champion import FoundBundle
 
 model_app = typer.Typer(
     no_args_is_help=True, help="Look into model bundles, verify, export and compare them."
@@ -192,10 +192,11 @@ def compare(
 def _found(target: str, alias: str, signature: Path | None = None) -> "FoundBundle":
     """What a user named: an existing or evident path is a file, everything else a strategy."""
     from quant_assets.common.home import Home
-    from quant_assets.defs.found import find_file, find_strategy
+    from quant_assets.defs.found import find_strategy
     from quant_assets.defs.running import open_instance
+    from quant_assets.lineage.configured import load_settings
     from quant_assets.lineage.graph import Lineage
-    from quant_assets.lineage.settings import load_settings
+    from quant_assets.registry.champion import find_file
 
     quiet()
     if "/" in target or target.endswith(".zip") or Path(target).is_file():
@@ -235,8 +236,8 @@ def _view(found: "FoundBundle") -> "ModelView":
     from quant_assets.common.home import Home
     from quant_assets.defs.found import reports_about
     from quant_assets.defs.running import open_instance
+    from quant_assets.lineage.configured import load_settings
     from quant_assets.lineage.graph import Lineage
-    from quant_assets.lineage.settings import load_settings
 
     bundle = _verified(found)
     manifest = bundle.manifest

@@ -10,8 +10,8 @@ import typer
 from quant_assets.cli.terminal import out, plain, quiet, require_folder, styled, table_of, write_json
 
 if TYPE_CHECKING:
+    from quant_assets.lineage.configured import Settings
     from quant_assets.lineage.notebook import Replay
-    from quant_assets.lineage.settings import Settings
 
 
 def replay(
@@ -44,7 +44,7 @@ def replay(
     Example: quant-assets replay --universe us_tech --asset bars --as-of 2026-11-01 --out bars.parquet
     """
     from quant_assets.common.files import write_whole
-    from quant_assets.lineage.settings import load_settings
+    from quant_assets.lineage.configured import load_settings
 
     quiet(logging.CRITICAL)  # a body that fails is reported once, by the error that ends this
     require_folder(output, "--out")

@@ -42,7 +42,7 @@ def run(
 
     Example: quant-assets run --strategy planted_edge
     """
-    from quant_assets.lineage.settings import load_settings
+    from quant_assets.lineage.configured import load_settings
 
     show_events()
     require_folder(json_output, "--json")

@@ -9,7 +9,7 @@ import typer
 from quant_assets.common.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from quant_assets.lineage.settings import Settings
+    from quant_assets.lineage.configured import Settings
 
 import json
 import logging

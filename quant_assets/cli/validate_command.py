@@ -43,7 +43,7 @@ def validate(
     """
     from quant_assets.common.errors import EvidenceError
     from quant_assets.gates.baseline_comparison import Validation, compare_with_baseline, read_baseline
-    from quant_assets.lineage.settings import load_settings
+    from quant_assets.lineage.configured import load_settings
 
     quiet()
     require_folder(json_output, "--json")

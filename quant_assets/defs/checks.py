@@ -4,18 +4,14 @@ Dagster's own commands exit 0 over a failed non-blocking check.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
 
 import dagster as dg
 
 from quant_assets.defs.assets import asset_key, to_metadata
 from quant_assets.defs.running import QUIET
 from quant_assets.defs.storage import EventHistory, Home, newest
-from quant_assets.lineage.declaring import Check, CheckSpec
+from quant_assets.lineage.declaring import Check, CheckOutcome, CheckRun, CheckSpec, Outcome
 from quant_assets.lineage.graph import Lineage, Node
-
-Outcome = Literal["passed", "failed", "no verdict"]
 
 
 def checks_of(node: Node, lineage: Lineage) -> list[dg.AssetChecksDefinition]:
@@ -56,41 +52,6 @@ def _check(
             )
 
     return judge
-
-
-@dataclass(frozen=True)
-class CheckOutcome:
-    """One check's outcome. ``no verdict``: it crashed, or what it judges was never materialised."""
-
-    asset: str
-    check: str
-    outcome: Outcome
-    severity: str
-    description: str
-
-
-@dataclass(frozen=True)
-class CheckRun:
-    """All outcomes of one call, and the exit code that CI acts on."""
-
-    results: tuple[CheckOutcome, ...]
-
-    @property
-    def exit_code(self) -> int:
-        """0 all passed (a failed WARN check is no failure), 1 any ERROR, 2 nothing selected or no verdict."""
-        if not self.results or any(r.outcome == "no verdict" for r in self.results):
-            return 2
-        return int(any(r.outcome == "failed" and r.severity == "ERROR" for r in self.results))
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        counts = {o: sum(r.outcome == o for r in self.results) for o in ("passed", "failed", "no verdict")}
-        return ", ".join(f"{n} {o}" for o, n in counts.items()) + f"; exit code {self.exit_code}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {"exit_code": self.exit_code, "results": [asdict(r) for r in self.results]}
 
 
 def run_checks(

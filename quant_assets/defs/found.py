@@ -1,11 +1,9 @@
-"""What there is of a strategy's models: the newest candidate of the lineage, the champion of the registry, or a file.
+"""What there is of a strategy's models: the newest candidate of the lineage, or the champion of the registry.
 
 Everything is handed over as it is found. Verifying is the caller's first step.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -19,35 +17,12 @@ from quant_assets.gates.baseline_comparison import CandidateSummary, judged_by
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.graph import Lineage
-from quant_assets.registry.champion import ChampionPointer
+from quant_assets.registry.champion import FoundBundle, promoted_bundle
 
 ALIASES = ("champion", "candidate")
 
 # How far back a report or a training set of an earlier candidate is looked for.
 _HISTORY = 200
-
-
-@dataclass(frozen=True)
-class FoundBundle:
-    """An archive and its signature, not verified.
-
-    Attributes
-    ----------
-    label : str
-        As people call it: ``edge@champion``, or the path of a file.
-    archive : bytes
-    signature : bytes or None
-    source : mapping of str to str
-        Where it came from, for people.
-    pointer : ChampionPointer or None
-        What the registry says about it, for a champion.
-    """
-
-    label: str
-    archive: bytes
-    signature: bytes | None
-    source: dict[str, str] = field(default_factory=dict)
-    pointer: ChampionPointer | None = None
 
 
 def newest_candidate(
@@ -92,7 +67,12 @@ def find_strategy(
     if event is None and not (home.tracking_uri or (home.local / "mlflow.db").exists()):
         raise _nothing(strategy, "nothing materialised", f"run quant-assets run --strategy {strategy} first")
     if alias == "champion":
-        return _champion(home, strategy, has_candidate=event is not None)
+        found = promoted_bundle(home.mlflow_uri, strategy)
+        if found is None:
+            ask = f"ask for its candidate with --alias candidate or {strategy}@candidate, or promote it"
+            first = f"run quant-assets run --strategy {strategy} first"
+            raise _nothing(strategy, "no champion", ask if event is not None else first)
+        return found
     if event is None:
         raise _nothing(strategy, "no bundle", f"run quant-assets run --strategy {strategy} first")
     signature = latest_event(instance, dg.AssetKey([strategy, "bundle_signature"]), None)
@@ -102,31 +82,6 @@ def find_strategy(
         bundle.data(),
         artifact_of(signature, home.store).data() if signature else None,
         {"found in": "the newest materialisation of bundle", "object": str(home.store.path(bundle.sha256))},
-    )
-
-
-def find_file(file: Path, signature: Path | None) -> FoundBundle:
-    """The bundle in a file, with the signature beside it (``bundle.zip``, ``bundle.sig``) unless one is named.
-
-    Raises
-    ------
-    ConfigurationError
-        When the file, or the signature that was named, is not there.
-    """
-    beside = signature or file.with_suffix(".sig")
-    for path, wanted in ((file, True), (beside, signature is not None)):
-        if wanted and not path.is_file():
-            raise ConfigurationError(
-                str(path),
-                expected="a file",
-                found="no such file",
-                action="correct the path, or write one with quant-assets model export",
-            )
-    return FoundBundle(
-        str(file),
-        file.read_bytes(),
-        beside.read_bytes() if beside.is_file() else None,
-        {"found in": "a file", "signature": str(beside) if beside.is_file() else "none"},
     )
 
 
@@ -168,27 +123,6 @@ def _history(instance: dg.DagsterInstance, home: Home, strategy: str, asset: str
         if artifact.sha256 not in seen:
             seen.add(artifact.sha256)
             yield artifact
-
-
-def _champion(home: Home, strategy: str, *, has_candidate: bool) -> FoundBundle:
-    from quant_assets.registry.champion import champion_files
-
-    found = champion_files(home.mlflow_uri, strategy)
-    if found is None:
-        action = (
-            f"ask for its candidate with --alias candidate or {strategy}@candidate, or promote it"
-            if has_candidate
-            else f"run quant-assets run --strategy {strategy} first"
-        )
-        raise _nothing(strategy, "no champion", action)
-    pointer, archive, signature = found
-    source = {
-        "found in": "the model registry",
-        "registry version": pointer.model_version,
-        "mlflow run": pointer.mlflow_run_id,
-        "promoted by": pointer.tags.get("quant.promoted_by", "-"),
-    }
-    return FoundBundle(f"{strategy}@champion", archive, signature, source, pointer)
 
 
 def _nothing(strategy: str, found: str, action: str) -> EvidenceError:

@@ -10,26 +10,22 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import dagster as dg
-import polars as pl
 
 from quant_assets.common.errors import QuantAssetsError, StoreError, closest
 from quant_assets.common.home import Home
-from quant_assets.common.store import Encoded, Table, encode
 from quant_assets.defs.assets import asset_key, fingerprint_of
 from quant_assets.defs.storage import (
     CODE_VERSION_TAG,
     INPUTS_TAG,
     artifact_of,
-    data_version,
+    content_of,
     event_of,
     known_at,
     record_at,
-    stated,
 )
-from quant_assets.lineage.artifact import Artifact, Held, Partitions
+from quant_assets.lineage.artifact import Artifact, Partitions, encoded_whole
 from quant_assets.lineage.graph import Key, Lineage, Node
-from quant_assets.lineage.notebook import Replay, Status, Vintage, make
-from quant_assets.lineage.notebook import Stage as Compared
+from quant_assets.lineage.notebook import Replay, ReplayedStage, Status, Vintage, make
 from quant_assets.lineage.scope import RunFacts, quiet
 
 # Stages whose functions are pure. Those behind them write ledgers and registries.
@@ -84,7 +80,7 @@ def replay_data_set(
         Vintage("/".join(key), partition or "", artifact_of(event_of(r), home.store).version, known_at(r))
         for (key, partition), r in records.items()
     ]
-    return Replay(name, as_of, _result(artifacts[asset]), tuple(vintages), tuple(stages))
+    return Replay(name, as_of, encoded_whole(artifacts[asset]), tuple(vintages), tuple(stages))
 
 
 def _unknown_asset(lineage: Lineage, target: Key) -> StoreError:
@@ -140,37 +136,12 @@ def _known_then(instance: dg.DagsterInstance, roots: list[Node], as_of: datetime
 def _restored(node: Node, records: Records, home: Home) -> Artifact | Partitions:
     """Handles on the old vintages of a root, each of which is whole."""
     found = {
-        partition: _intact(artifact_of(event_of(records[node.key, partition]), home.store), partition)
+        partition: artifact_of(event_of(records[node.key, partition]), home.store).whole(partition)
         for partition in node.partitions or (None,)
     }
     if node.partitions is None:
         return found[None]
     return Partitions({partition or "": artifact for partition, artifact in found.items()})
-
-
-def _intact(artifact: Artifact, partition: str | None) -> Artifact:
-    store = artifact.store
-    if not store.intact(artifact.sha256):
-        name = artifact.key + (f"[{partition}]" if partition else "")
-        missing = not store.path(artifact.sha256).exists()
-        raise StoreError(
-            f"vintage {artifact.version[:12]} of {name}",
-            expected=f"its object at {store.path(artifact.sha256)}",
-            found="nothing there" if missing else "bytes that are not those it was stored with",
-            action="restore the object from a backup of the artifact store; when the source still gives the same "
-            "bars, materialising the partition again makes it too",
-        )
-    return artifact
-
-
-def _result(made: Artifact | Partitions) -> Encoded:
-    """What the data set's asset would store; of several partitions one table, in order of the partitions."""
-    if isinstance(made, Held):
-        return made.encoded
-    if isinstance(made, Artifact):
-        return Encoded(made.raw(), made.media_type, made.version)
-    tables = [part.table() for part in made]
-    return encode(Table(pl.concat([table.frame for table in tables]), tables[0].metadata))
 
 
 def _compare(
@@ -179,15 +150,15 @@ def _compare(
     node: Node,
     artifacts: Mapping[Key, Artifact | Partitions],
     as_of: datetime,
-) -> Compared:
+) -> ReplayedStage:
     version = artifacts[node.key].version
     record = record_at(instance, asset_key(node.key), None, as_of)
     name = "/".join(node.key)
     if record is None:
-        return Compared(name, None, version, "not materialised", None, None)
+        return ReplayedStage(name, None, version, "not materialised", None, None)
     then = event_of(record)
     tags = then.tags or {}
-    if data_version(then) == stated(version):
+    if content_of(then) == version:
         status: Status = "same bits"
     elif tags.get(CODE_VERSION_TAG) != node.code_version:
         status = "other code"
@@ -196,4 +167,4 @@ def _compare(
         now = fingerprint_of(node, lineage, {key: artifacts[key] for key in node.parents}, {"options": None})
         status = "other bits" if tags.get(INPUTS_TAG) == now else "other inputs"
     made = datetime.fromtimestamp(record.timestamp, UTC)
-    return Compared(name, None, version, status, data_version(then).partition("-")[2], made)
+    return ReplayedStage(name, None, version, status, content_of(then), made)

@@ -14,7 +14,15 @@ from quant_assets.common.settings import UniverseConfig
 from quant_assets.defs.assets import asset_key
 from quant_assets.defs.running import raw_years_job
 from quant_assets.defs.staleness import stale_assets, waiting_assets
-from quant_assets.defs.storage import Home, artifact_of, data_version, event_of, latest_event, record_at
+from quant_assets.defs.storage import (
+    Home,
+    artifact_of,
+    content_of,
+    data_version,
+    event_of,
+    latest_event,
+    record_at,
+)
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.graph import Lineage, Node
 from quant_assets.market.revisions import KnownYear, content_versions, decide, source_state
@@ -329,8 +337,7 @@ def _known_years(instance: dg.DagsterInstance, node: Node) -> dict[str, KnownYea
     for year in node.partitions or ():
         record = record_at(instance, asset_key(node.key), year)
         if record is not None:
-            _, _, digest = data_version(event_of(record)).partition("-")
-            known[year] = KnownYear(digest, record.run_id)
+            known[year] = KnownYear(content_of(event_of(record)), record.run_id)
     return known
 
 

@@ -132,6 +132,11 @@ def data_version(event: dg.AssetMaterialization) -> str:
     return (event.tags or {}).get(DATA_VERSION_TAG, "")
 
 
+def content_of(event: dg.AssetMaterialization) -> str:
+    """Digest of the content of an event: its data version without how it was hashed."""
+    return data_version(event).rpartition("-")[2]
+
+
 def stated(version: str) -> str:
     """A digest of content as a data version, which says how it was hashed."""
     return f"{HASHING}-{version}"
@@ -156,8 +161,8 @@ def artifact_of(event: dg.AssetMaterialization, store: ArtifactStore) -> Artifac
             found="none: the event was not written by this platform",
             action="materialise the asset",
         ) from error
-    hashing, _, digest = version.partition("-")
-    if hashing != HASHING or not digest:
+    hashing, _, digest = version.rpartition("-")
+    if hashing not in (HASHING, ""):  # before the hashing was named, there was this one
         raise StoreError(
             f"asset {name}",
             expected=f"a data version of hashing {HASHING!r}",

@@ -10,6 +10,7 @@ from quant_assets.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from quant_assets.lineage.artifact import Artifact, Partitions
+    from quant_assets.lineage.configured import MonitoringConfig, Settings, load_settings
     from quant_assets.lineage.declaring import (
         Check,
         CheckResult,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from quant_assets.lineage.graph import Lineage, Node
     from quant_assets.lineage.notebook import Run, run
     from quant_assets.lineage.scope import Scope
-    from quant_assets.lineage.settings import MonitoringConfig, Settings, load_settings
 else:
     __getattr__, __dir__ = lazy_exports(__name__)
 

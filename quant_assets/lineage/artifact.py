@@ -56,6 +56,26 @@ class Artifact:
         """The bytes as they are stored."""
         return self.store.get(self.sha256)
 
+    def whole(self, partition: str | None = None) -> "Artifact":
+        """This artifact, once its object was found as it was stored.
+
+        Raises
+        ------
+        StoreError
+            When the object is lost or damaged.
+        """
+        if not self.store.intact(self.sha256):
+            name = self.key + (f"[{partition}]" if partition else "")
+            path = self.store.path(self.sha256)
+            raise StoreError(
+                f"vintage {self.version[:12]} of {name}",
+                expected=f"its object at {path}",
+                found="bytes that are not those it was stored with" if path.exists() else "nothing there",
+                action="restore the object from a backup of the artifact store; when the source still gives the same "
+                "bars, materialising the partition again makes it too",
+            )
+        return self
+
     def table(self) -> Table:
         """The artifact as a frame with its metadata."""
         table: Table = self._read("table")
@@ -133,6 +153,16 @@ class Partitions:
 
 # Where one source is configured, the years of `raw_bars`; where there are several, `reconciled_bars`.
 Panel = Artifact | Partitions
+
+
+def encoded_whole(made: Artifact | Partitions) -> Encoded:
+    """What a data set's asset stores; of several partitions one table, in their order."""
+    if isinstance(made, Held):
+        return made.encoded
+    if isinstance(made, Artifact):
+        return Encoded(made.raw(), made.media_type, made.version)
+    tables = [part.table() for part in made]
+    return encode(Table(pl.concat([table.frame for table in tables]), tables[0].metadata))
 
 
 def frame_of(panel: Panel) -> pl.DataFrame:

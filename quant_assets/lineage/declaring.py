@@ -14,7 +14,7 @@ slices and code are named once, by the function itself, and none can be left out
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
@@ -76,6 +76,7 @@ class LongTable:
 
 Owner = Literal["universe", "strategy", "platform"]
 Severity = Literal["ERROR", "WARN"]
+Outcome = Literal["passed", "failed", "no verdict"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Groups in the order of the lineage: also those of the UI.
@@ -243,6 +244,41 @@ def keywords_of(function: Callable[..., Any]) -> tuple[str, ...]:
     """Names of a function's keyword-only parameters."""
     parameters = inspect.signature(function).parameters.values()
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """One check's outcome. ``no verdict``: it crashed, or what it judges was never materialised."""
+
+    asset: str
+    check: str
+    outcome: Outcome
+    severity: str
+    description: str
+
+
+@dataclass(frozen=True)
+class CheckRun:
+    """All outcomes of one call, and the exit code that CI acts on."""
+
+    results: tuple[CheckOutcome, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 all passed (a failed WARN check is no failure), 1 any ERROR, 2 nothing selected or no verdict."""
+        if not self.results or any(r.outcome == "no verdict" for r in self.results):
+            return 2
+        return int(any(r.outcome == "failed" and r.severity == "ERROR" for r in self.results))
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        counts = {o: sum(r.outcome == o for r in self.results) for o in ("passed", "failed", "no verdict")}
+        return ", ".join(f"{n} {o}" for o, n in counts.items()) + f"; exit code {self.exit_code}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"exit_code": self.exit_code, "results": [asdict(r) for r in self.results]}
 
 
 # ---------------------------------------------------------------------------------------- the registry of stages

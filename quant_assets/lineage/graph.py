@@ -13,9 +13,9 @@ from quant_assets.common.errors import ConfigurationError, StoreError, closest
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.provenance import Closure, closure_of
 from quant_assets.lineage.artifact import Artifact, Partitions
+from quant_assets.lineage.configured import Settings
 from quant_assets.lineage.declaring import GROUPS, Check, CheckSpec, Product, Stage, keywords_of, registered
 from quant_assets.lineage.scope import CONFIGURATION, FOR_PEOPLE, Scope
-from quant_assets.lineage.settings import Settings
 
 Key = tuple[str, str]
 

@@ -14,10 +14,10 @@ from quant_assets.common.home import Home
 from quant_assets.common.store import Encoded, Table, Value, decode
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.lineage.artifact import Artifact, Held, Partitions
+from quant_assets.lineage.configured import Settings
 from quant_assets.lineage.declaring import CheckResult, Product
 from quant_assets.lineage.graph import REPORTS, Key, Lineage, Node, all_stages, computed, described, names_of
 from quant_assets.lineage.scope import NoHistory, Progress, RunFacts, no_guard, quiet
-from quant_assets.lineage.settings import Settings
 
 # -------------------------------------------------------------------------------- the lineage as plain Python
 
@@ -268,7 +268,7 @@ class Vintage:
 
 
 @dataclass(frozen=True)
-class Stage:
+class ReplayedStage:
     """One replayed asset (partition) against its newest materialisation as of the day.
 
     Attributes
@@ -323,7 +323,7 @@ class Replay:
     as_of: datetime
     encoded: Encoded
     vintages: tuple[Vintage, ...]
-    stages: tuple[Stage, ...]
+    stages: tuple[ReplayedStage, ...]
 
     @property
     def value(self) -> Table | str | bytes | dict[str, Any] | list[Any]:

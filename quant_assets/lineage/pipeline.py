@@ -27,9 +27,9 @@ from quant_assets.features.pack import KEYS, join_packs, selected_packs
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact, asset_name
+from quant_assets.lineage.configured import MonitoringConfig, Settings
 from quant_assets.lineage.notebook import Run, run
 from quant_assets.lineage.scope import research_of
-from quant_assets.lineage.settings import MonitoringConfig, Settings
 from quant_assets.models.cross_prediction import outer_splitter
 from quant_assets.models.fitting import inner_splitter
 from quant_assets.splits.purging import Split

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from quant_assets.common.errors import GateClosedError
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.settings import Settings
+from quant_assets.lineage.configured import Settings
 
 # ---------------------------------------------------- what a stage does to the world or is told about its run
 

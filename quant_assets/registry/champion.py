@@ -7,13 +7,13 @@ no record of why.
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quant_assets.artifacts.bundle.bundle import Bundle, verify_bundle
 from quant_assets.artifacts.bundle.signing import TrustedKeys
-from quant_assets.common.errors import RegistryError
+from quant_assets.common.errors import ConfigurationError, RegistryError
 from quant_assets.common.hashing import bytes_digest
 from quant_assets.ledgers.promotions import LedgerEntry
 from quant_assets.registry.connection import connect, reported
@@ -41,6 +41,29 @@ class ChampionPointer:
     mlflow_run_id: str
     bundle_sha256: str | None
     tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FoundBundle:
+    """An archive and its signature, not verified.
+
+    Attributes
+    ----------
+    label : str
+        As people call it: ``edge@champion``, or the path of a file.
+    archive : bytes
+    signature : bytes or None
+    source : mapping of str to str
+        Where it came from, for people.
+    pointer : ChampionPointer or None
+        What the registry says about it, for a champion.
+    """
+
+    label: str
+    archive: bytes
+    signature: bytes | None
+    source: dict[str, str] = field(default_factory=dict)
+    pointer: ChampionPointer | None = None
 
 
 def contradiction(what: str, expected: str, found: str) -> RegistryError:
@@ -234,6 +257,46 @@ def champion_files(tracking_uri: str, strategy: str) -> tuple[ChampionPointer, b
             return Path(client.download_artifacts(pointer.mlflow_run_id, name, folder)).read_bytes()
 
         return pointer, read(BUNDLE_FILE), read(SIGNATURE_FILE) if SIGNATURE_FILE in present else None
+
+
+def promoted_bundle(tracking_uri: str, strategy: str) -> FoundBundle | None:
+    """The champion's bundle as the model registry holds it, not verified; None when there is no champion."""
+    found = champion_files(tracking_uri, strategy)
+    if found is None:
+        return None
+    pointer, archive, signature = found
+    source = {
+        "found in": "the model registry",
+        "registry version": pointer.model_version,
+        "mlflow run": pointer.mlflow_run_id,
+        "promoted by": pointer.tags.get("quant.promoted_by", "-"),
+    }
+    return FoundBundle(f"{strategy}@champion", archive, signature, source, pointer)
+
+
+def find_file(file: Path, signature: Path | None) -> FoundBundle:
+    """The bundle in a file, with the signature beside it (``bundle.zip``, ``bundle.sig``) unless one is named.
+
+    Raises
+    ------
+    ConfigurationError
+        When the file, or the signature that was named, is not there.
+    """
+    beside = signature or file.with_suffix(".sig")
+    for path, wanted in ((file, True), (beside, signature is not None)):
+        if wanted and not path.is_file():
+            raise ConfigurationError(
+                str(path),
+                expected="a file",
+                found="no such file",
+                action="correct the path, or write one with quant-assets model export",
+            )
+    return FoundBundle(
+        str(file),
+        file.read_bytes(),
+        beside.read_bytes() if beside.is_file() else None,
+        {"found in": "a file", "signature": str(beside) if beside.is_file() else "none"},
+    )
 
 
 def load_champion(tracking_uri: str, strategy: str, trusted_keys: TrustedKeys) -> Bundle | None:

@@ -16,8 +16,8 @@ from quant_assets.common.settings import SyntheticSource, UniverseConfig
 from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.gate import gate_names
 from quant_assets.gates.verdicts import Verdict
+from quant_assets.lineage.configured import Settings, load_settings
 from quant_assets.lineage.notebook import run
-from quant_assets.lineage.settings import Settings, load_settings
 
 CONTROLS = ("planted_edge", "pure_noise")
 

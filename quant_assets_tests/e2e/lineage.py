@@ -15,8 +15,8 @@ from quant_assets.defs.running import QUIET, StrategyOutcome, open_instance, run
 from quant_assets.defs.storage import Home as HomeResource
 from quant_assets.defs.storage import artifact_of
 from quant_assets.lineage.artifact import Artifact
+from quant_assets.lineage.configured import Settings, load_settings
 from quant_assets.lineage.graph import Lineage as Graph
-from quant_assets.lineage.settings import Settings, load_settings
 
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"
 

@@ -13,7 +13,7 @@ from quant_assets.common.errors import ConfigurationError, FeatureError
 from quant_assets.features import Feature, Pack, compute, packs
 from quant_assets.features import pack as registry
 from quant_assets.features.pack import join_packs, joined_names, selected_packs
-from quant_assets.lineage.settings import load_settings
+from quant_assets.lineage.configured import load_settings
 from quant_assets_tests.e2e.lineage import write_configuration
 from quant_assets_tests.features.panels import random_walks
 
@@ -75,7 +75,7 @@ def test_the_key_of_a_single_pack_is_refused_with_the_name_of_the_new_one(tmp_pa
 
 def test_reading_the_configuration_loads_no_kernel(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom pathlib import Path\nfrom quant_assets.lineage.settings import load_settings\n"
+        "import sys\nfrom pathlib import Path\nfrom quant_assets.lineage.configured import load_settings\n"
         f"settings = load_settings(Path({str(write_configuration(tmp_path / 'configs'))!r}), Path('nowhere'))\n"
         "assert settings.strategies['edge'].feature_packs == ('technical_v1',)\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('numba', 'scipy', 'matplotlib', 'statsmodels')])\n"

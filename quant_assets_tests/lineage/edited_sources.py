@@ -12,8 +12,8 @@ from pathlib import Path
 
 import quant_assets
 from quant_assets.common import provenance
+from quant_assets.lineage.configured import load_settings
 from quant_assets.lineage.graph import Lineage, Node
-from quant_assets.lineage.settings import load_settings
 
 PACKAGE = Path(quant_assets.__file__).parent
 # What was read of a file is kept by the state of the file.

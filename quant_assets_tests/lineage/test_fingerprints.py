@@ -13,8 +13,8 @@ import pytest
 import quant_assets
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.provenance import Closure, closure_of
+from quant_assets.lineage.configured import load_settings
 from quant_assets.lineage.graph import Lineage
-from quant_assets.lineage.settings import load_settings
 
 PACKAGE = Path(quant_assets.__file__).parent
 LINEAGE = Lineage(load_settings(PACKAGE.parent / "configs"))

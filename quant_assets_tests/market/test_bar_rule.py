@@ -16,7 +16,7 @@ import pytest
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import UniverseConfig
-from quant_assets.lineage.settings import load_settings
+from quant_assets.lineage.configured import load_settings
 from quant_assets.market import adjust_bars, read_bars
 from quant_assets.market.actions import ACTIONS_SCHEMA
 from quant_assets.market.rules import (

@@ -13,8 +13,8 @@ from quant_assets.common.errors import ModelError
 from quant_assets.common.model_settings import ModelsConfig
 from quant_assets.common.parallel import SCHEDULER_VARIABLE
 from quant_assets.common.settings import ValidationConfig
+from quant_assets.lineage.configured import load_settings
 from quant_assets.lineage.pipeline import cross_predictions
-from quant_assets.lineage.settings import load_settings
 from quant_assets.models.cross_prediction import cross_predict
 from quant_assets.models.ensemble import fit_ensemble
 from quant_assets.models.fitting import fit_base

@@ -3,3 +3,5 @@
 Every kernel is IEEE-exact (add, subtract, multiply, divide, square root; no fast-math, no transcendental), so
 the same bars give the same bits in any process, on any number of threads and under any numpy.
 """
+
+__all__: list[str] = []

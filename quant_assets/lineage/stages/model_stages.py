@@ -68,6 +68,7 @@ def tuning(
     progress: Progress,
 ) -> Product:
     """The learners' parameters with the best purged out-of-fold net Sharpe ratio, every trial counted."""
+    from quant_assets.models.tuning_study import storage_url
     from quant_assets.studies.strategy_tuning import tune_strategy
 
     result = tune_strategy(
@@ -77,6 +78,7 @@ def tuning(
         training_set_version=training_set.version,
         bars_version=bars.version,
         home=home.path,
+        url=storage_url(home.local, research.name),
         run_id=run.run_id,
         progress=progress("trials"),
     )

@@ -19,9 +19,9 @@ from quant_assets.common.settings import (
     ValidationConfig,
     WeightsConfig,
 )
+from quant_assets.lineage.configured import load_settings
 from quant_assets.lineage.notebook import run
 from quant_assets.lineage.pipeline import PRODUCT, settings_of
-from quant_assets.lineage.settings import load_settings
 from quant_assets.studies.leakage.fitted import probe_of
 from quant_assets.studies.leakage.leakage_report import STAGES, Evidence, LeakageReport, Pipeline, Stage
 from quant_assets.studies.leakage.prover import prove_no_leak
