@@ -314,8 +314,9 @@ def stages_table() -> str:
     """Every stage as a row of a Markdown table, in the order of the lineage: what it is, reads and is checked for."""
     rows = ["| group | asset | reads | what it is |", "| --- | --- | --- | --- |"]
     for stage in all_stages().values():
-        reads = ", ".join(f"`{p.name}`" for p in Stage.parameters(stage.function)) or "the outside world"
-        words = (stage.function.__doc__ or "").strip().split("\n\n")[0].replace("|", "\\|")
+        reads = ", ".join(f"`{p.name}`" for p in Stage.parameters(stage.function))
+        reads = reads or ("the outside world" if stage.always else "nothing")
+        words = (stage.function.__doc__ or "").strip().split("\n\n")[0].replace("|", "\\|").replace("``", "`")
         name = f"`{stage.name}`" + (" (each)" if stage.members else "")
         rows.append(f"| {stage.group} | {name} | {reads} | {' '.join(words.split())} |")
     return "\n".join(rows)

@@ -21,9 +21,6 @@ from quant_assets.lineage.scope import NoHistory, Progress, RunFacts, no_guard, 
 
 # -------------------------------------------------------------------------------- the lineage as plain Python
 
-# For notebooks, studies and replays, to the versions of the platform. What is promoted always comes from the
-# orchestrator, whose guard asks for checks that ran there.
-
 
 VERDICTS = "verdicts"  # every report in which gates are judged
 

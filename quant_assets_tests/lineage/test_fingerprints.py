@@ -14,7 +14,7 @@ import quant_assets
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.provenance import Closure, closure_of
 from quant_assets.lineage.configured import load_settings
-from quant_assets.lineage.graph import Lineage
+from quant_assets.lineage.graph import Lineage, stages_table
 
 PACKAGE = Path(quant_assets.__file__).parent
 LINEAGE = Lineage(load_settings(PACKAGE.parent / "configs"))
@@ -187,3 +187,7 @@ def test_no_code_behind_an_asset_imports_a_module_by_a_computed_name() -> None:
     assert computed <= {
         "quant_assets.features.pack", "quant_assets.gates.gate", "quant_assets.market.rules.bar_rule",
     }  # fmt: skip
+
+
+def test_the_readme_shows_every_stage_as_it_is_declared() -> None:
+    assert stages_table() in (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
