@@ -1,13 +1,19 @@
 """The command ``quant-assets backtest``. Exit codes: 0 done, 1 data error, 2 wrong usage, 130 interrupted."""
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quant_assets.cli.terminal import json_text, out, plain, require_folder, show_error, show_text
+from quant_assets.cli.terminal import json_text, out, plain, require_folder, show_error, show_text, table_of
 from quant_assets.common.errors import ConfigurationError, QuantAssetsError
 from quant_assets.common.settings import CostConfig
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from quant_assets.trading.backtest.result import BacktestResult, BookResult
 
 _DEFAULTS = CostConfig()
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -102,7 +108,6 @@ def backtest(
     import pydantic
 
     from quant_assets.trading.backtest import BacktestSettings, read_panel, run_backtest
-    from quant_assets.trading.backtest.result import notes, performance_table
 
     try:
         settings = BacktestSettings.model_validate(
@@ -150,3 +155,88 @@ def _pair(text: str) -> tuple[str, str]:
     if not (ours and equals and theirs):
         raise typer.BadParameter(f"{text!r} is not of the form score=my_prediction", param_hint="--column")
     return ours, theirs
+
+
+_MOST_FLAGS = 10
+
+
+def performance_table(result: "BacktestResult") -> "Table":
+    """One row for the model and each baseline."""
+    k = result.settings.top_k
+    title = (
+        f"{result.data.name}: top {k} of {result.coverage.symbols} symbols, "
+        f"{result.coverage.first_session} to {result.coverage.last_session}"
+    )
+    titles = [f"precision@{k}", f"average return@{k}", "net return/year"]
+    if result.settings.extended_metrics:
+        titles += ["Sharpe", "Sortino", "max drawdown", "turnover/period"]
+    if result.baselines is not None:
+        titles.append("model minus it, t")
+    table = table_of(title, ("book", *titles), right=titles, no_wrap=True)
+    table.add_row("model", *_cells(result.model))
+    for baseline in result.baselines or ():
+        if baseline.result is None:
+            table.add_row(baseline.name, "[dim]-[/]")
+        else:
+            excess = _number(baseline.model_excess_t_statistic)
+            table.add_row(baseline.name, *_cells(baseline.result), excess)
+    return table
+
+
+def notes(result: "BacktestResult") -> list[str]:
+    """Lines below the table: information coefficients, warnings, what was missing, flagged assets."""
+    lines = []
+    if result.information is not None:
+        for name, found in (("IC", result.information.ic), ("rank IC", result.information.rank_ic)):
+            lines.append(
+                f"{name}: mean {_number(found.mean, 4)}, t {_number(found.t_statistic)} "
+                f"(Newey-West, lag {found.lag_sessions}), {found.n_sessions} sessions"
+            )
+    lines += [f"warning: {text}" for text in result.warnings]
+    lines += [
+        f"baseline {baseline.name} is not available: {baseline.reason}"
+        for baseline in result.baselines or ()
+        if baseline.reason is not None
+    ]
+    coverage = result.coverage
+    for text, count in (
+        (f"sessions that hold fewer than {result.settings.top_k} symbols", coverage.short_sessions),
+        ("sessions without any score, held in cash", coverage.sessions_without_scores),
+        ("sessions without any known return, not judged", coverage.sessions_without_returns),
+        ("choices whose return is not known, left out", coverage.selected_without_return),
+    ):
+        if count:
+            lines.append(f"{text}: {count}")
+    shown = sorted(result.flagged, key=lambda flag: (-flag.selected_sessions, flag.symbol, flag.reason))
+    for flag in shown[:_MOST_FLAGS]:
+        lines.append(
+            f"flagged: {flag.symbol}, {flag.reason} in {flag.sessions} sessions "
+            f"({flag.selected_sessions} chosen), {flag.first_session} to {flag.last_session}"
+        )
+    if len(shown) > _MOST_FLAGS:
+        lines.append(f"and {len(shown) - _MOST_FLAGS} more flags (all of them in the JSON report)")
+    return lines
+
+
+def _cells(book: "BookResult") -> list[str]:
+    cells = [
+        _percent(book.precision_at_k),
+        _percent(book.average_return_at_k, 3),
+        _percent(book.annual_return_fraction),
+    ]
+    if book.account is not None:
+        cells += [
+            _number(book.account.sharpe_annual),
+            _number(book.account.sortino_annual),
+            _percent(book.account.max_drawdown_fraction),
+            _percent(book.account.turnover_per_period),
+        ]
+    return cells
+
+
+def _percent(value: float, digits: int = 1) -> str:
+    return f"{100 * value:.{digits}f} %" if math.isfinite(value) else "-"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else "-"
