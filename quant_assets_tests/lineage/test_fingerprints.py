@@ -1,5 +1,6 @@
 """Code versions are those of the code: one changed expression behind an asset, and none elsewhere, changes it."""
 
+import importlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from typing import TypedDict
 import pytest
 
 import quant_assets
+from quant_assets.common import provenance
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.provenance import Closure, closure_of
 from quant_assets.lineage.configured import load_settings
@@ -191,3 +193,109 @@ def test_no_code_behind_an_asset_imports_a_module_by_a_computed_name() -> None:
 
 def test_the_readme_shows_every_stage_as_it_is_declared() -> None:
     assert stages_table() in (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+
+
+# ------------------------------------------------------------------- what an edit may hide behind, in a user's module
+
+HIDDEN = {
+    "try": ("try:\n    from up.fast import f\nexcept ImportError:\n    f = None\n", "f()", "up/fast.py", "1"),
+    "if": ("import sys\nif sys.platform:\n    K = 1\nelse:\n    K = 3\n", "K", "up/st.py", "K = 1"),
+    "star": ("from up.fast import *\n", "f()", "up/fast.py", "1"),
+    "subscript": ("T = {'a': 1}\nT['b'] = 2\n", "T['a']", "up/st.py", "'a': 1"),
+    "reassigned": ("A = 1\nA = A + 3\n", "A", "up/st.py", "A = 1"),
+    "added to": ("A = 3\nA += 1\n", "A", "up/st.py", "1"),
+    "called": ("T = {}\nT.update(a=1)\n", "T", "up/st.py", "a=1"),
+    "loop": ("T = []\nfor i in range(1):\n    T.append(i)\n", "T", "up/st.py", "1"),
+    "registered": (
+        "R = {}\ndef reg(f):\n    R[0] = f\n    return f\n@reg\ndef a():\n    return 1\n", "R[0]()", "up/st.py", "1",
+    ),
+    "two imports, one name": ("import up.fast\nimport up.other\n", "up.fast.f()", "up/fast.py", "1"),
+    "own decorator called check": (
+        "def check(n):\n    return lambda f: lambda: n\n@check(1)\ndef h():\n    pass\n", "h()", "up/st.py", "1",
+    ),
+    "annotation that is read": (
+        "from pydantic import validate_call, BaseModel\nclass M(BaseModel):\n    a: int = 1\n"
+        "@validate_call\ndef h(x: M):\n    return x.a\n", "h({})", "up/st.py", "1",
+    ),
+    "package that acts": ("import os\n", "os.environ['UP']", "up/__init__.py", "'1'"),
+    "second package": ("from second.h import f\n", "f()", "second/h.py", "1"),
+    "module beside": ("import beside\n", "beside.f()", "beside.py", "1"),
+    "data of the function": ("from pathlib import Path\n", "Path(__file__).with_name('w.json')", "up/w.json", "1"),
+    "data one folder down": ("from pathlib import Path\n", "Path('data', 'w.yaml')", "up/data/w.yaml", "1"),
+    "included template": ("", "'a.j2'", "up/b.j2", "1"),
+    "relative name": ("import importlib\n", "importlib.import_module('.fast', 'up').f()", "up/fast.py", "1"),
+    "globals()": ("def h():\n    return 1\n", "globals()['h']()", "up/st.py", "1"),
+    "namespace": ("from up.space.h import f\n", "f()", "up/space/h.py", "1"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    f = "def f():\n    return 1\n"
+    files = {
+        "up/__init__.py": "import os\nos.environ['UP'] = '1'\n", "up/fast.py": f, "up/other.py": f,
+        "up/w.json": "1", "up/data/w.yaml": "1", "up/a.j2": "{% include 'b.j2' %}", "up/b.j2": "1",
+        "up/space/h.py": f, "second/__init__.py": "", "second/h.py": f, "beside.py": f,
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def digest_now() -> str:
+    for value in vars(provenance).values():
+        if hasattr(value, "cache_clear") and value is not provenance._memory:
+            value.cache_clear()
+    importlib.invalidate_caches()
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("up", "second", "beside")]:
+        del sys.modules[name]
+    return provenance._closed(["up.st:st", "quant_assets.common.store:"], "up.st").digest
+
+
+@pytest.mark.parametrize("case", HIDDEN)
+def test_no_form_of_a_users_code_hides_an_edit(source: Path, case: str) -> None:
+    before, returned, file, edited = HIDDEN[case]
+    (source / "up" / "st.py").write_text(f"{before}\ndef st(x):\n    return {returned}\n")
+    first = digest_now()
+    text = (source / file).read_text()
+    assert edited in text
+    (source / file).write_text(text.replace(edited, edited.replace("1", "12"), 1))
+    assert digest_now() != first
+
+
+def test_the_code_of_a_plug_in_is_behind_the_report_that_it_judges_in(source: Path) -> None:
+    (source / "up" / "st.py").write_text("def st(x):\n    return x\n")
+
+    def digest() -> str:
+        digest_now()
+        return provenance._closed(
+            ["quant_assets.lineage.artifact:by_pack", "beside:"], "quant_assets.x"
+        ).digest
+
+    before = digest()
+    (source / "beside.py").write_text("def f():\n    return 2\n")
+    assert digest() != before
+
+
+def test_the_same_bytes_in_another_package_import_from_there(source: Path) -> None:
+    for name in ("one", "two"):
+        folder = source / "up" / name
+        folder.mkdir()
+        (folder / "__init__.py").write_text("")
+        (folder / "g.py").write_text("from .h import f\n\n\ndef go():\n    return f()\n")
+        (folder / "h.py").write_text("def f():\n    return 1\n")
+    (source / "up" / "st.py").write_text("def st(x):\n    return x\n")
+    digest_now()
+    assert "up.one.h" in provenance._closed(["up.one.g:"], "up").modules
+    assert "up.two.h" in provenance._closed(["up.two.g:"], "up").modules
+
+
+@pytest.mark.parametrize("damage", ["null", "[1]", "5", "{broken", '{"x": 1}'])
+def test_a_damaged_memory_is_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    (tmp_path / "sources.json").write_text(damage)
+    monkeypatch.setattr(provenance, "_memory_file", lambda: tmp_path / "sources.json")
+    provenance._memory.cache_clear()
+    assert isinstance(provenance._memory(), dict)
+    assert not any(provenance._is_source(wrong) for wrong in (None, 5, [], ["a", 1, [], [], True]))
