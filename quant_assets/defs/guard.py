@@ -24,11 +24,12 @@ class GateClosed(dg.Failure):
 
 
 def required_checks(lineage: Lineage, target: Key) -> list[dg.AssetCheckKey]:
-    """Every check without which a target is not made: all that block, of everything it is made from.
+    """Every check without which a target is not made: all that block, of everything it is made from, not its own.
 
     What was never fit to be trained on is not promoted either, whichever run looked away.
     """
-    return [dg.AssetCheckKey(dg.AssetKey(list(key)), name) for key, name in lineage.blocking_checks(target)]
+    asked = lineage.blocking_checks(target)
+    return [dg.AssetCheckKey(dg.AssetKey(list(key)), name) for key, name in asked if key != target]
 
 
 def guard_of(instance: dg.DagsterInstance, lineage: Lineage, target: Key) -> Guard:

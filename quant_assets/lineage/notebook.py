@@ -101,7 +101,7 @@ def run(
     upto: str | Sequence[str] = VERDICTS,
     *,
     home: Home | None = None,
-    given: Mapping[str, Value | Artifact] | None = None,
+    given: Mapping[str, Value | Artifact | Partitions] | None = None,
     instead: Mapping[str, Callable[..., Product]] | None = None,
     progress: Progress = quiet,
     n_jobs: int | None = None,
@@ -150,6 +150,13 @@ def run(
     """
     stages = dict(all_stages())
     for name, function in (instead or {}).items():
+        if name not in stages:
+            raise ConfigurationError(
+                f"stage {name!r} of 'instead'",
+                expected=f"one of {', '.join(stages)}",
+                found="no stage of that name",
+                action=closest(name, stages) or "choose one of them",
+            )
         stages[name] = replace(stages[name], function=function)
     lineage = Lineage(settings, stages)
     scope = lineage.scope(strategy)
@@ -160,8 +167,15 @@ def run(
     ]
     known: dict[Key, Artifact | Partitions] = {}
     for name, value in (given or {}).items():
-        (key,) = _targets(lineage, strategy, name)
-        known[key] = value if isinstance(value, Artifact) else Held("/".join(key), value)
+        keys = _targets(lineage, strategy, name)
+        if len(keys) != 1 or not isinstance(value, Artifact | Partitions | Table | dict | list | str | bytes):
+            raise ConfigurationError(
+                f"asset {name!r} of 'given'",
+                expected="one asset, and its value: a Table (of a frame: Table(frame)), plain data, text or bytes",
+                found=f"{type(value).__name__} for {', '.join(names_of(keys))}",
+                action="give each asset by its own name, as its stage makes it",
+            )
+        known[keys[0]] = value if isinstance(value, Artifact | Partitions) else Held("/".join(keys[0]), value)
     made = make(
         lineage,
         targets,
