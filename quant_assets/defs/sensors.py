@@ -142,7 +142,7 @@ def _drift_retraining(lineage: Lineage) -> dg.SensorDefinition:
             if event is None:
                 notes.append(f"{strategy}: no drift report yet")
                 continue
-            version = data_version(event)
+            version = content_of(event)  # the same content, hashed under another name, is no new report
             report = GateReport.from_json(artifact_of(event, home.place.store).json())
             last_retrain, attempts = retraining_runs(context.instance, strategy, version)
             decision = decide_retraining(
