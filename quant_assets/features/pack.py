@@ -22,7 +22,6 @@ from quant_assets.common.provenance import closure_of_modules
 
 # ------------------------------------------------------------------------------------------------ one feature
 
-
 Unit = Literal[
     "fraction",
     "percent",
@@ -107,8 +106,7 @@ class CrossSection:
         return [[f.as_list() for f in self.inputs], [list(read) for read in self.reads], self.min_symbols]
 
 
-# ----------------------------------------------------------------------------------------------------- A pack
-
+# ----------------------------------------------------------------------------------------------------- one pack
 
 BlockKernel = Callable[..., None]
 
@@ -293,7 +291,6 @@ class Pack:
 
 # ------------------------------------------------------------------------------------------ all packs by name
 
-
 _REGISTRY: dict[str, Pack] = {}
 _DECLARED_IN: dict[str, str] = {}
 
@@ -324,9 +321,7 @@ def packs() -> Mapping[str, Pack]:
     catalogue = importlib.import_module(f"{__package__}.catalogue")
     for module in pkgutil.iter_modules(catalogue.__path__):
         found = importlib.import_module(f"{catalogue.__name__}.{module.name}")
-        for declared in vars(found).values():
-            if isinstance(declared, Pack):
-                _DECLARED_IN.setdefault(declared.name, found.__name__)
+        _DECLARED_IN.update({p.name: found.__name__ for p in vars(found).values() if isinstance(p, Pack)})
     return MappingProxyType(dict(sorted(_REGISTRY.items())))
 
 
@@ -359,7 +354,6 @@ def find_pack(pack: str | Pack) -> Pack:
 
 # -------------------------------------------------------------------------- the packs that a strategy chooses
 
-
 KEYS = ("symbol", "session")
 
 
@@ -390,13 +384,7 @@ def selected_packs(names: Sequence[str]) -> tuple[Pack, ...]:
 
 
 def joined_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Feature columns of these packs, pack by pack: the inputs of a model, in order.
-
-    Raises
-    ------
-    FeatureError
-        As `selected_packs`.
-    """
+    """Feature columns of these packs, pack by pack: the inputs of a model, in order. Raises as `selected_packs`."""
     return tuple(column for pack in selected_packs(names) for column in pack.names)
 
 

@@ -29,7 +29,7 @@ from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.gate import gate_modules, gates_of
 from quant_assets.gates.verdicts import GateReport, ReportKind, Verdict
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.scope import CONFIGURATION, EFFECTS, Scope
+from quant_assets.lineage.scope import CHECK_EFFECTS, CONFIGURATION, EFFECTS, Scope
 
 # ----------------------------------------------------------------- what people see of a result beside numbers
 
@@ -219,13 +219,25 @@ class Stage:
                 found=repr(self.group),
                 action=closest(self.group, GROUPS) or "choose one of them",
             )
-        unknown = [n for n in keywords_of(self.function) if n not in CONFIGURATION and n not in EFFECTS]
+        told = set(EFFECTS) - {"value"}
+        told -= {"options"} if self.options is None else set()
+        told -= {"partition"} if self.partitions is None else set()
+        told -= set() if self.always else {"history", "guard"}  # who reads the world is asked every time
+        self._require_keywords(self.function, told)
+        for further in filter(None, (self.describe, self.fresh)):
+            self._require_keywords(further, {*told, "value"} if further is self.describe else told)
+        for check in self.checks:
+            self._require_keywords(check.function, set(CHECK_EFFECTS))
+
+    def _require_keywords(self, function: Callable[..., Any], told: set[str]) -> None:
+        unknown = [n for n in keywords_of(function) if n not in CONFIGURATION and n not in told]
         if unknown:
+            known = [*CONFIGURATION, *sorted(told)]
             raise ConfigurationError(
-                f"parameters of stage {self.name!r}",
-                expected=f"after the '*' only {', '.join((*CONFIGURATION, *EFFECTS))}",
+                f"parameters of {getattr(function, '__name__', 'a function')!r} of stage {self.name!r}",
+                expected=f"after the '*' only {', '.join(known)}",
                 found=", ".join(unknown),
-                action="name a part of the configuration, or put the name of an asset before the '*'",
+                action=closest(unknown[0], known) or "put the name of an asset before the '*'",
             )
 
     @staticmethod
@@ -321,7 +333,20 @@ def unregister(name: str) -> None:
 
 
 def add_check(name: str, check: Check) -> None:
-    """Add a check to a stage that is registered."""
+    """Add a check to a stage that is registered.
+
+    Raises
+    ------
+    ConfigurationError
+        When there is no stage of that name.
+    """
+    if name not in _REGISTRY:
+        raise ConfigurationError(
+            f"stage {name!r}",
+            expected=f"one of {', '.join(_REGISTRY)}",
+            found="no stage of that name",
+            action=closest(name, _REGISTRY) or "register the stage first",
+        )
     _REGISTRY[name] = replace(_REGISTRY[name], checks=(*_REGISTRY[name].checks, check))
 
 

@@ -19,8 +19,12 @@ from quant_assets.lineage.scope import CONFIGURATION, FOR_PEOPLE, Scope
 
 Key = tuple[str, str]
 
-# Every value goes through the store's encoding: how data is hashed is code behind every asset.
-BEHIND_EVERY_ASSET = ("quant_assets.common.store",)
+# Every value goes through the store's encoding and comes as an artifact: that code is behind every asset.
+BEHIND_EVERY_ASSET = (
+    "quant_assets.common.store",
+    "quant_assets.lineage.artifact:Artifact",
+    "quant_assets.lineage.artifact:Partitions",
+)
 # Names under which several assets, or one of several, are read; beside the names of stages and families.
 PANEL, REPORTS, OWN = "panel", "reports", "asset"
 

@@ -176,7 +176,7 @@ class Scope:
 
 
 # Keys of a configuration that are written for people and shape nothing.
-FOR_PEOPLE = {"description", "owner"}
+FOR_PEOPLE = {"owner"}
 # Sections of a strategy that say how results are judged and shown, not how they are made.
 NOT_RESEARCH = ("gates", "reports", "artifacts", "description", "owner")
 
@@ -192,7 +192,7 @@ def research_of(strategy: StrategyConfig) -> StrategyConfig:
 
 # Parts of the configuration by the name of a parameter. Whoever reads one has it in his version.
 CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
-    "universe": lambda s: s.bars,
+    "universe": lambda s: s.bars.model_copy(update={"description": ""}),
     "calendar": lambda s: s.bars.calendar,
     "sessions": lambda s: SessionRange(s.bars.calendar, s.bars.start, s.bars.end),
     "strategy": lambda s: s.plan,
@@ -216,4 +216,5 @@ CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
 }
 
 # What a stage does to the world, or is told about its run. In no version.
+CHECK_EFFECTS = ("home", "history")
 EFFECTS = ("home", "run", "progress", "history", "options", "n_jobs", "guard", "partition", "value")

@@ -107,7 +107,7 @@ def test_a_run_killed_between_blocks_leaves_no_output_and_the_next_one_clears_up
 
 
 @pytest.mark.parametrize(
-    "function", ["block_tasks.write_split", "block_tasks.write_part", "block_files.join_parts"]
+    "function", ["block_tasks.write_split", "block_tasks.write_part", "block_tasks.join_parts"]
 )
 def test_a_full_disk_is_one_error_and_the_earlier_output_stays(
     tmp_path: Path, bars: Path, monkeypatch: pytest.MonkeyPatch, function: str

@@ -227,5 +227,5 @@ def test_a_cross_section_whose_step_does_not_exist_is_refused_when_it_is_compute
     broken = replace(
         cross, cross_section=replace(across, step="quant_assets.features.kernels.indicators:nothing")
     )
-    with pytest.raises(FeatureError, match=r"importable cross-section step.*flow:nothing"):
+    with pytest.raises(FeatureError, match=r"importable cross-section step.*indicators:nothing"):
         compute(random_walks(1, 30), broken)

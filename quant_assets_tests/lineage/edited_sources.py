@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import quant_assets
-from quant_assets.common import provenance
+from quant_assets.common import provenance, syntax
 from quant_assets.lineage.configured import load_settings
 from quant_assets.lineage.graph import Lineage, Node
 
@@ -29,7 +29,7 @@ class Edit(ast.NodeTransformer):
             body = getattr(node, "body", None)
             if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
                 skipped.add(id(body[0].value))  # a docstring
-            if isinstance(node, ast.If) and provenance._for_type_checkers(node):
+            if isinstance(node, ast.If) and syntax.for_type_checkers(node):
                 skipped |= {id(n) for n in ast.walk(node)}
             for part in (getattr(node, "annotation", None), getattr(node, "returns", None)):
                 skipped |= {id(n) for n in ast.walk(part)} if part is not None else set()

@@ -323,8 +323,8 @@ def test_the_code_of_a_study_is_what_shapes_a_trial_and_neither_gates_nor_pictur
         libraries |= {name.partition("==")[0] for name in closure.libraries}
     assert modules >= {
         "models.cross_prediction", "models.fitting", "models.lightgbm_learner", "models.stacking",
-        "models.tuning_space", "models.xgboost_learner", "splits.cpcv", "statistics.sharpe", "trading.account",
-        "trading.costs", "trading.portfolio",
+        "models.tuning_study", "models.xgboost_learner", "splits.cpcv", "statistics.sharpe", "trading.account",
+        "trading.portfolio",
     }  # fmt: skip
     assert libraries >= {"optuna", "lightgbm", "xgboost", "numpy", "polars"}
     assert not {name.partition(".")[0] for name in modules} & {"gates", "ledgers", "market"}

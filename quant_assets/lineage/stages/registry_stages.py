@@ -39,6 +39,12 @@ def unrecorded_bundle(bundle: Artifact, record: Mapping[str, str]) -> tuple[str,
     return (f"training record: holds bundle {recorded[:12]}, not {bundle.sha256[:12]}",)
 
 
+def leaks(leakage_report: Artifact) -> tuple[str, ...]:
+    """Why the proof does not open the way, read from the proof itself and not from its check; empty when it does."""
+    proof = leakage_report.json()
+    return () if proof["passed"] is True else (f"leakage report: {proof['summary']}",)
+
+
 def strangers(subject: str, made_from: Mapping[str, str]) -> tuple[str, ...]:
     """Which of the artifacts were made from another version of the model; empty when none was."""
     return tuple(
@@ -212,6 +218,7 @@ def promotion(
         limits_in_force=in_force,
         further_reasons=(
             *guard(closed),
+            *leaks(leakage_report),
             *uncounted_trials(home, name, judged_reports),
             *unsigned,
             *unrecorded_bundle(bundle, record),
