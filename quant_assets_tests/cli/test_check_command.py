@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from quant_assets.cli.check_command import show_checks, write_junit
 from quant_assets.cli.main import app
-from quant_assets.defs.checking import CheckOutcome, CheckRun
+from quant_assets.lineage.declaring import CheckOutcome, CheckRun
 
 RUN = CheckRun(
     (

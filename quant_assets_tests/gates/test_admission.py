@@ -138,7 +138,7 @@ def test_a_refusal_lists_every_reason_at_once() -> None:
         assert words in str(refusal.value)
 
 
-def test_admission_of_gates_nobody_requires_open_nothing() -> None:
+def test_verdicts_of_gates_nobody_requires_open_nothing() -> None:
     assert closed_reasons(SUBJECT, [passing("onnx_parity")], ("cpcv_sharpe",)) == ("cpcv_sharpe: no verdict",)
 
 
