@@ -185,8 +185,17 @@ class Lineage:
         universes = dict.fromkeys(s.universe for s in strategies)  # others have no assets
         scopes = [Scope(self.settings, self.settings.universes[name]) for name in universes]
         scopes += [self.scope(s.name) for s in strategies]
-        found = {node.key: node for scope in scopes for node in self._nodes(scope)}
-        found |= {node.key: node for node in self._nodes(Scope(self.settings))}
+        found: dict[Key, Node] = {}
+        for scope in (*scopes, Scope(self.settings)):
+            for node in self._nodes(scope):
+                held = found.setdefault(node.key, node)
+                if held is not node:
+                    raise ConfigurationError(
+                        f"asset {'/'.join(node.key)}",
+                        expected="one stage that makes it",
+                        found=f"stages {held.stage.name!r} and {node.stage.name!r}",
+                        action="rename one of the two, or the member of the family",
+                    )
         return {key: found[key] for key in _in_order(found)}
 
     def scope(self, strategy: str) -> Scope:

@@ -205,14 +205,19 @@ def make(
 
     Raises
     ------
-    StoreError, QuantAssetsError
+    GateClosedError
+        When a guarded stage would have to be made.
+    QuantAssetsError
         Whatever a stage raises.
     """
     artifacts: dict[Key, Artifact | Partitions] = dict(given)
     shown: dict[Key, Mapping[str, Any]] = {}
     judged: dict[Key, Sequence[CheckResult]] = {}
     around = {"history": NoHistory(), "guard": no_guard, "partition": None, "n_jobs": None, **effects}
-    for node in _needed(lineage, targets, artifacts):
+    needed = _needed(lineage, targets, artifacts)
+    if any(node.stage.guarded for node in needed):
+        no_guard(frozenset())  # refused before anything is made: not even a record of the candidate is left
+    for node in needed:
         options = node.stage.options() if node.stage.options else None
         told = {**around, "options": options}
         if node.partitions is None:
