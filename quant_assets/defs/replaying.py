@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from quant_assets.common.errors import QuantAssetsError, StoreError, closest
+from quant_assets.common.errors import StoreError, closest
 from quant_assets.common.home import Home
 from quant_assets.defs.assets import asset_key, fingerprint_of
 from quant_assets.defs.storage import (
@@ -68,11 +68,11 @@ def replay_data_set(
         with tempfile.TemporaryDirectory(prefix="replay-") as folder:
             effects = {"home": Home(folder), "run": RunFacts("replay"), "progress": quiet}
             artifacts = make(lineage, [asset], given, effects=effects).artifacts
-    except QuantAssetsError as error:
+    except Exception as error:  # whatever a stage raises
         raise StoreError(
             f"replay of {name} as known at {as_of.isoformat()}",
             expected="its stages to work on what was known then",
-            found=str(error),
+            found=f"{type(error).__name__}: {error}",
             action="the lineage stopped here on that day too: choose a time after it was mended",
         ) from error
     stages = [_compare(instance, lineage, node, artifacts, as_of) for node in line if node.parents]

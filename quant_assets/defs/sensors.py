@@ -54,7 +54,7 @@ def sensor_status(name: str) -> dg.DefaultSensorStatus:
             "environment variable QUANT_ASSETS_ENV",
             expected=f"one of {', '.join(RUNNING)}",
             found=repr(environment),
-            action=f"{near} Otherwise declare it in quant_assets/defs/sensors.py".strip(),
+            action=f"{near or 'correct it.'} Otherwise declare it in quant_assets/defs/sensors.py",
         )
     running = name in RUNNING[environment]
     return dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED

@@ -39,7 +39,9 @@ def vintage_facts(table: Table, partition: str, history: History) -> dict[str, A
         revision = compare_vintages(None, table.frame)
     elif not previous.artifact.store.intact(previous.artifact.sha256):
         _log.warning(
-            "the object of the last vintage is lost, its rows cannot be compared", partition=partition
+            "the object of the last vintage is lost, its rows cannot be compared",
+            partition=partition,
+            object=previous.artifact.sha256,
         )
         revision = lost_vintage(previous.symbol_digests, digests)
     else:
