@@ -1,4 +1,4 @@
-"""Artifacts: the fused ONNX graph, parity with the native model, the INT8 student, the bundle."""
+"""Artifacts: the fused ONNX graph, parity with the native model, the INT8 student, runtimes, the bundle."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""How far two sources of the same bars agree, as one picture."""
+"""How far the sources of the same bars agree: differences by size, factors, shifted dates; and one picture."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -15,9 +15,6 @@ from quant_assets.models.ensemble import Ensemble
 from quant_assets.models.learners import FittedLearner, from_text
 from quant_assets.registry.connection import connect, quiet_mlflow, reported
 
-# ----------------------------------------------------------------------- A candidate's models as MLflow's own
-
-
 # ---------------------------------------------------------------------------------------------- base learners
 
 

@@ -30,14 +30,9 @@ from quant_assets.common.errors import ArtifactError
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.models.ensemble import Ensemble
 
-# ------------------------------------------------------------------------------- what a runtime costs in time
-
-# What else the machine does falls on all contestants.
-
-
 # ------------------------------------------------------------------------------------------------------ calls
 
-
+# Contestants in turn: what else the machine does falls on all of them.
 BATCHES = (1, 32, 1_000, 100_000)
 
 # Calls of one contestant on end at one row: as in serving, its code and trees stay in the caches for a while.

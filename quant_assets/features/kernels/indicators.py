@@ -1,4 +1,4 @@
-"""Indicators of ``technical_v1`` : recursive and rolling averages, spread, flow, momentum, direction."""
+"""Indicators of ``technical_v1``: recursive and rolling averages, spread, flow, momentum, direction."""
 
 from math import sqrt
 from typing import Any

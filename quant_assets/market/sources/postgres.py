@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from quant_assets.common.errors import BarContractError, SourceError
 from quant_assets.common.settings import PostgresSource, UniverseConfig
-from quant_assets.market.parsing import RAW_SCHEMA, has_time_of_day
+from quant_assets.market.parsing import has_time_of_day
 from quant_assets.market.sources.bar_source import Holdings, SourceRead, State
 from quant_assets.market.sources.contract import conform, validate_bars
 
@@ -97,7 +97,6 @@ def _refused(expected: str, found: str) -> SourceError:
 
 
 _TEXT = frozenset({"text", "varchar", "bpchar", "name", "citext"})
-_NUMBERS = frozenset(RAW_SCHEMA) - {"symbol", "session"}
 
 
 def identifier(name: str) -> str:

@@ -95,8 +95,6 @@ def row_medians(values: Matrix) -> Matrix:
 # ---------------------------------------------------------------------------------------------- books to beat
 
 
-BaselineName = Literal["random", "equal_weight", "cap_weighted", "momentum"]
-
 # 12-1 momentum: return from twelve months to one month before the decision (Jegadeesh and Titman 1993 skip the
 # last weeks for their reversal; 252 and 21 sessions as in Asness, Moskowitz and Pedersen 2013).
 _YEAR, _MONTH = 252, 21
