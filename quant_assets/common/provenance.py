@@ -27,7 +27,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from quant_assets.common import syntax
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.files import write_whole
 from quant_assets.common.hashing import bytes_digest, combined_fingerprint
@@ -263,7 +262,11 @@ def _registers(entries: Iterable[str]) -> bool:
 @cache
 def _reader() -> str:
     """Who reads: another Python or another version of this module may read the same source differently."""
-    own = text_digest("".join(Path(m).read_text(encoding="utf-8") for m in (__file__, syntax.__file__)))[:16]
+    own = text_digest(
+        "".join(
+            Path(m).read_text(encoding="utf-8") for m in (__file__, Path(__file__).with_name("syntax.py"))
+        )
+    )[:16]
     return f"{sys.version_info.major}.{sys.version_info.minor}:{own}"
 
 

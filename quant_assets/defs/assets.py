@@ -64,7 +64,7 @@ def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
         io_manager_key="artifacts",
         tags={"quant/stage": stage.group},
         pool=stage.pool,
-        automation_condition=condition if stage.guarded and stage.always else None,
+        automation_condition=condition if stage.decides else None,
         required_resource_keys={"home"},
     )
     def body(context: dg.AssetExecutionContext, **given: Any) -> StoredResult:

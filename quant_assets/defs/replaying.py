@@ -164,7 +164,9 @@ def _compare(
         status = "other code"
     else:
         # The fingerprint is of the code and the versions of all inputs.
-        now = fingerprint_of(node, lineage, {key: artifacts[key] for key in node.parents}, {"options": None})
+        now = fingerprint_of(
+            node, lineage, {key: artifacts[key] for key in node.parents}, {"options": None, "home": home}
+        )
         status = "other bits" if tags.get(INPUTS_TAG) == now else "other inputs"
     made = datetime.fromtimestamp(record.timestamp, UTC)
     return ReplayedStage(name, None, version, status, content_of(then), made)

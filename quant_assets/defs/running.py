@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from quant_assets.common.configuration import config_dir, home_dir
+from quant_assets.common.configuration import config_dir
 from quant_assets.common.files import Location, located
 from quant_assets.common.home import Home
 from quant_assets.defs.assets import asset_key
@@ -19,7 +19,7 @@ from quant_assets.lineage.graph import Lineage
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 # Errors that mean "refused by a gate" and not "something broke".
-REFUSALS = frozenset({"DagsterAssetCheckFailedError", "GateClosed", "GateClosedError"})
+REFUSALS = frozenset({"DagsterAssetCheckFailedError", "GateClosed"})
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class StrategyOutcome:
 
 def dagster_home(home: Path | None = None) -> Path:
     """The Dagster instance folder below the platform's home, with its ``dagster.yaml`` in place."""
-    folder = (home or home_dir()) / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Home(str(home) if home else "").local_folder("dagster", "Dagster's instance")
     target = folder / "dagster.yaml"
     if not target.exists():
         shipped = config_dir().resolve().parent / "infra" / "dagster" / "sqlite.yaml"

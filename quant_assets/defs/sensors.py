@@ -61,8 +61,12 @@ def sensor_status(name: str) -> dg.DefaultSensorStatus:
 
 
 def partitioned(lineage: Lineage) -> list[Node]:
-    """Assets that read a source, a year at a time."""
-    return [node for node in lineage.nodes.values() if node.partitions is not None]
+    """Assets of universes that read a source, a year at a time."""
+    return [
+        node
+        for node in lineage.nodes.values()
+        if node.partitions is not None and node.stage.always and node.stage.owner == "universe"
+    ]
 
 
 def run_keys(lineage: Lineage, strategy: str) -> list[dg.AssetKey]:

@@ -180,7 +180,10 @@ class Stage:
     always : bool
         Computed even when nothing has changed, because it reads or acts on the outside world.
     guarded : bool
-        Decides what serves: run by the orchestrator only, behind its guard.
+        Stands behind the orchestrator's guard: no plain run makes it.
+    decides : bool
+        Decides what serves. A strategy has one such asset, and automation asks for it once all blocking checks of
+        everything upstream have passed.
     options : pydantic model, optional
         How much is done, chosen for a run: the parameter ``options``.
     pool : str or None
@@ -206,6 +209,7 @@ class Stage:
     fresh: Callable[..., Sequence[str]] | None = None
     always: bool = False
     guarded: bool = False
+    decides: bool = False
     options: type[BaseModel] | None = None
     pool: str | None = None
     team: str | None = None

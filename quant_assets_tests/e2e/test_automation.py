@@ -11,6 +11,7 @@ import yaml
 
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.defs.sensors import RUNNING, retraining_runs, sensor_status
+from quant_assets.defs.storage import Home as HomeResource
 from quant_assets_tests.e2e.lineage import Lineage, edit, lineage_in
 
 pytestmark = pytest.mark.xdist_group("lineage")
@@ -23,7 +24,7 @@ def tick(lineage: Lineage, name: str, cursor: str | None = None) -> dg.SensorRes
         instance=lineage.instance,
         cursor=cursor,
         definitions=lineage.definitions,
-        resources={"home": lineage.home},
+        resources={"home": HomeResource(root=lineage.home.root)},
     )
     return sensor(context)
 

@@ -106,9 +106,7 @@ def test_a_configuration_that_does_not_exist_and_a_taken_name_are_refused() -> N
         """One sentence."""
         return Product({})
 
-    with pytest.raises(
-        ConfigurationError, match=r"of stage 'wrong'.*seeds.*did you mean 'seed'"
-    ):
+    with pytest.raises(ConfigurationError, match=r"of stage 'wrong'.*seeds.*did you mean 'seed'"):
         Stage(name="wrong", function=wrong, group="datasets")
     with pytest.raises(ConfigurationError, match=r"a name that no other stage has"):
         register(Stage(name="labels", function=lambda: Product({}), group="datasets"))

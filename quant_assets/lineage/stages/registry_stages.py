@@ -170,6 +170,7 @@ def training_record(
     kinds=frozenset({"mlflow"}),
     always=True,
     guarded=True,
+    decides=True,
     pool="promotion",
     roots=every_gate,
 )
