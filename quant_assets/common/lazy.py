@@ -1,8 +1,11 @@
 """Names that a package passes on from its modules, each loaded when it is first asked for."""
 
 import importlib
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 
@@ -46,6 +49,17 @@ def lazy_exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[
         return sorted({*vars(module), *module.__all__})
 
     return load, listed
+
+
+@cache
+def every_module_of(package: str) -> tuple[ModuleType, ...]:
+    """Import every module of a catalogue, so that each registers what it declares.
+
+    Callers put the name together (``f"{__package__}.catalogue"``): a package that is imported by its literal name is
+    part of whatever imports it, and a pack, gate or rule is made of its own module only.
+    """
+    folders = importlib.import_module(package).__path__
+    return tuple(importlib.import_module(f"{package}.{m.name}") for m in pkgutil.iter_modules(folders))
 
 
 def _origins(package: str) -> Iterator[tuple[str, str]]:

@@ -262,11 +262,8 @@ def _registers(entries: Iterable[str]) -> bool:
 @cache
 def _reader() -> str:
     """Who reads: another Python or another version of this module may read the same source differently."""
-    own = text_digest(
-        "".join(
-            Path(m).read_text(encoding="utf-8") for m in (__file__, Path(__file__).with_name("syntax.py"))
-        )
-    )[:16]
+    files = (Path(__file__), Path(__file__).with_name("syntax.py"))
+    own = text_digest("".join(file.read_text(encoding="utf-8") for file in files))[:16]
     return f"{sys.version_info.major}.{sys.version_info.minor}:{own}"
 
 

@@ -78,7 +78,7 @@ def _schema(options: Any) -> dict[str, dg.Field]:
     """The options of a run as Dagster's configuration, each with its default."""
     defaults = options().model_dump()
     return {
-        name: dg.Field(type(value), default_value=value, is_required=False)
+        name: dg.Field(dg.Any if value is None else type(value), default_value=value, is_required=False)
         for name, value in defaults.items()
     }
 

@@ -75,7 +75,7 @@ def replay_data_set(
             found=f"{type(error).__name__}: {error}",
             action="the lineage stopped here on that day too: choose a time after it was mended",
         ) from error
-    stages = [_compare(instance, lineage, node, artifacts, as_of) for node in line if node.parents]
+    stages = [_compare(instance, home, lineage, node, artifacts, as_of) for node in line if node.parents]
     vintages = [
         Vintage("/".join(key), partition or "", artifact_of(event_of(r), home.store).version, known_at(r))
         for (key, partition), r in records.items()
@@ -146,6 +146,7 @@ def _restored(node: Node, records: Records, home: Home) -> Artifact | Partitions
 
 def _compare(
     instance: dg.DagsterInstance,
+    home: Home,
     lineage: Lineage,
     node: Node,
     artifacts: Mapping[Key, Artifact | Partitions],

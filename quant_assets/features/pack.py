@@ -5,7 +5,6 @@ Read with the configuration, so it imports neither numba nor a kernel.
 
 import importlib
 import importlib.metadata
-import pkgutil
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ import polars as pl
 
 from quant_assets.common.errors import FeatureError, closest
 from quant_assets.common.hashing import combined_fingerprint, json_digest
+from quant_assets.common.lazy import every_module_of
 from quant_assets.common.provenance import closure_of_modules
 
 # ------------------------------------------------------------------------------------------------ one feature
@@ -317,10 +317,7 @@ def register(pack: Pack) -> Pack:
 
 def packs() -> Mapping[str, Pack]:
     """All registered packs by name. Every module of `quant_assets.features.catalogue` registers itself."""
-    # Not by its literal name: a pack's features are made of its own declaration, whatever stands beside it.
-    catalogue = importlib.import_module(f"{__package__}.catalogue")
-    for module in pkgutil.iter_modules(catalogue.__path__):
-        found = importlib.import_module(f"{catalogue.__name__}.{module.name}")
+    for found in every_module_of(f"{__package__}.catalogue"):
         _DECLARED_IN.update({p.name: found.__name__ for p in vars(found).values() if isinstance(p, Pack)})
     return MappingProxyType(dict(sorted(_REGISTRY.items())))
 

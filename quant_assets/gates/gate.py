@@ -4,17 +4,15 @@ A gate is declared once, in one module, and nothing else lists it. The keys of `
 checks, the tear sheet, the guard of promotion and the table of the docs all ask the registry, when they are called.
 """
 
-import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from types import MappingProxyType
 from typing import Any, Protocol, get_args
 
 from quant_assets.common.errors import ConfigurationError, closest
+from quant_assets.common.lazy import every_module_of
 from quant_assets.gates.verdicts import Comparison, ReportKind, Status, Verdict, judge
 
 KINDS: tuple[ReportKind, ...] = get_args(ReportKind)
@@ -269,20 +267,12 @@ def unregister(name: str) -> None:
     _REGISTRY.pop(name, None)
 
 
-@cache
-def _load_catalogue() -> None:
-    # Not by its literal name: a report is made of the gates that are judged in it (`gate_modules`), and of no other.
-    catalogue = importlib.import_module(f"{__package__}.catalogue")
-    for module in pkgutil.iter_modules(catalogue.__path__):
-        importlib.import_module(f"{catalogue.__name__}.{module.name}")
-
-
 def gates() -> Mapping[str, Gate]:
     """All registered gates by name, in the order in which they are shown: by report, then by place.
 
     Every module of `quant_assets.gates.catalogue` registers itself.
     """
-    _load_catalogue()
+    every_module_of(f"{__package__}.catalogue")
     ordered = sorted(_REGISTRY.values(), key=lambda g: (KINDS.index(g.kind), g.place, g.name))
     return MappingProxyType({gate.name: gate for gate in ordered})
 

@@ -1,7 +1,5 @@
 """The lineage of a configuration: every stage bound to its universes and strategies, with inputs and version."""
 
-import importlib
-import pkgutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +9,7 @@ from pydantic import BaseModel
 
 from quant_assets.common.errors import ConfigurationError, StoreError, closest
 from quant_assets.common.hashing import json_digest
+from quant_assets.common.lazy import every_module_of
 from quant_assets.common.provenance import Closure, closure_of
 from quant_assets.lineage.artifact import Artifact, Partitions
 from quant_assets.lineage.configured import Settings
@@ -231,8 +230,22 @@ class Lineage:
         return tuple(s.name for s in self.stages.values() if s.gates and s.wanted(scope))
 
     def decision(self, strategy: str) -> Node:
-        """The asset that decides what serves: the first that only runs behind the orchestrator's guard."""
-        return next(node for node in self.of(strategy) if node.stage.guarded)
+        """The asset that decides what serves.
+
+        Raises
+        ------
+        ConfigurationError
+            When there is not exactly one.
+        """
+        found = [node for node in self.of(strategy) if node.stage.decides]
+        if len(found) != 1:
+            raise ConfigurationError(
+                f"lineage of {strategy}",
+                expected="one asset that decides what serves",
+                found=", ".join(names_of(node.key for node in found)) or "none",
+                action="declare `decides` for one stage only",
+            )
+        return found[0]
 
     def ancestors(self, *targets: Key) -> tuple[Node, ...]:
         """The targets and everything that they are made from, in order."""
@@ -315,10 +328,7 @@ class Lineage:
 
 def all_stages() -> Mapping[str, Stage]:
     """Every stage there is. Each module of `quant_assets.lineage.stages` registers its own."""
-    # Not by its literal name: a stage that runs others names them as its roots, and is made of no more.
-    package = importlib.import_module(f"{__package__}.stages")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
+    every_module_of(f"{__package__}.stages")
     # In the order of the lineage; within a group as its module declares them.
     return dict(sorted(registered().items(), key=lambda item: GROUPS.index(item[1].group)))
 

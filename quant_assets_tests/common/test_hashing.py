@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from quant_assets.common.hashing import canonical_json, code_fingerprint, combined_fingerprint, frame_digest
+from quant_assets.common.hashing import canonical_json, combined_fingerprint, frame_digest
+from quant_assets.common.provenance import closure_of_modules
 
 FRAME = pl.DataFrame(
     {
@@ -66,8 +67,8 @@ def test_a_comment_or_docstring_keeps_the_code_version_and_a_constant_changes_it
 
     def version(source: str) -> str:
         module.write_text(source)
-        code_fingerprint.cache_clear()
-        return code_fingerprint(("rules",))
+        closure_of_modules.cache_clear()
+        return closure_of_modules("rules").digest
 
     before = version('def f():\n    """Old."""\n    return 1\n')
     assert version('def f():\n    """New."""\n    return 1  # why\n') == before

@@ -8,16 +8,22 @@ cache folder carries the fingerprint of all kernel sources: changed arithmetic i
 import os
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 
-from quant_assets.common.hashing import code_fingerprint
+from quant_assets.common.hashing import bytes_digest, combined_fingerprint
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-LIBRARIES = ("numba",)
+
+@cache
+def sources_fingerprint() -> str:
+    """Digest of all kernel sources and of the compiler: 16 hexadecimal characters."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return combined_fingerprint([*(bytes_digest(f.read_bytes()) for f in files), numba.__version__])[:16]
 
 
 def machine_code_folder() -> str:
@@ -26,7 +32,7 @@ def machine_code_folder() -> str:
     Beside the sources, then ``NUMBA_CACHE_DIR`` or the user's cache, then the temporary folder: an image
     with a read-only file system still starts, it only compiles in each container.
     """
-    fingerprint = code_fingerprint(("quant_assets.features.kernels",), LIBRARIES)
+    fingerprint = sources_fingerprint()
     named = os.environ.get("NUMBA_CACHE_DIR")
     user = Path(named) if named else Path.home() / ".cache" / "quant-assets"
     for parent in (Path(__file__).parent / "__pycache__", user):

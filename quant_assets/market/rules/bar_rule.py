@@ -4,18 +4,17 @@ Every module of `quant_assets.market.rules.catalogue` registers its rules. What 
 the findings and the table of the documentation derive from them: a new rule is one `BarRule` in one file.
 """
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import polars as pl
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from quant_assets.common.errors import ConfigurationError, closest
+from quant_assets.common.lazy import every_module_of
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.common.universe_settings import QualityConfig, Severity
 
@@ -262,17 +261,9 @@ def unregister(rule: BarRule) -> None:
         _REGISTRY.remove(rule)
 
 
-@cache
-def _load_catalogue() -> None:
-    # Not by its literal name: `rule_modules` names the modules of all rules, plug-ins included.
-    catalogue = importlib.import_module(f"{__package__}.catalogue")
-    for module in pkgutil.iter_modules(catalogue.__path__):
-        importlib.import_module(f"{catalogue.__name__}.{module.name}")
-
-
 def all_rules() -> tuple[BarRule, ...]:
     """Every registered rule with its own severity: on raw bars, then on kept bars, each by rank."""
-    _load_catalogue()
+    every_module_of(f"{__package__}.catalogue")
     return tuple(sorted(_REGISTRY, key=lambda r: (r.judged_on not in RAW, r.rank, r.name)))
 
 
