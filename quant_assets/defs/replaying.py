@@ -164,7 +164,6 @@ def _compare(
     elif tags.get(CODE_VERSION_TAG) != node.code_version:
         status = "other code"
     else:
-        # The fingerprint is of the code and the versions of all inputs.
         now = fingerprint_of(
             node, lineage, {key: artifacts[key] for key in node.parents}, {"options": None, "home": home}
         )

@@ -62,11 +62,8 @@ def sensor_status(name: str) -> dg.DefaultSensorStatus:
 
 def partitioned(lineage: Lineage) -> list[Node]:
     """Assets of universes that read a source, a year at a time."""
-    return [
-        node
-        for node in lineage.nodes.values()
-        if node.partitions is not None and node.stage.always and node.stage.owner == "universe"
-    ]
+    sources = (n for n in lineage.nodes.values() if n.stage.always and n.stage.owner == "universe")
+    return [node for node in sources if node.partitions is not None]
 
 
 def run_keys(lineage: Lineage, strategy: str) -> list[dg.AssetKey]:

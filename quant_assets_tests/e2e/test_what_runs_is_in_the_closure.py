@@ -18,11 +18,11 @@ from quant_assets_tests.e2e.lineage import Lineage as Small
 pytestmark = pytest.mark.xdist_group("lineage")
 
 PACKAGE = Path(quant_assets.__file__).parent
-# Says what there is (counted by the identity of a pack and the limits in the configuration), or hands on what the
-# orchestrator hands on too: nothing of it shapes a value beyond what it is asked for.
+# Says what there is (counted by the identity of a pack and the limits in force), or hands on what the
+# orchestrator hands on too, or says where things are kept: nothing of it shapes a value beyond what it is asked for.
 DECLARATIONS = (
     "quant_assets.features.catalogue.", "quant_assets.gates.catalogue.", "quant_assets.market.rules.catalogue.",
-    "quant_assets.common.lazy", "quant_assets.lineage.",
+    "quant_assets.common.lazy", "quant_assets.common.home", "quant_assets.common.configuration", "quant_assets.lineage.",
 )  # fmt: skip
 
 
@@ -41,7 +41,12 @@ def test_every_function_of_the_house_that_runs_is_in_the_closure_of_what_it_make
 
         def note(frame: FrameType, event: str, _: object) -> None:
             code = frame.f_code
-            if event == "call" and code.co_filename.startswith(str(PACKAGE)) and code.co_name != "<module>":
+            if (
+                event == "call"
+                and code.co_filename.startswith(f"{PACKAGE}/")
+                and code.co_filename.endswith(".py")
+                and code.co_name != "<module>"
+            ):
                 called.add((code.co_filename, code.co_qualname.partition(".")[0]))
 
         threading.setprofile(note)
