@@ -22,7 +22,8 @@ PACKAGE = Path(quant_assets.__file__).parent
 # orchestrator hands on too, or says where things are kept: nothing of it shapes a value beyond what it is asked for.
 DECLARATIONS = (
     "quant_assets.features.catalogue.", "quant_assets.gates.catalogue.", "quant_assets.market.rules.catalogue.",
-    "quant_assets.common.lazy", "quant_assets.common.home", "quant_assets.common.configuration", "quant_assets.lineage.",
+    "quant_assets.common.lazy", "quant_assets.common.home", "quant_assets.common.configuration",
+    "quant_assets.lineage.",
 )  # fmt: skip
 
 
