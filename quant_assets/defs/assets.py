@@ -37,6 +37,8 @@ StoredResult = dg.MaterializeResult[Stored]
 # What computing an asset took, on its event: facts about one execution, and in no version.
 RESOURCES_PREFIX = "resources/"
 
+ONCE_CHECKED = dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
+
 _log = get_logger("quant_assets.progress")
 
 
@@ -48,7 +50,6 @@ def asset_key(key: Key) -> dg.AssetKey:
 def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
     """A node as an asset: the group is the UI's, the store keeps the bytes, each upstream asset is an input."""
     stage = node.stage
-    condition = dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
 
     @dg.asset(
         key=asset_key(node.key),
@@ -64,7 +65,7 @@ def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
         io_manager_key="artifacts",
         tags={"quant/stage": stage.group},
         pool=stage.pool,
-        automation_condition=condition if stage.decides else None,
+        automation_condition=ONCE_CHECKED if stage.decides else None,
         required_resource_keys={"home"},
     )
     def body(context: dg.AssetExecutionContext, **given: Any) -> StoredResult:

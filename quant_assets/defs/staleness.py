@@ -3,6 +3,9 @@
 Dagster's staleness is one step deep: an asset is stale when a direct input has a new version. While a change travels
 down the lineage, an asset that reads both near and far (bars and predictions, say) is stale long before its far
 input is, and made too early it would put new bars beside old predictions. It has to wait.
+
+Dagster 1.13 shows staleness in its UI and has no public call that asks for it: the one private import of the package
+is here, and `test_staleness` says what is relied on.
 """
 
 from collections.abc import Collection

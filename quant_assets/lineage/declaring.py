@@ -15,6 +15,7 @@ slices and code are named once, by the function itself, and none can be left out
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
@@ -247,8 +248,7 @@ class Stage:
     @staticmethod
     def parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
         """The parameters of a function that are assets."""
-        parameters = inspect.signature(function).parameters.values()
-        return tuple(p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY)
+        return tuple(p for p in _parameters(function) if p.kind is not inspect.Parameter.KEYWORD_ONLY)
 
     @property
     def slices(self) -> tuple[str, ...]:
@@ -258,8 +258,12 @@ class Stage:
 
 def keywords_of(function: Callable[..., Any]) -> tuple[str, ...]:
     """Names of a function's keyword-only parameters."""
-    parameters = inspect.signature(function).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+    return tuple(p.name for p in _parameters(function) if p.kind is inspect.Parameter.KEYWORD_ONLY)
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    return tuple(inspect.signature(function).parameters.values())
 
 
 @dataclass(frozen=True)

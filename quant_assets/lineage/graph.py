@@ -222,8 +222,14 @@ class Lineage:
         The universe's assets come whole, every pack of its strategies, because one report covers them all.
         """
         scope = self.scope(strategy)
-        owners = {scope.key, scope.bars.name}
-        return tuple(node for node in self.nodes.values() if node.key[0] in owners)
+        return (*self._by_owner.get(scope.bars.name, ()), *self._by_owner.get(scope.key, ()))
+
+    @cached_property
+    def _by_owner(self) -> Mapping[str, tuple[Node, ...]]:
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes.values():
+            found.setdefault(node.key[0], []).append(node)
+        return {owner: tuple(nodes) for owner, nodes in found.items()}
 
     def reports(self, scope: Scope) -> tuple[str, ...]:
         """Names of the assets in which a scope's gates are judged."""
