@@ -62,17 +62,14 @@ def open_instance(home: Path | None = None) -> dg.DagsterInstance:
 
 def failures(result: dg.ExecuteInProcessResult) -> tuple[list[str], list[str]]:
     """Failed steps of a run: those that refused, and those that broke."""
-    refused: list[str] = []
-    broken: list[str] = []
+    refused, broken = list[str](), list[str]()
     for event in result.all_events:
         if not event.is_step_failure:
             continue
         error = event.step_failure_data.error
         while error and error.cause:
             error = error.cause
-        names = {error.cls_name} if error else set()
-        top = event.step_failure_data.error
-        names |= {top.cls_name} if top else set()
+        names = {e.cls_name for e in (error, event.step_failure_data.error) if e}
         message = (error.message if error else "failed").strip().splitlines()[0]
         (refused if names & REFUSALS else broken).append(f"{event.step_key}: {message}")
     return refused, broken
