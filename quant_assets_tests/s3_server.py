@@ -58,7 +58,8 @@ def running_server() -> Iterator[S3Server]:
         assert process.stdout is not None
         yield S3Server(f"http://127.0.0.1:{int(process.stdout.readline())}")
     finally:
-        process.terminate()
+        # Not terminate(): a process started while Dagster ignores SIGTERM ignores it too. It keeps nothing on disk.
+        process.kill()
         process.wait(timeout=30)
 
 
