@@ -1,6 +1,6 @@
 """The lineage of a configuration: every stage bound to its universes and strategies, with inputs and version."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -253,12 +253,12 @@ class Lineage:
             )
         return found[0]
 
-    def ancestors(self, *targets: Key) -> tuple[Node, ...]:
-        """The targets and everything that they are made from, in order."""
+    def ancestors(self, *targets: Key, given: Container[Key] = ()) -> tuple[Node, ...]:
+        """The targets and everything that they are made from, in order; nothing that is given, or behind it alone."""
         wanted, waiting = set[Key](), list(targets)
         while waiting:
             key = waiting.pop()
-            if key not in wanted:
+            if key not in wanted and key not in given:
                 wanted.add(key)
                 waiting += self.nodes[key].parents
         return tuple(node for key, node in self.nodes.items() if key in wanted)

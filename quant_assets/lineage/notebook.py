@@ -16,7 +16,7 @@ from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.lineage.artifact import Artifact, Held, Partitions
 from quant_assets.lineage.configured import Settings
 from quant_assets.lineage.declaring import CheckResult, Product
-from quant_assets.lineage.graph import REPORTS, Key, Lineage, Node, all_stages, computed, described, names_of
+from quant_assets.lineage.graph import REPORTS, Key, Lineage, all_stages, computed, described, names_of
 from quant_assets.lineage.scope import NoHistory, Progress, RunFacts, no_guard, quiet
 
 # -------------------------------------------------------------------------------- the lineage as plain Python
@@ -214,7 +214,7 @@ def make(
     shown: dict[Key, Mapping[str, Any]] = {}
     judged: dict[Key, Sequence[CheckResult]] = {}
     around = {"history": NoHistory(), "guard": no_guard, "partition": None, "n_jobs": None, **effects}
-    needed = _needed(lineage, targets, artifacts)
+    needed = lineage.ancestors(*targets, given=artifacts)
     if any(node.stage.guarded for node in needed):
         no_guard(frozenset())  # refused before anything is made: not even a record of the candidate is left
     for node in needed:
@@ -238,17 +238,6 @@ def make(
                 for result in check.judge(node.arguments(check.function, artifacts, told, lineage))
             ]
     return Run("", "", artifacts, shown, judged)
-
-
-def _needed(lineage: Lineage, targets: Iterable[Key], given: Mapping[Key, Any]) -> list[Node]:
-    """What has to be made for the targets, in order; nothing behind what is given."""
-    wanted, waiting = set[Key](), list(targets)
-    while waiting:
-        key = waiting.pop()
-        if key not in wanted and key not in given:
-            wanted.add(key)
-            waiting += lineage.nodes[key].parents
-    return [node for key, node in lineage.nodes.items() if key in wanted]
 
 
 def _targets(lineage: Lineage, strategy: str, name: str) -> list[Key]:
