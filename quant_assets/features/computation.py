@@ -231,13 +231,7 @@ def compute(
         When the pack is unknown, or the bars break the contract above.
     """
     chosen = find_pack(pack)
-    if precision not in ("float32", "float64"):
-        raise FeatureError(
-            f"precision {precision!r}",
-            expected="'float32' or 'float64'",
-            found=repr(precision),
-            action="choose one of the two",
-        )
+    check_precision(precision)
     if chosen.cross_section is not None:
         return compute_across(bars, chosen, precision=precision, mask=mask, threads=threads)
     panel = panel_of(bars)
@@ -249,6 +243,22 @@ def compute(
 
     in_blocks(run, panel.starts, threads)
     return _frame(panel, chosen, out, mask=mask)
+
+
+def check_precision(precision: str) -> None:
+    """Refuse a precision in which no feature is computed.
+
+    Raises
+    ------
+    FeatureError
+    """
+    if precision not in ("float32", "float64"):
+        raise FeatureError(
+            f"precision {precision!r}",
+            expected="'float32' or 'float64'",
+            found=repr(precision),
+            action="choose one of the two",
+        )
 
 
 def in_blocks(run: Callable[[int, int], None], starts: NDArray[int64], threads: int | None) -> None:

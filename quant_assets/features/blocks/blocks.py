@@ -31,7 +31,7 @@ from quant_assets.features.blocks.block_tasks import (
     sort_into_blocks,
     sorted_file,
 )
-from quant_assets.features.computation import Precision
+from quant_assets.features.computation import Precision, check_precision
 from quant_assets.features.pack import Pack, find_pack
 
 Progress = Callable[[int, int], None]
@@ -123,13 +123,7 @@ def compute_in_blocks(
     for name, value in (("block_rows", block_rows), ("workers", workers)):
         if value < 1:
             raise FeatureError(name, expected="1 or more", found=str(value), action="correct it")
-    if precision not in ("float32", "float64"):
-        raise FeatureError(
-            f"precision {precision!r}",
-            expected="'float32' or 'float64'",
-            found=repr(precision),
-            action="choose one of the two",
-        )
+    check_precision(precision)
     target = Path(out).absolute()
     files = bar_files(bars)
     check_output(target, files)
