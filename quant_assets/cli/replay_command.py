@@ -116,24 +116,24 @@ def moment_of(text: str, now: datetime) -> datetime:
 
 def show_replay(outcome: "Replay") -> None:
     """The vintages it was rebuilt from, each stage against the one of the day, and the conclusion."""
+    from quant_assets.lineage.artifact import part_name
+
     console = out()
     title = f"{outcome.asset} as known at {outcome.as_of:%Y-%m-%d %H:%M:%S} UTC"
     vintages = table_of(title, ("vintage of", "version", "known since (UTC)"), no_wrap=True)
     for v in outcome.vintages:
-        vintages.add_row(_of(v.asset, v.partition), v.version[:12], f"{v.known_at:%Y-%m-%d %H:%M:%S}")
+        vintages.add_row(
+            plain(part_name(v.asset, v.partition)), v.version[:12], f"{v.known_at:%Y-%m-%d %H:%M:%S}"
+        )
     console.print(vintages)
     columns = ("rebuilt", "version", "against the one of the day", "which was", "made (UTC)")
     stages = table_of(None, columns, no_wrap=True)
     for s in outcome.stages:
         made = f"{s.made_then:%Y-%m-%d %H:%M:%S}" if s.made_then else "-"
         then = (s.version_then or "-")[:12]
-        stages.add_row(_of(s.asset, s.partition), s.version[:12], styled(s.status), then, made)
+        stages.add_row(plain(part_name(s.asset, s.partition)), s.version[:12], styled(s.status), then, made)
     if outcome.stages:
         console.print(stages)
     for reason in outcome.reasons:
         console.print(plain(reason))
     console.print(f"version {outcome.encoded.version[:12]}; exit code {outcome.exit_code}")
-
-
-def _of(asset: str, partition: str | None) -> str:
-    return plain(asset + (f"[{partition}]" if partition else ""))

@@ -27,7 +27,7 @@ from quant_assets.defs.storage import (
     latest_event,
     stated,
 )
-from quant_assets.lineage.artifact import Artifact, Partitions
+from quant_assets.lineage.artifact import Artifact, Partitions, part_name
 from quant_assets.lineage.declaring import File, Link, LongTable, Markdown, Picture
 from quant_assets.lineage.graph import Key, Lineage, Node, computed, described
 from quant_assets.lineage.scope import RunFacts
@@ -101,7 +101,7 @@ def _step(
         configure_logging("json" if os.environ.get("QUANT_ASSETS_LOG") == "json" else "console")
     key, stage = context.asset_key, node.stage
     partition = context.partition_key if context.has_partition_key else None
-    name = key.to_user_string() + (f"[{partition}]" if partition else "")
+    name = part_name(key.to_user_string(), partition)
     structlog.contextvars.bind_contextvars(run_id=context.run.run_id, asset_key=name, strategy=key.path[0])
     try:
         effects = effects_of(context, node, lineage, partition)

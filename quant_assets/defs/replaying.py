@@ -23,7 +23,7 @@ from quant_assets.defs.storage import (
     known_at,
     record_at,
 )
-from quant_assets.lineage.artifact import Artifact, Partitions, encoded_whole
+from quant_assets.lineage.artifact import Artifact, Partitions, encoded_whole, part_name
 from quant_assets.lineage.graph import Key, Lineage, Node
 from quant_assets.lineage.notebook import Replay, ReplayedStage, Status, Vintage, make
 from quant_assets.lineage.scope import RunFacts, quiet
@@ -113,7 +113,7 @@ def _known_then(instance: dg.DagsterInstance, roots: list[Node], as_of: datetime
                 limit=1,
                 ascending=True,
             ).records
-            unknown.append(key.to_user_string() + (f"[{partition}]" if partition else ""))
+            unknown.append(part_name(key.to_user_string(), partition))
             first += [datetime.fromtimestamp(record.timestamp, UTC) for record in oldest]
     if unknown:
         shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")

@@ -22,6 +22,11 @@ from quant_assets.common.store import (
 )
 
 
+def part_name(asset: str, partition: str | None) -> str:
+    """An asset, or one partition of it, as people write it: ``universe/raw_bars[2017]``."""
+    return asset + (f"[{partition}]" if partition else "")
+
+
 @dataclass(frozen=True)
 class Artifact:
     """One stored version of an asset, read when asked for.
@@ -65,7 +70,7 @@ class Artifact:
             When the object is lost or damaged.
         """
         if not self.store.intact(self.sha256):
-            name = self.key + (f"[{partition}]" if partition else "")
+            name = part_name(self.key, partition)
             path = self.store.path(self.sha256)
             raise StoreError(
                 f"vintage {self.version[:12]} of {name}",

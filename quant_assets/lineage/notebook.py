@@ -13,7 +13,7 @@ from quant_assets.common.errors import ConfigurationError, StoreError, closest
 from quant_assets.common.home import Home
 from quant_assets.common.store import Encoded, Table, Value, decode
 from quant_assets.gates.verdicts import GateReport, Verdict
-from quant_assets.lineage.artifact import Artifact, Held, Partitions
+from quant_assets.lineage.artifact import Artifact, Held, Partitions, part_name
 from quant_assets.lineage.configured import Settings
 from quant_assets.lineage.declaring import CheckResult, Product
 from quant_assets.lineage.graph import REPORTS, Key, Lineage, all_stages, computed, described, names_of
@@ -229,7 +229,7 @@ def make(
             parts: dict[str, Artifact] = {}
             for partition in node.partitions:
                 product = computed(lineage, node, artifacts, {**told, "partition": partition})
-                parts[partition] = Held(f"{'/'.join(node.key)}[{partition}]", product.value)
+                parts[partition] = Held(part_name("/".join(node.key), partition), product.value)
             artifacts[node.key] = Partitions(parts)
         if checks:
             judged[node.key] = [
@@ -296,7 +296,7 @@ class ReplayedStage:
     @property
     def sentence(self) -> str:
         """The comparison in words."""
-        name = self.asset + (f"[{self.partition}]" if self.partition else "")
+        name = part_name(self.asset, self.partition)
         then = f"{self.version_then[:12]} of {self.made_then:%Y-%m-%d %H:%M:%S}" if self.version_then else ""
         match self.status:
             case "same bits":
