@@ -1,6 +1,6 @@
 """One exception hierarchy. Every message says what was expected, what was found and what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, ClassVar
@@ -10,6 +10,12 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """What ends a message about an unknown name: did you mean the nearest known one? Empty when none is near."""
     near = get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def clearest(messages: Sequence[str]) -> str:
+    """Of an error and its causes, outermost first: the platform's own, which says what to do, else the innermost."""
+    lines = [(message.strip().splitlines() or [""])[0] for message in messages] or ["failed"]
+    return next((line for line in lines if ": [QA" in line), lines[-1])
 
 
 class QuantAssetsError(Exception):

@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from quant_assets.common.configuration import config_dir
+from quant_assets.common.errors import clearest
 from quant_assets.common.files import Location, located
 from quant_assets.common.home import Home
 from quant_assets.defs.assets import asset_key
@@ -66,12 +67,11 @@ def failures(result: dg.ExecuteInProcessResult) -> tuple[list[str], list[str]]:
     for event in result.all_events:
         if not event.is_step_failure:
             continue
-        error = event.step_failure_data.error
-        while error and error.cause:
+        error, messages, names = event.step_failure_data.error, list[str](), set[str | None]()
+        while error:
+            messages, names = [*messages, error.message], {*names, error.cls_name}
             error = error.cause
-        names = {e.cls_name for e in (error, event.step_failure_data.error) if e}
-        message = (error.message if error else "failed").strip().splitlines()[0]
-        (refused if names & REFUSALS else broken).append(f"{event.step_key}: {message}")
+        (refused if names & REFUSALS else broken).append(f"{event.step_key}: {clearest(messages)}")
     return refused, broken
 
 
