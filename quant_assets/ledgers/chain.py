@@ -50,10 +50,13 @@ def ledger_error(
     return LedgerError(f"ledger file {shown(location)}", expected=expected, found=found, action=action)
 
 
-def json_record(data: bytes, fields: set[str]) -> dict[str, Any]:
-    """A record's JSON mapping; ValueError when it is cut short, no JSON, or has not exactly these fields."""
+def json_record(data: bytes, fields: set[str], later: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """A record's JSON mapping; ValueError when it is cut short, no JSON, or has not exactly these fields.
+
+    Of the fields that came ``later``, a record of before has none.
+    """
     record = json.loads(data)
-    if not isinstance(record, dict) or set(record) != fields:
+    if not isinstance(record, dict) or not fields - later <= set(record) <= fields:
         raise ValueError(f"not the fields {sorted(fields)}: {str(record)[:120]}")
     return record
 

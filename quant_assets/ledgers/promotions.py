@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
 from quant_assets.common.errors import LedgerError
 from quant_assets.common.files import Address, located
@@ -18,6 +19,9 @@ __all__ = ["GENESIS", "LedgerEntry", "LedgerState", "PromotionLedger"]
 
 
 Action = Literal["promoted", "refused", "rolled_back"]
+
+# An entry written before there was a basis has none, in its bytes and in its hash.
+NO_BASIS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class LedgerEntry:
         ISO 8601 time in UTC.
     hash : str
         SHA-256 of all other fields.
+    basis : mapping
+        Plain JSON data: by what it was decided. The limits in force in full, the settings that the evidence was made
+        under, the trials that were counted. Empty for an entry of before this was recorded, which stays as it is.
     """
 
     index: int
@@ -60,14 +67,18 @@ class LedgerEntry:
     at: str
     run_id: str
     hash: str
+    basis: Mapping[str, Any] = field(default_factory=dict)
 
     def expected_hash(self) -> str:
         """The hash that the fields ask for."""
-        return json_digest({k: v for k, v in asdict(self).items() if k != "hash"})
+        return json_digest({k: v for k, v in self._recorded().items() if k != "hash"})
 
     def line(self) -> bytes:
         """The entry as it stands in the ledger, under the hash that its fields ask for."""
-        return canonical_json({**asdict(self), "hash": self.expected_hash()})
+        return canonical_json({**self._recorded(), "hash": self.expected_hash()})
+
+    def _recorded(self) -> dict[str, Any]:
+        return {k: v for k, v in asdict(self).items() if k != "basis" or v}
 
 
 def utc_iso(moment: datetime) -> str:
@@ -84,10 +95,12 @@ def utc_iso(moment: datetime) -> str:
 
 def parse_line(line: bytes) -> LedgerEntry:
     """Read one line back; ValueError, TypeError or KeyError when it is not an entry."""
-    data = json_record(line, {f.name for f in fields(LedgerEntry)})
+    data = json_record(line, {f.name for f in fields(LedgerEntry)}, later=frozenset({"basis"}))
     entry = LedgerEntry(**(data | {"reasons": tuple(data["reasons"])}))
     if entry.action not in get_args(Action):
         raise ValueError(f"unknown action {entry.action!r}")
+    if not isinstance(entry.basis, dict):
+        raise TypeError(f"no mapping as a basis: {entry.basis!r}")
     return entry
 
 
@@ -188,10 +201,11 @@ class PromotionLedger:
         at: datetime,
         run_id: str,
         replaces: str | None = None,
+        basis: Mapping[str, Any] = NO_BASIS,
     ) -> LedgerEntry:
         """Write one entry through to the disk and return it.
 
-        A refusal that repeats the strategy's latest entry (same subject, evidence and reasons) writes
+        A refusal that repeats the strategy's latest entry (same subject, evidence, reasons and basis) writes
         nothing and returns that entry: an automation that retries hourly must not flood the record.
         """
         draft = LedgerEntry(
@@ -208,6 +222,7 @@ class PromotionLedger:
             at=utc_iso(at),
             run_id=run_id,
             hash="",
+            basis=dict(basis),
         )
         with self._chain.turn():
             while True:
@@ -222,4 +237,4 @@ class PromotionLedger:
 
 
 def _content(entry: LedgerEntry) -> tuple[object, ...]:
-    return entry.action, entry.subject, entry.reasons, dict(entry.evidence)
+    return entry.action, entry.subject, entry.reasons, dict(entry.evidence), dict(entry.basis)

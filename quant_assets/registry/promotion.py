@@ -16,7 +16,7 @@ from quant_assets.common.logging import get_logger
 from quant_assets.gates.admission import closed_reasons, foreign_limits
 from quant_assets.gates.gate import gate_names
 from quant_assets.gates.verdicts import GateReport, limits_digest
-from quant_assets.ledgers.promotions import PromotionLedger
+from quant_assets.ledgers.promotions import NO_BASIS, PromotionLedger
 from quant_assets.registry.champion import (
     PREVIOUS,
     ChampionPointer,
@@ -122,6 +122,7 @@ def promote(
     now: datetime,
     required_gates: Sequence[str] | None = None,
     further_reasons: Sequence[str] = (),
+    basis: Mapping[str, Any] = NO_BASIS,
 ) -> PromotionDecision:
     """Make a candidate the champion of its strategy, or record why not.
 
@@ -141,6 +142,8 @@ def promote(
     further_reasons : sequence of str
         Reasons against it that the caller found where this function cannot look (asset checks that did not
         pass on the newest version, trials that were not counted). Any one closes the gate.
+    basis : mapping, optional
+        What else was decided by, as plain JSON data: it stands in the entry beside the limits in force.
 
     Returns
     -------
@@ -176,7 +179,13 @@ def promote(
             *unsigned,
             *further_reasons,
         )
-        stamp: dict[str, Any] = {"actor": actor, "run_id": run_id, "at": now, "evidence": evidence}
+        stamp: dict[str, Any] = {
+            "actor": actor,
+            "run_id": run_id,
+            "at": now,
+            "evidence": evidence,
+            "basis": {**basis, "limits": limits_in_force},
+        }
         if reasons:
             ledger.append(
                 "refused",
@@ -251,6 +260,7 @@ def rollback(
             model_version=target.model_version,
             reasons=(reason,),
             evidence=target.evidence,
+            basis=target.basis,
             actor=actor,
             at=now,
             run_id=run_id,

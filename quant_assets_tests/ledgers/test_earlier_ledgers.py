@@ -82,6 +82,14 @@ def test_an_earlier_promotion_ledger_opens_and_goes_on(home: Path) -> None:
     assert added.previous == state.head
     assert ledger.path.read_text().startswith(PROMOTIONS["ledger.jsonl"])
     assert ledger.verify().n_entries == 4
+    assert all(entry.basis == {} for entry in ledger.entries())
+    later = ledger.append(
+        "promoted", strategy="planted_edge", subject="e" * 8, model_version="4", reasons=("why",), evidence={},
+        actor="me", at=NOW, run_id="run-3", replaces="1", basis={"limits": {"validation": {"sharpe_min": 1.2}}},
+    )  # fmt: skip
+    assert ledger.entries()[-1] == later
+    assert later.basis == {"limits": {"validation": {"sharpe_min": 1.2}}}
+    assert ledger.path.read_text().startswith(PROMOTIONS["ledger.jsonl"])
 
 
 def test_an_earlier_ledger_that_was_altered_is_still_refused(home: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quant_assets.common.errors import LedgerError
+from quant_assets.common.hashing import canonical_json, json_digest
 from quant_assets.ledgers.promotions import GENESIS, LedgerEntry, PromotionLedger
 
 NOW = datetime(2026, 3, 2, 21, 0, tzinfo=UTC)
@@ -98,6 +99,39 @@ def test_an_entry_that_was_edited_and_hashed_again_breaks_the_chain_after_it(led
     ledger.path.write_bytes(b"".join(lines))
     with pytest.raises(LedgerError, match="entry 3"):
         ledger.verify()
+
+
+def test_an_entry_says_by_what_it_was_decided_and_that_is_under_its_hash(ledger: PromotionLedger) -> None:
+    basis = {"limits": {"validation": {"sharpe_min": 1.2}}, "settings": {"costs": {"half_spread_bps": 1.0}}}
+    entry = add(ledger, 6, basis=basis)
+    assert ledger.entries()[-1] == entry
+    assert entry.basis == basis
+    lines = lines_of(ledger)
+    for edited in (
+        lines[-1].replace(b'"sharpe_min":1.2', b'"sharpe_min":0.2'),
+        lines[-1].replace(b'"basis":{', b'"basis":{"more":1,'),
+        lines[-1].replace(b',"basis":{', b',"other":{'),
+    ):
+        assert edited != lines[-1]
+        ledger.path.write_bytes(b"".join([*lines[:-1], edited]))
+        with pytest.raises(LedgerError, match="entry 5"):
+            ledger.verify()
+
+
+@pytest.mark.parametrize("basis", [b"{}", b"5", b"null", b"[1]"])
+def test_an_entry_without_a_basis_has_one_form_only(ledger: PromotionLedger, basis: bytes) -> None:
+    lines = lines_of(ledger)
+    said = json.loads(lines[-1]) | {"basis": json.loads(basis)}
+    said["hash"] = json_digest({k: v for k, v in said.items() if k != "hash"})
+    ledger.path.write_bytes(b"".join([*lines[:-1], canonical_json(said) + b"\n"]))
+    with pytest.raises(LedgerError, match="entry 4"):
+        ledger.verify()
+
+
+def test_a_refusal_under_another_basis_is_no_repetition(ledger: PromotionLedger) -> None:
+    first = add(ledger, 6, action="refused", basis={"limits": {"sharpe_min": 1.2}})
+    assert add(ledger, 6, action="refused", basis={"limits": {"sharpe_min": 1.2}}) == first
+    assert add(ledger, 6, action="refused", basis={"limits": {"sharpe_min": 1.3}}).index == first.index + 1
 
 
 @given(data=st.data())
