@@ -39,7 +39,7 @@ def newest_candidate(
     settings = lineage.settings
     limits = {
         **settings.gates.for_strategy(settings.strategies[strategy].gates).model_dump(),
-        **settings.monitoring.drift.limit_values(),
+        **settings.drift.limit_values(),
     }
     verdicts = strategy_verdicts(instance, home, lineage, strategy)
     return CandidateSummary(

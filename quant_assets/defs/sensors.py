@@ -148,7 +148,7 @@ def _drift_retraining(lineage: Lineage) -> dg.SensorDefinition:
             last_retrain, attempts = retraining_runs(context.instance, strategy, version)
             decision = decide_retraining(
                 drifted_features=sum(bool(row["drifted"]) for row in report.details["features"]),
-                min_features=int(monitoring.drift.min_drifted_features),
+                min_features=int(lineage.settings.drift.min_drifted_features),
                 report_version=version,
                 last_acted_version=acted.get(strategy),
                 last_retrain=last_retrain,

@@ -35,8 +35,8 @@ class Case(Protocol):
 class Limit:
     """A number that a gate compares with, as the configuration may set it.
 
-    The limit of a gate of kind ``drift`` is a key of section ``drift`` of ``monitoring.yaml``, every other one a key
-    of ``gates.yaml``.
+    The limit of a gate of kind ``drift`` is a key of section ``drift`` of ``gates.yaml``, every other one a key of
+    the file itself.
 
     Attributes
     ----------

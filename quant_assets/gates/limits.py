@@ -1,4 +1,4 @@
-"""The limits of all gates, as ``gates.yaml`` and ``monitoring.yaml`` say them and as a strategy may tighten them.
+"""The limits of all gates, as ``gates.yaml`` says them and as a strategy may tighten them.
 
 Which limits there are is said by the gates: a gate that is registered has its key here, with its default, its bounds
 and its direction.
@@ -142,6 +142,16 @@ class DriftConfig(LimitSection):
     window_sessions: int = Field(default=63, ge=20, le=1000)
     alpha: float = Field(default=0.01, gt=0, lt=0.5)
     n_bins: int = Field(default=10, ge=4, le=100)
+
+
+class GatesFile(GatesConfig):
+    """What ``gates.yaml`` says: the limits of validation and parity, and those of drift in a section of their own."""
+
+    drift: DriftConfig = Field(default_factory=DriftConfig)
+
+    def without_drift(self) -> GatesConfig:
+        """The limits of validation and parity alone: what drift is judged by changes no other report."""
+        return GatesConfig.model_validate(self.model_dump(exclude={"drift"}))
 
 
 def limits_in_force(gates: GatesConfig, drift: DriftConfig) -> dict[str, dict[str, Any]]:

@@ -2,21 +2,18 @@
 
 from pathlib import Path
 
-from pydantic import Field
-
 from quant_assets.common.config_model import Config
 from quant_assets.common.configuration import ConfigT, config_dir, home_dir, parse, read_yaml
 from quant_assets.common.errors import ConfigurationError, FeatureError, closest
 from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
 from quant_assets.features.pack import selected_packs
-from quant_assets.gates.limits import DriftConfig, GatesConfig
+from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile
 from quant_assets.market.rules import with_limits
 
 
 class MonitoringConfig(Config):
-    """Drift monitoring and the retraining policy."""
+    """What monitoring does about what it finds. The limits that it judges by are in ``gates.yaml``."""
 
-    drift: DriftConfig = Field(default_factory=DriftConfig)
     retraining: RetrainingConfig = RetrainingConfig()
 
 
@@ -26,6 +23,7 @@ class Settings(Config):
     universes: dict[str, UniverseConfig]
     strategies: dict[str, StrategyConfig]
     gates: GatesConfig
+    drift: DriftConfig
     monitoring: MonitoringConfig
 
     def universe_of(self, strategy: StrategyConfig) -> UniverseConfig:
@@ -46,6 +44,18 @@ def _read_folder(folders: list[Path], model: type[ConfigT]) -> dict[str, ConfigT
                 )
             found[file.stem] = parse(model, {"name": file.stem, **read_yaml(file)}, file)
     return found
+
+
+def _read_monitoring(file: Path) -> MonitoringConfig:
+    said = read_yaml(file)
+    if "drift" in said:
+        raise ConfigurationError(
+            f"{file}, key 'drift'",
+            expected="the limits of drift in gates.yaml, where no environment variable can change a limit",
+            found=repr(said["drift"]),
+            action=f"move the section 'drift' as it is to {file.with_name('gates.yaml')}",
+        )
+    return parse(MonitoringConfig, said, file)
 
 
 def load_settings(folder: Path | None = None, home: Path | None = None) -> Settings:
@@ -72,8 +82,9 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
         universes[name] = with_limits(universe, where=str(file))
     strategies = _read_folder([r / "strategies" for r in roots], StrategyConfig)
     # The limits never depend on the environment: a ${...} there stays text and is refused as not a number.
-    gates = parse(GatesConfig, read_yaml(folder / "gates.yaml", environment=False), folder / "gates.yaml")
-    monitoring = parse(MonitoringConfig, read_yaml(folder / "monitoring.yaml"), folder / "monitoring.yaml")
+    limits = parse(GatesFile, read_yaml(folder / "gates.yaml", environment=False), folder / "gates.yaml")
+    gates, drift = limits.without_drift(), limits.drift
+    monitoring = _read_monitoring(folder / "monitoring.yaml")
     for strategy in strategies.values():
         file = next(f for r in roots if (f := r / "strategies" / f"{strategy.name}.yaml").exists())
         if strategy.universe not in universes:
@@ -90,7 +101,7 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
                 found=repr(strategy.name),
                 action="rename one of the two",
             )
-        window = monitoring.drift.window_sessions
+        window = drift.window_sessions
         if strategy.holdout_sessions < window:
             raise ConfigurationError(
                 f"{file}, key 'holdout_sessions'",
@@ -113,4 +124,6 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
             raise ConfigurationError(
                 f"{file}, {error.what}", expected=error.expected, found=error.found, action=error.action
             ) from error
-    return Settings(universes=universes, strategies=strategies, gates=gates, monitoring=monitoring)
+    return Settings(
+        universes=universes, strategies=strategies, gates=gates, drift=drift, monitoring=monitoring
+    )

@@ -24,7 +24,7 @@ from quant_assets.common.settings import (
 from quant_assets.common.store import Table, Value
 from quant_assets.datasets.training_set import MIN_SESSIONS
 from quant_assets.features.pack import KEYS, join_packs, selected_packs
-from quant_assets.gates.limits import GatesConfig
+from quant_assets.gates.limits import DriftConfig, GatesConfig
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact, asset_name
 from quant_assets.lineage.configured import MonitoringConfig, Settings
@@ -49,6 +49,7 @@ def settings_of(
         universes={universe.name: universe},
         strategies={strategy.name: on_it},
         gates=limits or GatesConfig(),
+        drift=DriftConfig(),
         monitoring=MonitoringConfig(),
     )
 

@@ -211,7 +211,7 @@ CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     "int8_student": lambda s: s.plan.artifacts.int8_student,
     "limits": lambda s: s.settings.gates.for_strategy(s.plan.gates),
     "gates": lambda s: s.settings.gates,
-    "drift": lambda s: s.settings.monitoring.drift,
+    "drift": lambda s: s.settings.drift,
     "member": lambda s: None,  # of a family; filled in for each of its assets
 }
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.hashing import json_digest
-from quant_assets.gates.limits import DriftConfig, GatesConfig, limits_in_force
+from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile, limits_in_force
 
 GATES = GatesConfig()
 SHIPPED = {
@@ -108,3 +108,12 @@ def test_stored_limits_are_read_strictly_and_those_of_a_file_as_people_write_the
         DriftConfig.model_validate_json(json.dumps({**DRIFT, "min_drifted_features": "3"}))
     with pytest.raises(ValidationError):
         DriftConfig.model_validate_json(json.dumps({**DRIFT, "sharpe_min": 1.2}))
+
+
+def test_the_limits_of_drift_are_no_part_of_those_that_other_reports_state() -> None:
+    file = GatesFile.model_validate({"sharpe_min": 1.5, "drift": {**DRIFT, "window_sessions": 126}})
+    assert file.drift == DriftConfig(window_sessions=126)
+    assert file.without_drift() == GatesConfig(sharpe_min=1.5)
+    assert limits_in_force(file.without_drift(), file.drift)["validation"] == {**SHIPPED, "sharpe_min": 1.5}
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        GatesConfig.model_validate({"drift": DRIFT})

@@ -23,7 +23,7 @@ FEATURE_DRIFT = register(
         title="Feature drift",
         description="Features of the newest window that drifted from the training window.",
         opens_when="fewer than `min_drifted_features` features drift at a false discovery rate of `alpha` "
-        "(`drift` of `monitoring.yaml`)",
+        "(`drift` of `gates.yaml`)",
         # the gate opens below the number of drifted features that makes an alarm
         limit=Limit(
             "min_drifted_features", 3, "<=", "features that make an alarm", offset=-1.0, ge=1, whole=True
