@@ -37,7 +37,7 @@ def features(
     """
     from quant_assets.common.errors import QuantAssetsError
     from quant_assets.features import packs
-    from quant_assets.features.blocks.blocks import BLOCK_ROWS, compute_in_blocks
+    from quant_assets.features.blocks import BLOCK_ROWS, compute_in_blocks
 
     quiet()
     if pack not in packs():

@@ -11,7 +11,7 @@ import polars as pl
 
 from quant_assets.artifacts.bundle.archive import GRAPH, SBOM
 from quant_assets.artifacts.bundle.bundle import Bundle
-from quant_assets.artifacts.onnx.agreement import rank_correlation
+from quant_assets.artifacts.onnx.parity import rank_correlation
 from quant_assets.artifacts.onnx.scoring import open_session, score
 from quant_assets.cli.terminal import out, plain, table_of
 from quant_assets.gates.verdicts import GateReport

@@ -131,3 +131,12 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """A logger that carries its module's name."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(source=name)
     return logger
+
+
+def logged_progress(what: str) -> Callable[[int, int], None]:
+    """A callback for long work that logs (done, total)."""
+
+    def report(done: int, total: int) -> None:
+        get_logger("quant_assets.progress").info("progress", done=done, total=total, what=what)
+
+    return report

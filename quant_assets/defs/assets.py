@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,8 +11,8 @@ import polars as pl
 import structlog
 
 from quant_assets.common.errors import GateClosedError
-from quant_assets.common.hashing import bytes_digest, combined_fingerprint, json_digest
-from quant_assets.common.logging import configure_logging, get_logger, resources_measured
+from quant_assets.common.hashing import bytes_digest
+from quant_assets.common.logging import configure_logging, get_logger, logged_progress, resources_measured
 from quant_assets.common.store import Encoded, Table, Value, encode
 from quant_assets.defs.guard import GateClosed, guard_of
 from quant_assets.defs.storage import (
@@ -25,11 +25,10 @@ from quant_assets.defs.storage import (
     Stored,
     artifact_of,
     latest_event,
-    stated,
 )
-from quant_assets.lineage.artifact import Artifact, Partitions, part_name
+from quant_assets.lineage.artifact import Artifact, Partitions, part_name, stated
 from quant_assets.lineage.declaring import File, Link, LongTable, Markdown, Picture
-from quant_assets.lineage.graph import Key, Lineage, Node, computed, described
+from quant_assets.lineage.graph import Key, Lineage, Node, computed, described, fingerprint_of
 from quant_assets.lineage.scope import RunFacts
 
 StoredResult = dg.MaterializeResult[Stored]
@@ -156,7 +155,7 @@ def effects_of(
             place.dagster_ui(run.run_id),
             lambda steps: resources_of(context.instance, run.run_id, node.scope.key, steps),
         ),
-        "progress": progress,
+        "progress": logged_progress,
         "history": EventHistory(
             context.instance, place.store, context.asset_key, partition, node.partitions or ()
         ),
@@ -165,24 +164,6 @@ def effects_of(
         "guard": guard_of(context.instance, lineage, node.key),
         "partition": partition,
     }
-
-
-def fingerprint_of(
-    node: Node,
-    lineage: Lineage,
-    given: Mapping[Key, Artifact | Partitions],
-    effects: Mapping[str, Any],
-    partition: str | None = None,
-) -> str:
-    """Digest of what shapes an asset: code and configuration, partition, inputs, options, what is fresh."""
-    fresh: Sequence[str] = ()
-    if node.stage.fresh is not None:
-        fresh = node.stage.fresh(**node.arguments(node.stage.fresh, given, effects, lineage))
-    options = effects["options"]
-    parts = [node.code_version, partition or "", *fresh]
-    parts += [json_digest(options.model_dump(mode="json"))] if options is not None else []
-    parts += [f"{'/'.join(key)}={stated(artifact.version)}" for key, artifact in sorted(given.items())]
-    return combined_fingerprint(parts)
 
 
 def resources_of(
@@ -196,15 +177,6 @@ def resources_of(
             if name.startswith(RESOURCES_PREFIX) and isinstance(value.value, int | float):
                 found[f"{step}/{name.removeprefix(RESOURCES_PREFIX)}"] = float(value.value)
     return found
-
-
-def progress(what: str) -> Callable[[int, int], None]:
-    """A callback for long work that logs (done, total)."""
-
-    def report(done: int, total: int) -> None:
-        _log.info("progress", done=done, total=total, what=what)
-
-    return report
 
 
 def _table_facts(value: Value) -> dict[str, Any]:

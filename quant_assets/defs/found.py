@@ -59,10 +59,14 @@ def find_strategy(
     EvidenceError
         When there is no such bundle yet, with the command that makes one.
     """
-    _require_one_of(
-        "strategy", strategy, sorted(lineage.settings.strategies), "add its file to configs/strategies/"
-    )
-    _require_one_of("alias", alias, ALIASES, "name one of them")
+    lineage.scope(strategy)  # refuses one that is not configured
+    if alias not in ALIASES:
+        raise ConfigurationError(
+            f"alias {alias!r}",
+            expected=f"one of {', '.join(ALIASES)}",
+            found=repr(alias),
+            action=closest(alias, ALIASES) or "name one of them",
+        )
     event = latest_event(instance, dg.AssetKey([strategy, "bundle"]), None)
     if event is None and not (home.tracking_uri or (home.local / "mlflow.db").exists()):
         raise _nothing(strategy, "nothing materialised", f"run quant-assets run --strategy {strategy} first")
@@ -128,17 +132,4 @@ def _history(instance: dg.DagsterInstance, home: Home, strategy: str, asset: str
 def _nothing(strategy: str, found: str, action: str) -> EvidenceError:
     return EvidenceError(
         f"model of {strategy}", expected="a bundle that was materialised", found=found, action=action
-    )
-
-
-def _require_one_of(what: str, found: str, known: list[str] | tuple[str, ...], otherwise: str) -> None:
-    if found in known:
-        return
-    near = closest(found, known)
-    hint = f"{near} Otherwise " if near else ""
-    raise ConfigurationError(
-        f"{what} {found!r}",
-        expected=f"one of {', '.join(known) or '(none is configured)'}",
-        found=repr(found),
-        action=f"{hint}{otherwise}",
     )

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from quant_assets.common.errors import StoreError, closest
+from quant_assets.common.errors import StoreError
 from quant_assets.common.home import Home
-from quant_assets.defs.assets import asset_key, fingerprint_of
+from quant_assets.defs.assets import asset_key
 from quant_assets.defs.storage import (
     CODE_VERSION_TAG,
     INPUTS_TAG,
@@ -24,12 +24,17 @@ from quant_assets.defs.storage import (
     record_at,
 )
 from quant_assets.lineage.artifact import Artifact, Partitions, encoded_whole, part_name
-from quant_assets.lineage.graph import Key, Lineage, Node
-from quant_assets.lineage.notebook import Replay, ReplayedStage, Status, Vintage, make
+from quant_assets.lineage.graph import Key, Lineage, Node, fingerprint_of
+from quant_assets.lineage.notebook import (
+    Replay,
+    ReplayedStage,
+    Status,
+    Vintage,
+    make,
+    not_known_then,
+    replayable,
+)
 from quant_assets.lineage.scope import RunFacts, quiet
-
-# Stages whose functions are pure. Those behind them write ledgers and registries.
-REPLAYABLE = ("market", "features", "datasets")
 
 Records = Mapping[tuple[Key, str | None], dg.EventLogRecord]
 
@@ -46,7 +51,7 @@ def replay_data_set(
     instance, home : DagsterInstance, Home
         Event log and store to read. Neither is written.
     asset : (str, str)
-        Universe or strategy, and name: an asset of the stages in ``REPLAYABLE``. A partitioned one is given
+        Universe or strategy, and name: an asset that `replayable` accepts. A partitioned one is given
         whole, all its partitions in one frame.
     as_of : datetime
         Timezone-aware. An event of that very microsecond counts.
@@ -57,9 +62,7 @@ def replay_data_set(
         When the asset is none of them, a root partition was not known at that time, an old vintage's object is
         lost or damaged, or a stage fails on what was known then.
     """
-    if asset not in lineage.nodes or lineage.nodes[asset].stage.group not in REPLAYABLE:
-        raise _unknown_asset(lineage, asset)
-    line = lineage.ancestors(asset)
+    line = replayable(lineage, asset)
     roots = [node for node in line if not node.parents]
     records = _known_then(instance, roots, as_of)
     given = {node.key: _restored(node, records, home) for node in roots}
@@ -83,20 +86,6 @@ def replay_data_set(
     return Replay(name, as_of, encoded_whole(artifacts[asset]), tuple(vintages), tuple(stages))
 
 
-def _unknown_asset(lineage: Lineage, target: Key) -> StoreError:
-    owner, name = target
-    known = sorted(
-        key[1] for key, node in lineage.nodes.items() if key[0] == owner and node.stage.group in REPLAYABLE
-    )
-    near = closest(name, known, cutoff=0.6)
-    return StoreError(
-        f"asset {owner}/{name}",
-        expected=f"a data set of {owner}: {', '.join(known) or 'none, no strategy uses it'}",
-        found="another asset" if target in lineage.nodes else "no asset of that name",
-        action=f"{near} choose one of them".strip(),
-    )
-
-
 def _known_then(instance: dg.DagsterInstance, roots: list[Node], as_of: datetime) -> Records:
     """The newest record of each root partition as of the time, or one error about all that had none."""
     found: dict[tuple[Key, str | None], dg.EventLogRecord] = {}
@@ -116,20 +105,7 @@ def _known_then(instance: dg.DagsterInstance, roots: list[Node], as_of: datetime
             unknown.append(part_name(key.to_user_string(), partition))
             first += [datetime.fromtimestamp(record.timestamp, UTC) for record in oldest]
     if unknown:
-        shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        if len(first) < len(unknown):
-            count = f"{len(unknown) - len(first)} of {len(unknown) + len(found)}"
-            never = f"{count} were never materialised in this instance"
-            action = "run quant-assets run first, or set QUANT_ASSETS_HOME to the home that holds the history"
-        else:
-            never = f"all of them are known since {max(first).isoformat()}, the first since {min(first).isoformat()}"
-            action = f"replay as of {max(first).isoformat()} or later"
-        raise StoreError(
-            f"data as known at {as_of.isoformat()}",
-            expected="a vintage of every raw partition by then",
-            found=f"none of {shown}; {never}",
-            action=action,
-        )
+        raise not_known_then(as_of, unknown, first, len(found))
     return found
 
 

@@ -1,19 +1,19 @@
 """Automation: thin sensors that gather facts, ask a pure ``decide`` and translate its answer; and the jobs."""
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContext
 
-from quant_assets.common.errors import ConfigurationError, QuantAssetsError, closest
+from quant_assets.common.errors import QuantAssetsError
 from quant_assets.common.hashing import combined_fingerprint
-from quant_assets.common.settings import UniverseConfig
 from quant_assets.defs.assets import asset_key
 from quant_assets.defs.running import raw_years_job
-from quant_assets.defs.staleness import stale_assets, waiting_assets
 from quant_assets.defs.storage import (
     Home,
     artifact_of,
@@ -24,15 +24,9 @@ from quant_assets.defs.storage import (
     record_at,
 )
 from quant_assets.gates.verdicts import GateReport
-from quant_assets.lineage.graph import Lineage, Node
-from quant_assets.market.revisions import KnownYear, content_versions, decide, source_state
-
-# Which sensors run by themselves, by QUANT_ASSETS_ENV. An environment that is not named runs none.
-RUNNING: Mapping[str, frozenset[str]] = {
-    "development": frozenset(),
-    "staging": frozenset({"new_bars", "reconcile", "automation"}),
-    "production": frozenset({"new_bars", "reconcile", "automation", "drift_retraining"}),
-}
+from quant_assets.lineage.configured import running_sensors
+from quant_assets.lineage.graph import Key, Lineage, Node, waiting_keys
+from quant_assets.market.revisions import KnownYear, decide, remembered_versions
 
 SENSOR_INTERVAL_SECONDS = 60
 FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -40,24 +34,8 @@ IN_FLIGHT = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.Dagste
 
 
 def sensor_status(name: str) -> dg.DefaultSensorStatus:
-    """Whether a sensor starts running in the declared environment.
-
-    Raises
-    ------
-    ConfigurationError
-        When ``$QUANT_ASSETS_ENV`` names an environment that the table does not know.
-    """
-    environment = os.environ.get("QUANT_ASSETS_ENV", "development")
-    if environment not in RUNNING:
-        near = closest(environment, RUNNING)
-        raise ConfigurationError(
-            "environment variable QUANT_ASSETS_ENV",
-            expected=f"one of {', '.join(RUNNING)}",
-            found=repr(environment),
-            action=f"{near or 'correct it.'} Otherwise declare it in quant_assets/defs/sensors.py",
-        )
-    running = name in RUNNING[environment]
-    return dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
+    """Whether a sensor starts running in the declared environment."""
+    return dg.DefaultSensorStatus.RUNNING if name in running_sensors() else dg.DefaultSensorStatus.STOPPED
 
 
 def partitioned(lineage: Lineage) -> list[Node]:
@@ -205,7 +183,43 @@ def _answer(requests: list[dg.RunRequest], notes: list[str], cursor: Mapping[str
 # ---------------------------------------------------------------------------------------- what went stale
 
 
+class _Loading(LoadingContext):
+    """What the resolver of staleness loads events through.
+
+    Dagster 1.13 shows staleness in its UI and has no public call that asks for it: the one private import of the
+    package is in this module, and `test_staleness` says what is relied on.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+        self._loaders: dict[type, object] = {}
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self._instance
+
+    @property
+    def loaders(self) -> dict[type, object]:  # type: ignore[override]
+        return self._loaders
+
+
+def stale_assets(
+    instance: dg.DagsterInstance, graph: BaseAssetGraph[Any], keys: Collection[dg.AssetKey]
+) -> set[dg.AssetKey]:
+    """Those of the unpartitioned assets that are stale or missing, as the UI shows them."""
+    resolver = CachingStaleStatusResolver(instance, graph, _Loading(instance))
+    return {key for key in keys if resolver.get_status(key) in (StaleStatus.STALE, StaleStatus.MISSING)}
+
+
+def node_key(key: dg.AssetKey) -> Key:
+    """The key of an asset as the lineage writes it."""
+    owner, name = key.path
+    return owner, name
+
+
 def _reconcile(lineage: Lineage) -> dg.SensorDefinition:
+    parents = {key: node.parents for key, node in lineage.nodes.items()}
+
     @dg.sensor(
         name="reconcile",
         minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
@@ -229,9 +243,9 @@ def _reconcile(lineage: Lineage) -> dg.SensorDefinition:
             taken.update(keys)
             graph = context.repository_def.asset_graph if context.repository_def else None
             if graph is not None:
-                stale = stale_assets(context.instance, graph, keys)
-                waiting = waiting_assets(graph, stale, mine)
-                mine = [key for key in mine if key not in waiting]
+                stale = {node_key(key) for key in stale_assets(context.instance, graph, keys)}
+                waiting = waiting_keys(parents, stale, [node_key(key) for key in mine])
+                mine = [key for key in mine if node_key(key) not in waiting]
             # A change takes several runs to reach the end, each of which makes what is stale and has settled
             # inputs. One attempt per state of the lineage: each step is a new state, a failure is none.
             requests.append(
@@ -289,7 +303,7 @@ def _new_bars(lineage: Lineage, raw_jobs: list[Any]) -> dg.SensorDefinition:
         for node in nodes:
             name, universe = node.key[0], node.scope.bars
             try:
-                versions = _versions(universe, remembered, node.code_version)
+                versions = remembered_versions(universe, remembered, node.code_version)
             except (QuantAssetsError, OSError) as error:
                 # Shown in the tick; what was known of this and other universes stays, and the next tick tries again.
                 notes.append(f"{name}: the source cannot be read: {error}")
@@ -315,21 +329,6 @@ def _new_bars(lineage: Lineage, raw_jobs: list[Any]) -> dg.SensorDefinition:
         return _answer(requests, notes, remembered)
 
     return new_bars
-
-
-def _versions(universe: UniverseConfig, remembered: dict[str, Any], code: str) -> dict[str, str]:
-    """Content version of each year, from memory when the source is as it was; updates the memory.
-
-    Other code may read the same file differently, so its version is part of the state.
-    """
-    state = combined_fingerprint([source_state(universe), code])
-    entry = remembered.get(universe.name, {})
-    versions = entry.get("versions")
-    if entry.get("state") == state and isinstance(versions, dict):
-        return versions
-    read = content_versions(universe)
-    remembered[universe.name] = {"state": state, "versions": read}
-    return read
 
 
 def _known_years(instance: dg.DagsterInstance, node: Node) -> dict[str, KnownYear]:

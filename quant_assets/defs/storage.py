@@ -16,7 +16,7 @@ from pydantic import Field
 from quant_assets.common import home as homes
 from quant_assets.common.errors import StoreError
 from quant_assets.common.store import ArtifactStore, Encoded
-from quant_assets.lineage.artifact import Artifact, Partitions
+from quant_assets.lineage.artifact import HASHING, Artifact, Partitions
 from quant_assets.lineage.graph import Key
 from quant_assets.lineage.scope import KnownVintage
 from quant_assets.lineage.stages.bar_stages import CHANGE, KNOWN_AT, LAST_SESSION, SYMBOL_DIGESTS
@@ -26,8 +26,6 @@ CODE_VERSION_TAG = "dagster/code_version"
 INPUTS_TAG = "quant/inputs"
 OBJECT_KEY = "quant/object"
 MEDIA_TYPE_KEY = "quant/media_type"
-# How data is hashed, first part of every data version: other hashing, other versions, whatever the content.
-HASHING = "h1"
 
 
 class Home(dg.ConfigurableResource[Any]):
@@ -135,11 +133,6 @@ def data_version(event: dg.AssetMaterialization) -> str:
 def content_of(event: dg.AssetMaterialization) -> str:
     """Digest of the content of an event: its data version without how it was hashed."""
     return data_version(event).rpartition("-")[2]
-
-
-def stated(version: str) -> str:
-    """A digest of content as a data version, which says how it was hashed."""
-    return f"{HASHING}-{version}"
 
 
 def artifact_of(event: dg.AssetMaterialization, store: ArtifactStore) -> Artifact:

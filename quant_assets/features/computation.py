@@ -115,7 +115,7 @@ def _refuse_bad_values(frame: pl.DataFrame) -> None:
     for name in COLUMNS[:2]:
         if frame[name].null_count() > 0:
             _refuse_rows(frame, name, pl.col(name).is_null(), "a value in every row")
-    from quant_assets.features.kernels.margins import all_between
+    from quant_assets.features.kernels.windows import all_between
 
     for name in FIELDS:
         low, high = VOLUME_BOUNDS if name == "volume" else PRICE_BOUNDS
@@ -284,7 +284,7 @@ def _frame(panel: Panel, pack: Pack, out: NDArray[Any], *, mask: bool) -> pl.Dat
     """Wrap the matrix as columns without copying it; features with the same margin share their validity bits."""
     import pyarrow as pa
 
-    from quant_assets.features.kernels.margins import blank_leading, validity_bits
+    from quant_assets.features.kernels.windows import blank_leading, validity_bits
 
     lookbacks = np.array([feature.lookback for feature in pack.features], dtype=int64)
     blank_leading(out, panel.starts, lookbacks)

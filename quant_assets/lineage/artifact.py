@@ -21,6 +21,14 @@ from quant_assets.common.store import (
     media_type_of,
 )
 
+# How data is hashed, first part of every data version: other hashing, other versions, whatever the content.
+HASHING = "h1"
+
+
+def stated(version: str) -> str:
+    """A digest of content as a data version, which says how it was hashed."""
+    return f"{HASHING}-{version}"
+
 
 def part_name(asset: str, partition: str | None) -> str:
     """An asset, or one partition of it, as people write it: ``universe/raw_bars[2017]``."""

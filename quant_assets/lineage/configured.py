@@ -1,5 +1,7 @@
-"""Everything that ``configs/`` says, read and held against what exists: universes, packs, gates, bar rules."""
+"""Everything that ``configs/`` says, read and held against what exists, and what runs by itself in an environment."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from quant_assets.common.config_model import Config
@@ -127,3 +129,34 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
     return Settings(
         universes=universes, strategies=strategies, gates=gates, drift=drift, monitoring=monitoring
     )
+
+
+# ------------------------------------------------------------------------------------- what an environment runs
+
+# Which sensors of `quant_assets.defs.sensors` run by themselves, by QUANT_ASSETS_ENV. An environment that is not
+# named runs none.
+RUNNING: Mapping[str, frozenset[str]] = {
+    "development": frozenset(),
+    "staging": frozenset({"new_bars", "reconcile", "automation"}),
+    "production": frozenset({"new_bars", "reconcile", "automation", "drift_retraining"}),
+}
+
+
+def running_sensors() -> frozenset[str]:
+    """Names of the sensors that start running in the declared environment.
+
+    Raises
+    ------
+    ConfigurationError
+        When ``$QUANT_ASSETS_ENV`` names an environment that the table does not know.
+    """
+    environment = os.environ.get("QUANT_ASSETS_ENV", "development")
+    if environment not in RUNNING:
+        near = closest(environment, RUNNING)
+        raise ConfigurationError(
+            "environment variable QUANT_ASSETS_ENV",
+            expected=f"one of {', '.join(RUNNING)}",
+            found=repr(environment),
+            action=f"{near or 'correct it.'} Otherwise declare it in quant_assets/lineage/configured.py",
+        )
+    return RUNNING[environment]

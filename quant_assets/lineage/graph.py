@@ -1,6 +1,6 @@
 """The lineage of a configuration: every stage bound to its universes and strategies, with inputs and version."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from quant_assets.common.errors import ConfigurationError, StoreError, closest
-from quant_assets.common.hashing import json_digest
+from quant_assets.common.hashing import combined_fingerprint, json_digest
 from quant_assets.common.lazy import every_module_of
 from quant_assets.common.provenance import Closure, closure_of
-from quant_assets.lineage.artifact import Artifact, Partitions
+from quant_assets.lineage.artifact import Artifact, Partitions, stated
 from quant_assets.lineage.configured import Settings
 from quant_assets.lineage.declaring import GROUPS, Check, CheckSpec, Product, Stage, keywords_of, registered
 from quant_assets.lineage.scope import CONFIGURATION, FOR_PEOPLE, Scope
@@ -395,6 +395,53 @@ def described(
         return dict(product.facts)
     arguments = node.arguments(node.stage.describe, artifacts, {**effects, "value": product.value}, lineage)
     return {**product.facts, **node.stage.describe(**arguments)}
+
+
+def waiting_keys(
+    parents: Mapping[Key, Collection[Key]], stale: Collection[Key], mine: Collection[Key]
+) -> set[Key]:
+    """Stale assets that must wait, because something between them and an earlier stale asset may still change.
+
+    Staleness is one step deep: an asset is stale when a direct input has a new version. While a change travels down
+    the lineage, an asset that reads both near and far (bars and predictions, say) is stale long before its far input
+    is, and made too early it would put new bars beside old predictions.
+
+    Parameters
+    ----------
+    parents : mapping of key to keys
+        What each asset reads, in the order of the lineage.
+    stale : collection of keys
+        Everything that is stale, also what another run makes.
+    mine : collection of keys
+        What this run may make. In one run, stale assets next to each other are made in order, and none waits.
+    """
+    moving = {key for key in stale if key not in mine}
+    waiting: set[Key] = set()
+    for key, read in parents.items():
+        if key in stale:
+            if not moving.isdisjoint(read) or not waiting.isdisjoint(read):
+                waiting.add(key)
+        elif not (moving | set(stale)).isdisjoint(read):
+            moving.add(key)
+    return waiting
+
+
+def fingerprint_of(
+    node: Node,
+    lineage: Lineage,
+    given: Mapping[Key, Artifact | Partitions],
+    effects: Mapping[str, Any],
+    partition: str | None = None,
+) -> str:
+    """Digest of what shapes an asset: code and configuration, partition, inputs, options, what is fresh."""
+    fresh: Sequence[str] = ()
+    if node.stage.fresh is not None:
+        fresh = node.stage.fresh(**node.arguments(node.stage.fresh, given, effects, lineage))
+    options = effects["options"]
+    parts = [node.code_version, partition or "", *fresh]
+    parts += [json_digest(options.model_dump(mode="json"))] if options is not None else []
+    parts += [f"{'/'.join(key)}={stated(artifact.version)}" for key, artifact in sorted(given.items())]
+    return combined_fingerprint(parts)
 
 
 def names_of(keys: Iterable[Key]) -> list[str]:

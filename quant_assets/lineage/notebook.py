@@ -16,7 +16,7 @@ from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.lineage.artifact import Artifact, Held, Partitions, part_name
 from quant_assets.lineage.configured import Settings
 from quant_assets.lineage.declaring import CheckResult, Product
-from quant_assets.lineage.graph import REPORTS, Key, Lineage, all_stages, computed, described, names_of
+from quant_assets.lineage.graph import REPORTS, Key, Lineage, Node, all_stages, computed, described, names_of
 from quant_assets.lineage.scope import NoHistory, Progress, RunFacts, no_guard, quiet
 
 # -------------------------------------------------------------------------------- the lineage as plain Python
@@ -259,6 +259,9 @@ def _targets(lineage: Lineage, strategy: str, name: str) -> list[Key]:
 # ---------------------------------------------------------------------------------------------------- replays
 
 
+# Stages whose functions are pure. Those behind them write ledgers and registries.
+REPLAYABLE = ("market", "features", "datasets")
+
 Status = Literal["same bits", "other bits", "other inputs", "other code", "not materialised"]
 
 
@@ -366,3 +369,57 @@ class Replay:
             "vintages": [{**vars(v), "known_at": v.known_at.isoformat()} for v in self.vintages],
             "stages": stages,
         }
+
+
+def replayable(lineage: Lineage, target: Key) -> tuple[Node, ...]:
+    """What a data set is made from, in order, itself last.
+
+    Raises
+    ------
+    StoreError
+        When it is no asset of the stages in ``REPLAYABLE``.
+    """
+    owner, name = target
+    known = sorted(
+        key[1] for key, node in lineage.nodes.items() if key[0] == owner and node.stage.group in REPLAYABLE
+    )
+    if name in known:
+        return lineage.ancestors(target)
+    raise StoreError(
+        f"asset {owner}/{name}",
+        expected=f"a data set of {owner}: {', '.join(known) or 'none, no strategy uses it'}",
+        found="another asset" if target in lineage.nodes else "no asset of that name",
+        action=f"{closest(name, known, cutoff=0.6)} choose one of them".strip(),
+    )
+
+
+def not_known_then(
+    as_of: datetime, unknown: Sequence[str], first: Sequence[datetime], known: int
+) -> StoreError:
+    """The one error about every raw partition that had no vintage at a time.
+
+    Parameters
+    ----------
+    unknown : sequence of str
+        Their names.
+    first : sequence of datetime
+        When those of them that were ever materialised were first known.
+    known : int
+        How many partitions had one.
+    """
+    shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+    if len(first) < len(unknown):
+        count = f"{len(unknown) - len(first)} of {len(unknown) + known}"
+        never = f"{count} were never materialised in this instance"
+        action = "run quant-assets run first, or set QUANT_ASSETS_HOME to the home that holds the history"
+    else:
+        never = (
+            f"all of them are known since {max(first).isoformat()}, the first since {min(first).isoformat()}"
+        )
+        action = f"replay as of {max(first).isoformat()} or later"
+    return StoreError(
+        f"data as known at {as_of.isoformat()}",
+        expected="a vintage of every raw partition by then",
+        found=f"none of {shown}; {never}",
+        action=action,
+    )

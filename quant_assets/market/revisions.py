@@ -9,7 +9,7 @@ universe have to be read again.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -227,6 +227,21 @@ def content_versions(universe: UniverseConfig) -> dict[str, str]:
         table = vintage(read_year(universe, year))
         versions[year] = frame_digest(table.frame, table.metadata)
     return versions
+
+
+def remembered_versions(universe: UniverseConfig, remembered: dict[str, Any], code: str) -> dict[str, str]:
+    """Content version of each year, from memory when the source is as it was; updates the memory.
+
+    Other code may read the same file differently, so its version is part of the state.
+    """
+    state = combined_fingerprint([source_state(universe), code])
+    entry = remembered.get(universe.name, {})
+    versions = entry.get("versions")
+    if entry.get("state") == state and isinstance(versions, dict):
+        return versions
+    read = content_versions(universe)
+    remembered[universe.name] = {"state": state, "versions": read}
+    return read
 
 
 @dataclass(frozen=True)

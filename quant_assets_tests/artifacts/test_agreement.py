@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from quant_assets.artifacts.onnx.agreement import Decisions, plain, rank_correlation, spread_of
+from quant_assets.artifacts.onnx.parity import Decisions, plain, rank_correlation, spread_of
 
 DECISIONS = Decisions(cutoffs=(0.0, 1.0), resolution=1e-6, spread=2.0)
 

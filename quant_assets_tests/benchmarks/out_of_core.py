@@ -20,7 +20,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from quant_assets.features import compute
-from quant_assets.features.blocks.blocks import BLOCK_ROWS, compute_in_blocks
+from quant_assets.features.blocks import BLOCK_ROWS, compute_in_blocks
 from quant_assets_tests.benchmarks.contest import circumstances, show
 from quant_assets_tests.benchmarks.features import SESSIONS, resident
 

@@ -18,8 +18,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quant_assets.artifacts.onnx.agreement import Decisions, on_threshold_rows
 from quant_assets.artifacts.onnx.export import export_onnx
+from quant_assets.artifacts.onnx.parity import Decisions, on_threshold_rows
 from quant_assets.artifacts.onnx.scoring import open_session, score
 from quant_assets.common.settings import LabelConfig, LightGBMConfig, ModelsConfig, XGBoostConfig
 from quant_assets.datasets.labels import forward_return_labels

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from quant_assets.common.errors import ConfigurationError
-from quant_assets.defs.sensors import RUNNING, retraining_runs, sensor_status
+from quant_assets.defs.sensors import retraining_runs, sensor_status
 from quant_assets.defs.storage import Home as HomeResource
+from quant_assets.lineage.configured import RUNNING
 from quant_assets_tests.e2e.lineage import Lineage, edit, lineage_in
 
 pytestmark = pytest.mark.xdist_group("lineage")

@@ -9,8 +9,7 @@ from quant_assets import gates
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.defs.checks import run_checks
 from quant_assets.defs.guard import required_checks
-from quant_assets.defs.sensors import lineage_state, run_keys
-from quant_assets.defs.staleness import stale_assets
+from quant_assets.defs.sensors import lineage_state, run_keys, stale_assets
 from quant_assets.gates import GateReport
 from quant_assets.lineage import Product, Stage, register, run, unregister
 from quant_assets.lineage.graph import stages_table

@@ -17,8 +17,8 @@ from quant_assets.artifacts.bundle.signing import (
 from quant_assets.common.errors import ArtifactError
 from quant_assets.common.store import encode
 from quant_assets.defs.running import QUIET
-from quant_assets.defs.storage import stated
 from quant_assets.ledgers.promotions import PromotionLedger
+from quant_assets.lineage.artifact import stated
 from quant_assets.registry.champion import load_champion
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised
 

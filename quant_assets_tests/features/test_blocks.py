@@ -7,7 +7,7 @@ import pytest
 
 from quant_assets.common.errors import FeatureError
 from quant_assets.features import compute
-from quant_assets.features.blocks.blocks import compute_in_blocks
+from quant_assets.features.blocks import compute_in_blocks
 from quant_assets_tests.features.panels import same_bits
 from quant_assets_tests.features.wide_panels import wide_irregular
 

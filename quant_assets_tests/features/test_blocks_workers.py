@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from quant_assets.common.errors import FeatureError, SourceError
 from quant_assets.common.parallel import SCHEDULER_VARIABLE
 from quant_assets.features import compute
-from quant_assets.features.blocks.blocks import compute_in_blocks
+from quant_assets.features.blocks import compute_in_blocks
 from quant_assets_tests.features.panels import same_bits
 from quant_assets_tests.features.wide_panels import wide_irregular
 
@@ -82,7 +82,7 @@ def test_a_dask_cluster_gives_the_same_bits_and_the_same_refusal(
 
 KILLED = """
 import os, signal, sys
-from quant_assets.features.blocks.blocks import compute_in_blocks
+from quant_assets.features.blocks import compute_in_blocks
 def between(done, total):
     if done == 2:
         os.kill(os.getpid(), signal.SIGKILL)

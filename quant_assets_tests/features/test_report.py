@@ -12,8 +12,7 @@ from scipy.stats import binom, spearmanr
 from statsmodels.stats.multitest import multipletests
 
 from quant_assets.common.errors import FeatureError
-from quant_assets.features.report import FeatureReport, feature_report, render_html, report_plots
-from quant_assets.features.report.column_statistics import (
+from quant_assets.features.column_statistics import (
     DEAD_MODAL_SHARE,
     combined_p_value,
     distributions,
@@ -23,7 +22,13 @@ from quant_assets.features.report.column_statistics import (
     stationarity,
     thinned,
 )
-from quant_assets.features.report.feature_report import redundant_pairs
+from quant_assets.features.feature_report import (
+    FeatureReport,
+    feature_report,
+    redundant_pairs,
+    render_html,
+    report_plots,
+)
 
 SYMBOLS, SESSIONS = 6, 300
 RNG = np.random.default_rng(3)

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 from quant_assets.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from quant_assets.artifacts.onnx.agreement import (
+    from quant_assets.artifacts.onnx.export import export_onnx
+    from quant_assets.artifacts.onnx.parity import (
         Decisions,
         RowSetParity,
         extreme_rows,
         not_finite_rows,
         on_threshold_rows,
+        parity_report,
         rank_correlation,
     )
-    from quant_assets.artifacts.onnx.export import export_onnx
-    from quant_assets.artifacts.onnx.parity import parity_report
     from quant_assets.artifacts.onnx.scoring import Scorer, checked_model, metadata_of, open_session, score
     from quant_assets.artifacts.onnx.student import Student, student_record
 else:

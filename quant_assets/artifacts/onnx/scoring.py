@@ -232,3 +232,9 @@ class Scorer:
         self._rows[...] = features
         self._run(self._binding)
         return self._scores[:, 0].copy()
+
+
+def spread_of(scores: NDArray[np.float64]) -> float:
+    """Standard deviation of scores; 0 when they are constant but for rounding."""
+    spread = float(scores.std())
+    return spread if spread > 1e-12 * float(np.abs(scores).max(initial=0.0)) else 0.0

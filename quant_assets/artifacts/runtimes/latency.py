@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_assets.artifacts.onnx.agreement import (
+from quant_assets.artifacts.onnx.parity import (
     Decisions,
     RowSetParity,
     extreme_rows,

@@ -1,10 +1,13 @@
-"""Rolling windows of any length, and the memory they are built up in: sums, moments and extremes by doubling."""
+"""Rolling windows of any length, and the memory they are built up in: sums, moments and extremes by doubling.
+
+And what blanks their leading rows: values, validity bits, and the check of a whole column in one pass.
+"""
 
 from math import floor, frexp
 from typing import Any
 
 import numpy as np
-from numpy import float64
+from numpy import float64, int64, uint8
 from numpy.typing import NDArray
 
 from quant_assets.features.kernels.compilation import kernel
@@ -303,3 +306,35 @@ def traded_moments_20_60(logarithm: Vector, traded: Vector, over_20: Matrix, ove
     join_traded(other, 10, other, 10, over_20)
     join_traded(over_20, 20, over_20, 20, other)
     join_traded(other, 40, over_20, 20, over_60)
+
+
+# ------------------------------------------------------------------------ checks of whole columns in one pass
+
+
+@kernel
+def all_between(x: Vector, low: float, high: float) -> bool:
+    """Whether every value lies between two numbers (NaN does not). Counts, because a count vectorises."""
+    outside = 0
+    for i in range(x.size):
+        outside += not (x[i] >= low and x[i] <= high)
+    return outside == 0
+
+
+# ---------------------------------------------------------------------------- the leading rows of each symbol
+
+
+@kernel
+def blank_leading(out: Any, starts: NDArray[int64], counts: NDArray[int64]) -> None:
+    """Put NaN into the first ``counts[f]`` rows of each symbol in row f of ``out``."""
+    for f in range(out.shape[0]):
+        for s in range(starts.size - 1):
+            for t in range(starts[s], min(starts[s] + counts[f], starts[s + 1])):
+                out[f, t] = np.nan
+
+
+@kernel
+def validity_bits(starts: NDArray[int64], count: int, bits: NDArray[uint8]) -> None:
+    """Clear the bits (least significant first, as in Arrow) of the first ``count`` rows of each symbol."""
+    for s in range(starts.size - 1):
+        for t in range(starts[s], min(starts[s] + count, starts[s + 1])):
+            bits[t >> 3] &= uint8(255 ^ (1 << (t & 7)))

@@ -106,7 +106,7 @@ def feature_report(
 ) -> Product:
     """Coverage, distributions, dead and redundant features, clusters and stationarity of every pack."""
     from quant_assets.common.pages import publish_page
-    from quant_assets.features import report
+    from quant_assets.features import feature_report as report
 
     described = report.feature_report(
         {pack: table.frame for pack, table in by_pack(features, packs).items()}, universe=name

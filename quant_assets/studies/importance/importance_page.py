@@ -23,7 +23,7 @@ from quant_assets.common.pages import (
     png_data_uri,
     themed_figure,
 )
-from quant_assets.features.report.feature_report import CLUSTER_CORRELATION, REDUNDANT_CORRELATION
+from quant_assets.features.feature_report import CLUSTER_CORRELATION, REDUNDANT_CORRELATION
 from quant_assets.studies.importance import permutation
 from quant_assets.studies.importance.importance_report import FeatureImportance, ImportanceReport
 from quant_assets.studies.importance.out_of_sample import Diversity, ShapValues

@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.settings import ModelsConfig
-from quant_assets.features.report.column_statistics import rank_correlation
-from quant_assets.features.report.feature_report import REDUNDANT_CORRELATION, clusters
+from quant_assets.features.column_statistics import rank_correlation
+from quant_assets.features.feature_report import REDUNDANT_CORRELATION, clusters
 from quant_assets.statistics.sharpe_inference import FloatArray
 from quant_assets.studies.importance import permutation
 from quant_assets.studies.importance.out_of_sample import (

@@ -10,16 +10,17 @@ from quant_assets.statistics.overfitting import hac_t_statistic
 from quant_assets.statistics.sharpe import annualised_sharpe, sharpe_ratio
 from quant_assets.statistics.track_record import annual_return, track_record
 from quant_assets.trading.account import Accounts, Matrix, run_accounts
-from quant_assets.trading.backtest.choosing import (
+from quant_assets.trading.backtest.outcomes import (
     BacktestSettings,
     Book,
+    Outcomes,
     average_ranks,
     baseline_books,
+    outcomes_of,
     row_medians,
     top_k,
     weigh,
 )
-from quant_assets.trading.backtest.outcomes import Outcomes, outcomes_of
 from quant_assets.trading.backtest.result import (
     AccountRecord,
     BacktestResult,

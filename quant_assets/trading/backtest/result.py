@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_assets.common.hashing import canonical_json
-from quant_assets.trading.backtest.choosing import BacktestSettings
-from quant_assets.trading.backtest.outcomes import Outcomes
+from quant_assets.trading.backtest.outcomes import BacktestSettings, Outcomes
 from quant_assets.trading.backtest.score_table import DataFacts, Panel
 
 # -------------------------------------------------------------------------------------- what to look at first

@@ -11,9 +11,15 @@ from statsmodels.api import OLS
 
 from quant_assets.common.settings import CostConfig, PortfolioConfig
 from quant_assets.trading.backtest import BacktestSettings, panel_of, run_backtest
-from quant_assets.trading.backtest.choosing import average_ranks, baseline_books, row_medians, top_k, weigh
 from quant_assets.trading.backtest.harness import information, trade
-from quant_assets.trading.backtest.outcomes import outcomes_of
+from quant_assets.trading.backtest.outcomes import (
+    average_ranks,
+    baseline_books,
+    outcomes_of,
+    row_medians,
+    top_k,
+    weigh,
+)
 from quant_assets.trading.paths import rank_ic_by_session
 from quant_assets.trading.portfolio import simulate
 from quant_assets_tests.trading.backtest.tables import START, long_table, market

@@ -16,8 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import FeatureError, QuantAssetsError, SourceError
-from quant_assets.features.blocks.block_plan import Block, Piece, unreadable, wanted
 from quant_assets.features.computation import (
+    COLUMNS,
     FIELDS,
     Precision,
     across_symbols,
@@ -26,6 +26,40 @@ from quant_assets.features.computation import (
     symbol_inputs,
 )
 from quant_assets.features.pack import Pack
+
+
+@dataclass(frozen=True)
+class Block:
+    """Symbols ``first`` to ``last`` in byte order, and the number of bars they have."""
+
+    first: str
+    last: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """``rows`` consecutive rows of a file from ``offset`` on."""
+
+    file: Path
+    offset: int
+    rows: int
+
+
+def unreadable(file: Path | str, error: Exception) -> SourceError:
+    """The one error for a file of bars that cannot be read."""
+    return SourceError(
+        f"bars {file}",
+        expected="a readable Parquet file, there until the end",
+        found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+        action="restore or correct the file, then run again",
+    )
+
+
+def wanted(file: Path) -> pl.LazyFrame:
+    """The columns of the contract of one file."""
+    return pl.scan_parquet(file).select(COLUMNS)
+
 
 # --------------------------------------------------------------------------- files of a computation in blocks
 

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from quant_assets.features.pack import KEYS, join_packs
-from quant_assets.features.report import column_statistics as statistics
-from quant_assets.features.report.column_statistics import (
+from quant_assets.features import column_statistics as statistics
+from quant_assets.features.column_statistics import (
     DEAD_MODAL_SHARE,
     LEVEL,
     MOST_SESSIONS,
@@ -22,6 +21,7 @@ from quant_assets.features.report.column_statistics import (
     Floats,
     stationarity,
 )
+from quant_assets.features.pack import KEYS, join_packs
 
 # --------------------------------------------------------------- what follows from the statistics of features
 
@@ -191,21 +191,21 @@ class FeatureReport:
     n_rows, n_symbols : int
     first_session, last_session : date
     coverage : polars.DataFrame
-        As `quant_assets.features.report.column_statistics.coverage`, with the ``pack`` of each feature.
+        As `quant_assets.features.column_statistics.coverage`, with the ``pack`` of each feature.
     session_coverage : polars.DataFrame
-        As `quant_assets.features.report.column_statistics.session_coverage`.
+        As `quant_assets.features.column_statistics.session_coverage`.
     summary, histograms : polars.DataFrame
-        As `quant_assets.features.report.column_statistics.distributions`.
+        As `quant_assets.features.column_statistics.distributions`.
     correlation : polars.DataFrame
         ``feature`` and one column per feature, in the order of the clusters.
     correlation_rows : int
         Rows that the correlations were read from.
     clusters : polars.DataFrame
-        As `quant_assets.features.report.feature_report.clusters`.
+        As `quant_assets.features.feature_report.clusters`.
     redundant : polars.DataFrame
-        As `quant_assets.features.report.feature_report.redundant_pairs`.
+        As `quant_assets.features.feature_report.redundant_pairs`.
     stationarity : polars.DataFrame
-        As `quant_assets.features.report.column_statistics.stationarity`.
+        As `quant_assets.features.column_statistics.stationarity`.
     recommendations : polars.DataFrame
         ``feature, finding, evidence, recommendation``.
     """
@@ -296,7 +296,7 @@ def _day(session: Any) -> date:
 
 def report_plots(report: FeatureReport) -> dict[str, str]:
     """The pictures of a report by name (coverage, distributions, ...), as ``data:`` addresses."""
-    from quant_assets.features.report import feature_plots as plots
+    from quant_assets.features import feature_plots as plots
 
     pictures = {
         "coverage": plots.coverage_map(report.session_coverage),
