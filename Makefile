@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export UV_PYTHON_DOWNLOADS := never
 export DO_NOT_TRACK := 1
 
-.PHONY: setup demo test dev check bench lint format clean
+.PHONY: setup demo test test-all dev check bench lint format clean
 
 setup: $(READY)
 
@@ -28,6 +28,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/pytest
+
+test-all: setup
+	@$(BIN)/pytest -m ""
 
 dev: setup
 	@DAGSTER_HOME="$$($(BIN)/quant-assets instance-path)" $(BIN)/dagster dev -w workspace.yaml

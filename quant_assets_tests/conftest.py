@@ -2,19 +2,15 @@
 
 import logging
 import os
-import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from quant_assets.common.logging import configure_logging
 from quant_assets_tests.s3_server import S3Server, running_server
 
-ROOT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent
 
 # Before anything imports mlflow, dagster or numba: no telemetry, and one thread per test process.
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -22,30 +18,23 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 
 
-class ByGroup(LoadScopeScheduling):
-    """The tests of a file, and of files with one ``xdist_group``, go to one worker: what they share is built once.
-
-    pytest-xdist 3.8 writes the group onto a test's private id, which pytest 9.2 no longer reads: its own
-    ``loadgroup`` then groups nothing, without a word.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return group_of(file) or file
-
-
-@cache
-def group_of(file: str) -> str:
-    """The group that a test file names for all of its tests; empty when it names none."""
-    found = re.search(
-        r'^pytestmark = pytest\.mark\.xdist_group\("(\w+)"\)', (ROOT / file).read_text(), re.MULTILINE
-    )
-    return found.group(1) if found else ""
+# Where most of the time goes, longest first: what is left at the end is short, and no worker waits for the other. The
+# first two are begun together, so only one of them may need the lineage of ``e2e/conftest.py``.
+LONGEST_FIRST = (
+    "e2e/test_gates_cannot_be_bypassed.py", "models/test_tuning.py", "e2e/test_revisions.py",
+    "e2e/test_commands.py", "studies/leakage/test_prover.py", "e2e/test_feature_packs.py",
+    "e2e/test_bad_input_and_crashes.py", "e2e/test_tuning.py", "e2e/test_lineage.py", "e2e/test_bucket_home.py",
+    "e2e/test_model_commands.py", "e2e/test_reports.py", "e2e/test_plain_runs.py", "e2e/test_automation.py",
+    "e2e/test_one_object.py", "e2e/test_what_runs_is_in_the_closure.py", "registry/test_tracking.py",
+    "features/test_report.py", "models/test_shared_bins.py", "artifacts/test_tournament.py",
+    "models/test_stacking.py", "lineage/test_fingerprints.py", "artifacts/test_int8.py",
+)  # fmt: skip
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup | None:
-    """Our grouping, where grouping is asked for."""
-    return ByGroup(config, log) if config.getvalue("dist") == "loadgroup" else None
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first, the others as they were found."""
+    place = {HERE / file: number for number, file in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,6 @@ from quant_assets.defs.storage import Home as HomeResource
 from quant_assets.lineage.configured import RUNNING
 from quant_assets_tests.e2e.lineage import Lineage, edit, lineage_in
 
-pytestmark = pytest.mark.xdist_group("lineage")
-
 
 def tick(lineage: Lineage, name: str, cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:
     """Evaluate a sensor once, as the daemon does."""

@@ -15,8 +15,6 @@ from quant_assets.defs.running import QUIET, failures
 from quant_assets.market.sources.sources import read_bars
 from quant_assets_tests.e2e.lineage import Lineage, edit, lineage_in
 
-pytestmark = pytest.mark.xdist_group("lineage")
-
 
 def write_csv(lineage: Lineage, target: Path, lines: dict[int, str] | None = None) -> None:
     """The noise market as a CSV file, with some of its lines replaced (line 0 is the header)."""

@@ -18,8 +18,6 @@ from quant_assets.lineage import Lineage, load_settings
 from quant_assets.registry.champion import current_champion
 from quant_assets_tests.e2e.lineage import write_configuration
 
-pytestmark = pytest.mark.xdist_group("bucket")
-
 
 @pytest.fixture
 def in_bucket(

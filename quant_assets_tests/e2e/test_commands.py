@@ -1,45 +1,69 @@
 """The ``quant-assets`` command as a user types it."""
 
 import json
-import os
+import logging
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from typer.testing import CliRunner
 
+from quant_assets.cli.main import app
+from quant_assets.common.errors import QuantAssetsError
+from quant_assets.common.logging import configure_logging
 from quant_assets.market.sources.sources import read_bars
-from quant_assets_tests.e2e.lineage import Lineage
+from quant_assets_tests.e2e.lineage import Lineage, small_proof
 
-pytestmark = pytest.mark.xdist_group("lineage")
+
+@dataclass(frozen=True)
+class Said:
+    """What a command ended with."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 class Desk:
-    """A working directory in which the command runs."""
+    """The command in this process: starting another takes longer than what most commands do."""
 
     def __init__(self, lineage: Lineage) -> None:
         self.lineage = lineage
 
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {
-            **os.environ,
-            "QUANT_ASSETS_HOME": str(self.lineage.folder / "home"),
-            "QUANT_ASSETS_CONFIGS": str(self.lineage.configs),
-        }
-        command = [sys.executable, "-m", "quant_assets.cli.main", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    def __call__(self, *arguments: str) -> Said:
+        """A platform error is code 2, as ``main`` makes it."""
+        try:
+            with small_proof():
+                result = CliRunner().invoke(app, arguments)
+        finally:
+            configure_logging(level=logging.WARNING)
+        if isinstance(result.exception, QuantAssetsError):
+            return Said(2, result.stdout, result.stderr + str(result.exception))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Said(result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.fixture
-def desk(lineage: Lineage) -> Desk:
+def desk(lineage: Lineage, monkeypatch: pytest.MonkeyPatch) -> Desk:
     """The built lineage as a home of its own, whose configuration folder is beside it."""
     home = lineage.folder / "home"
     home.mkdir()
     for name in ("artifacts", "dagster", "keys", "mlflow.db", "promotions", "trials", "reports", "objects"):
         if (lineage.folder / name).exists():
             (lineage.folder / name).rename(home / name)
+    monkeypatch.setenv("QUANT_ASSETS_HOME", str(home))
+    monkeypatch.setenv("QUANT_ASSETS_CONFIGS", str(lineage.configs))
     return Desk(lineage)
+
+
+def as_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as a shell starts it, with its error of the platform and without a traceback."""
+    command = [sys.executable, "-m", "quant_assets.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_config_show_prints_every_setting_as_json(desk: Desk) -> None:
@@ -51,7 +75,7 @@ def test_config_show_prints_every_setting_as_json(desk: Desk) -> None:
 def test_config_validate_names_file_key_and_the_closest_key(desk: Desk) -> None:
     assert desk("config", "validate").returncode == 0
     (desk.lineage.configs / "gates.yaml").write_text("sharp_min: 1.2")
-    broken = desk("config", "validate")
+    broken = as_a_process("config", "validate")
     assert broken.returncode == 2
     assert "gates.yaml, key 'sharp_min'" in broken.stderr
     assert "did you mean 'sharpe_min'" in broken.stderr

@@ -17,8 +17,6 @@ from quant_assets.lineage.artifact import asset_name
 from quant_assets.lineage.scope import Scope
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, lineage_in
 
-pytestmark = pytest.mark.xdist_group("lineage")
-
 TWO = ("technical_v1", "stationary_v1")
 
 

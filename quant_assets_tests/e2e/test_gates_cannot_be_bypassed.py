@@ -10,8 +10,6 @@ from quant_assets.gates.gate import KINDS, gate_names
 from quant_assets.ledgers.promotions import PromotionLedger
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised
 
-pytestmark = pytest.mark.xdist_group("lineage")
-
 REPORTS = ["validation_report", "parity_report", "drift_report"]
 
 

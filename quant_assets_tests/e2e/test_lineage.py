@@ -9,8 +9,6 @@ from quant_assets.defs.storage import artifact_of
 from quant_assets.gates.gate import gate_names
 from quant_assets_tests.e2e.lineage import Lineage, lineage_in, materialised
 
-pytestmark = pytest.mark.xdist_group("lineage")
-
 SHARED = ("bars", "technical_features")
 DETERMINISTIC = (
     "labels", "training_set", "lightgbm", "xgboost", "ensemble", "cpcv_predictions", "cpcv_paths",

@@ -11,8 +11,6 @@ from quant_assets.cli.main import app
 from quant_assets.common.errors import QuantAssetsError
 from quant_assets_tests.e2e.lineage import Lineage
 
-pytestmark = pytest.mark.xdist_group("lineage")
-
 
 class Desk:
     """The command in this process, on a home whose configuration folder is beside it."""

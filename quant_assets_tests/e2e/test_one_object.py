@@ -19,8 +19,6 @@ from quant_assets_tests.e2e.lineage import Lineage
 from quant_assets_tests.gates.extra_gates import TURNOVER
 from quant_assets_tests.market.test_bar_rule import TOO_DEAR
 
-pytestmark = pytest.mark.xdist_group("lineage")
-
 ASSET = dg.AssetKey(["noise", "row_count"])
 RULE = dg.AssetCheckKey(dg.AssetKey(["noise_market", "quarantined_bars"]), TOO_DEAR.name)
 GATE = dg.AssetCheckKey(dg.AssetKey(["noise", "validation_report"]), TURNOVER.name)

@@ -1,14 +1,11 @@
 """Reports that decide nothing: made when wanted, complete, reused when nothing changed, absent when not wanted."""
 
 import dagster as dg
-import pytest
 
 from quant_assets.artifacts.runtimes.tournament import winners
 from quant_assets.defs.sensors import run_keys
 from quant_assets.defs.storage import artifact_of
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised
-
-pytestmark = pytest.mark.xdist_group("lineage")
 
 REPORTS = ["importance_report", "inference_benchmark"]
 

@@ -22,8 +22,6 @@ from quant_assets.lineage.notebook import Replay
 from quant_assets_tests.e2e.lineage import Lineage
 from quant_assets_tests.e2e.vendor import UNIVERSE, Daemon, Vendor, made, sell_by_file, stale, vendor_in
 
-pytestmark = pytest.mark.xdist_group("lineage")
-
 RAW = f"{UNIVERSE}/raw_bars"
 READS_RAW = {f"{UNIVERSE}/{name}" for name in ("corporate_actions", "quarantined_bars", "bars")}
 SESSION = date(2019, 5, 15)

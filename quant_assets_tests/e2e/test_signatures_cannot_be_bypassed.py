@@ -22,8 +22,6 @@ from quant_assets.lineage.artifact import stated
 from quant_assets.registry.champion import load_champion
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised
 
-pytestmark = pytest.mark.xdist_group("lineage")
-
 
 def refusal(lineage: Lineage, strategy: str = "edge") -> str:
     """Materialise ``promotion`` alone, which must fail, and return what it said."""

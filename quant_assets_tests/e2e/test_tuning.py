@@ -1,14 +1,11 @@
 """A tuned strategy end to end: the graph, every trial counted and recorded, and evidence that does not cross over."""
 
 import dagster as dg
-import pytest
 from mlflow import MlflowClient
 
 from quant_assets.ledgers.trials import TrialLedger
 from quant_assets.models.tuning_study import apply_tuning
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps
-
-pytestmark = pytest.mark.xdist_group("lineage")
 
 N_TRIALS = 3
 TUNING = {

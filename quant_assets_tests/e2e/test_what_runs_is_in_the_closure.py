@@ -15,8 +15,6 @@ from quant_assets.lineage import notebook
 from quant_assets.lineage.graph import Lineage, Node, computed
 from quant_assets_tests.e2e.lineage import Lineage as Small
 
-pytestmark = pytest.mark.xdist_group("lineage")
-
 PACKAGE = Path(quant_assets.__file__).parent
 # Says what there is (counted by the identity of a pack and the limits in force), or hands on what the
 # orchestrator hands on too, or says where things are kept: nothing of it shapes a value beyond what it is asked for.

@@ -14,7 +14,7 @@ from dagster._core.loader import LoadingContextForTest
 
 from quant_assets.defs.running import QUIET
 from quant_assets.market.sources.sources import read_bars
-from quant_assets_tests.e2e.lineage import Lineage, edit, lineage_in
+from quant_assets_tests.e2e.lineage import Lineage, edit, lineage_in, small_proof
 
 UNIVERSE = "edge_market"
 
@@ -90,14 +90,15 @@ class Daemon:
             if instance.get_run_records(dg.RunsFilter(tags=key), limit=1):
                 continue
             job = definitions.resolve_job_def(request.job_name or request.tags["quant/strategy"])
-            result = job.execute_in_process(
-                instance=instance,
-                partition_key=request.partition_key,
-                asset_selection=selection,
-                tags=tags,
-                run_config=QUIET,
-                raise_on_error=False,
-            )
+            with small_proof():
+                result = job.execute_in_process(
+                    instance=instance,
+                    partition_key=request.partition_key,
+                    asset_selection=selection,
+                    tags=tags,
+                    run_config=QUIET,
+                    raise_on_error=False,
+                )
             runs.append(result.dagster_run)
         return runs
 

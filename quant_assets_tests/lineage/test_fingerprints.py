@@ -21,8 +21,6 @@ from quant_assets.lineage.graph import Lineage, stages_table
 PACKAGE = Path(quant_assets.__file__).parent
 LINEAGE = Lineage(load_settings(PACKAGE.parent / "configs"))
 
-pytestmark = pytest.mark.xdist_group("fingerprints")
-
 
 class Edited(TypedDict):
     holding: list[str]
