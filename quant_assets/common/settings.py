@@ -21,9 +21,11 @@ from quant_assets.common.model_settings import (
     XGBoostConfig,
 )
 from quant_assets.common.universe_settings import (
+    LAST_CLOSE,
     BokehSource,
     CsvSource,
     DefectKind,
+    DelistingConfig,
     Edge,
     ParquetSource,
     PlantedDefect,
@@ -52,12 +54,25 @@ class ValidationConfig(Config):
 
 
 class CostConfig(Config):
-    """Trading costs. Impact is square-root: coefficient x daily volatility x sqrt(trade / daily volume)."""
+    """Trading costs. Impact is square-root: coefficient x daily volatility x sqrt(trade / daily volume).
+
+    Commission and half spread are basis points of what is traded, the borrow fee basis points a year of what is held
+    short, by calendar days over 365. D'Avolio (2002, Journal of Financial Economics 66, 271) finds a value-weighted
+    mean fee of 25 on US stocks, and 9 % of them above 100; the default is twice the mean, because names here weigh
+    alike.
+    """
 
     commission_bps: float = Field(default=0.5, ge=0, le=1000)
     half_spread_bps: float = Field(default=1.0, ge=0, le=1000)
     impact_coefficient: float = Field(default=0.5, ge=0, le=10)
+    borrow_fee_bps: float = Field(default=50.0, ge=0, le=10_000, description="a year, of short value")
     capital: float = Field(default=10_000_000.0, gt=0, description="account currency")
+
+    @property
+    def doubled(self) -> "CostConfig":
+        """Every cost twice as high, for an account of the same size."""
+        names = ("commission_bps", "half_spread_bps", "impact_coefficient", "borrow_fee_bps")
+        return self.model_copy(update={name: 2.0 * getattr(self, name) for name in names})
 
 
 class PortfolioConfig(Config):
@@ -66,11 +81,22 @@ class PortfolioConfig(Config):
     ``long_short`` holds centred cross-sectional ranks, ``long_only`` the ranks above the median; both sum to
     ``gross_leverage`` in absolute value. Targets are averaged over
     ``holding_sessions`` (overlapping tranches).
+
+    Of ``long_only`` the ``risk_free_rate`` (a year, by calendar days over 365) is subtracted on what is invested: a
+    Sharpe ratio is about excess returns, and what stays in cash would earn the rate itself. A long-short book is its
+    own finance. The default is what three-month US bills paid from 2000 to 2023, 1.7 % a year (FRED TB3MS), rounded
+    up.
     """
 
     scheme: Literal["long_short", "long_only"] = "long_short"
     gross_leverage: float = Field(default=1.0, gt=0, le=10)
     holding_sessions: int = Field(default=5, ge=1, le=252)
+    risk_free_rate: float = Field(default=0.02, ge=0, le=0.5, description="a year, long_only")
+
+    @property
+    def financing_rate(self) -> float:
+        """What invested capital has to earn before it counts, a year."""
+        return self.risk_free_rate if self.scheme == "long_only" else 0.0
 
 
 class ArtifactsConfig(Config):
@@ -132,6 +158,7 @@ class RetrainingConfig(Config):
 
 
 __all__ = [
+    "LAST_CLOSE",
     "ArtifactsConfig",
     "BokehSource",
     "CatBoostConfig",
@@ -139,6 +166,7 @@ __all__ = [
     "CostConfig",
     "CsvSource",
     "DefectKind",
+    "DelistingConfig",
     "EarlyStoppingConfig",
     "Edge",
     "LabelConfig",

@@ -238,6 +238,25 @@ class QualityConfig(Config):
 # ----------------------------------------------------------------------------------------------- the universe
 
 
+class DelistingConfig(Config):
+    """What becomes of a name whose bars stop while the panel goes on.
+
+    ``final_return`` is earned once, on the last close, by whoever holds the name then; the position leaves with
+    costs. By default it is 0: sources of bars do not say why a name ended, most end in a takeover at about the last
+    price, and any other number would be a gift to one side of the book. Where names die, Shumway (1997, Journal of
+    Finance 52, 327) measures -0.30 for NYSE and AMEX, Shumway and Warther (1999, JF 54, 2361) -0.55 for Nasdaq.
+
+    A name has ended when the panel has ``after_sessions`` sessions behind its last bar; until then it is halted, and
+    its position is carried.
+    """
+
+    final_return: float = Field(default=0.0, ge=-1, le=1, description="fraction of the last close")
+    after_sessions: int = Field(default=5, ge=1, le=60)
+
+
+LAST_CLOSE = DelistingConfig()
+
+
 class UniverseConfig(Config):
     """A set of instruments: where their bars come from, which symbols, which calendar, which dates."""
 
@@ -251,6 +270,7 @@ class UniverseConfig(Config):
     start: date
     end: date
     quality: QualityConfig = QualityConfig()
+    delisting: DelistingConfig = LAST_CLOSE
 
     @model_validator(mode="after")
     def _dates_in_order(self) -> Self:

@@ -7,6 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import DatasetError
+from quant_assets.common.settings import LAST_CLOSE, DelistingConfig
 
 # ----------------------------------------------------------------------------------------------------- labels
 
@@ -15,18 +16,24 @@ LABEL_COLUMNS = ("symbol", "session", "t0", "t1", "known_at", "forward_return")
 
 
 def forward_return_labels(
-    bars: pl.DataFrame, session_times: pl.DataFrame, *, horizon_sessions: int
+    bars: pl.DataFrame,
+    session_times: pl.DataFrame,
+    *,
+    horizon_sessions: int,
+    delisting: DelistingConfig = LAST_CLOSE,
 ) -> pl.DataFrame:
     """Label each bar with the return of entering at the next open and leaving ``horizon_sessions`` later.
 
     Parameters
     ----------
     bars : polars.DataFrame
-        Adjusted panel with ``symbol, session, open``; one row per (symbol, session).
+        Adjusted panel with ``symbol, session, open, close``; one row per (symbol, session).
     session_times : polars.DataFrame
         Every exchange session of the period: ``session, open_at, close_at`` (UTC).
     horizon_sessions : int
         Sessions held, >= 1, counted on the exchange calendar, not on the symbol's own bars.
+    delisting : DelistingConfig
+        What a name whose bars stop is worth.
 
     Returns
     -------
@@ -35,15 +42,24 @@ def forward_return_labels(
         close
         of the decision session t, ``t1`` the open of session t+1+h at which the position ends, ``known_at``
         the close of that session, when its bar is published. ``forward_return`` is a simple return:
-        ``open[t+1+h] / open[t+1] - 1``. A row whose entry or exit bar is missing has no label.
+        ``open[t+1+h] / open[t+1] - 1``.
 
     Raises
     ------
     DatasetError
         When a bar lies on a day that is no session of the calendar.
+
+    Notes
+    -----
+    A name that is halted at t+1+h is left at its next open, which then is its ``t1``. One that ended by then is left
+    at its last close times ``1 + delisting.final_return``; its label is known at the close of t+1+h, or of the
+    session by which it has ended if that is later. A row has no label where its entry bar is missing (nothing could
+    be bought), and where the panel ends before the exit is known.
     """
-    calendar = session_times.sort("session").with_row_index("index")
-    indexed = bars.select("symbol", "session", "open").join(
+    calendar = (
+        session_times.sort("session").with_row_index("index").with_columns(pl.col("index").cast(pl.Int64))
+    )
+    indexed = bars.select("symbol", "session", "open", "close").join(
         calendar.select("session", "index"), on="session", how="left"
     )
     stray = indexed.filter(pl.col("index").is_null())
@@ -55,19 +71,42 @@ def forward_return_labels(
             found=f"{stray.height} bars elsewhere, the first on {row['session']}",
             action="correct the universe's calendar, or remove those bars at the source",
         )
-    indexed = indexed.with_columns(pl.col("index").cast(pl.Int64))
-    opens = indexed.select("symbol", "index", "open")
-    calendar = calendar.with_columns(pl.col("index").cast(pl.Int64))
-    leave = 1 + horizon_sessions
-    return (
-        indexed.drop("open")
-        .join(opens.with_columns(pl.col("index") - 1).rename({"open": "entry"}), on=["symbol", "index"])
-        .join(opens.with_columns(pl.col("index") - leave).rename({"open": "exit"}), on=["symbol", "index"])
-        .join(calendar.select("index", t0="close_at"), on="index")
-        .join(
-            calendar.select(pl.col("index") - leave, t1="open_at", known_at="close_at"),
-            on="index",
+    opens = indexed.select("symbol", "index", "open").sort("symbol", "index")
+    lasts = (
+        indexed.sort("symbol", "index")
+        .group_by("symbol")
+        .agg(
+            ended=pl.col("index").last() + delisting.after_sessions,
+            final=pl.col("close").last() * (1.0 + delisting.final_return),
         )
+        .filter(pl.col("ended") <= indexed["index"].max())
+    )
+    due = (
+        indexed.drop("open", "close")
+        .join(opens.with_columns(pl.col("index") - 1).rename({"open": "entry"}), on=["symbol", "index"])
+        .with_columns(due=pl.col("index") + 1 + horizon_sessions)
+        .sort("symbol", "due")
+        .join_asof(
+            opens.select("symbol", left="index", exit="open"),
+            left_on="due",
+            right_on="left",
+            by="symbol",
+            strategy="forward",
+            coalesce=False,
+            check_sortedness=False,
+        )
+        .join(lasts, on="symbol", how="left")
+        .with_columns(
+            exit=pl.coalesce("exit", "final"),
+            known=pl.coalesce("left", pl.max_horizontal("due", "ended")),
+            left=pl.coalesce("left", "due"),
+        )
+        .filter(pl.col("exit").is_not_null() & (pl.col("known") <= indexed["index"].max()))
+    )
+    return (
+        due.join(calendar.select("index", t0="close_at"), on="index")
+        .join(calendar.select(left="index", t1="open_at"), on="left")
+        .join(calendar.select(known="index", known_at="close_at"), on="known")
         .with_columns(forward_return=pl.col("exit") / pl.col("entry") - 1.0)
         .select(LABEL_COLUMNS)
         .sort("session", "symbol")

@@ -137,6 +137,40 @@ def assemble_training_set(
     return Table(frame, facts)
 
 
+def decidable_rows(
+    features: pl.DataFrame, bars: pl.DataFrame, feature_names: Sequence[str], *, through: date
+) -> pl.DataFrame:
+    """Every row that a decision could be made on: a bar and complete features at its close, whatever came of it.
+
+    What is trained on depends on labels, so on what happened later. What is scored must not: a book that is shown
+    only names with an outcome leaves each name before it dies.
+
+    Parameters
+    ----------
+    features : polars.DataFrame
+        ``symbol, session`` and the columns of the packs; null where masked.
+    bars : polars.DataFrame
+        Adjusted panel with ``symbol, session, known_at``.
+    feature_names : sequence of str
+        Model inputs, in order.
+    through : date
+        The last session, for all names alike.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``symbol, session, t0`` (UTC, when the bar is known) and the features, sorted by (session, symbol).
+    """
+    return (
+        features.filter(pl.col("session") <= through)
+        .select("symbol", "session", *feature_names)
+        .drop_nulls(list(feature_names))
+        .join(bars.select("symbol", "session", t0="known_at"), on=["symbol", "session"])
+        .select("symbol", "session", "t0", *feature_names)
+        .sort("session", "symbol")
+    )
+
+
 def feature_names_of(training_set: Table) -> tuple[str, ...]:
     """The model inputs of a training set, in order."""
     return tuple(json.loads(training_set.metadata["features"]))

@@ -35,7 +35,7 @@ from quant_assets.models.fitting import inner_splitter
 from quant_assets.splits.purging import Split
 from quant_assets.studies.leakage.leakage_report import Pipeline
 
-NO_COSTS = CostConfig(commission_bps=0, half_spread_bps=0, impact_coefficient=0)
+NO_COSTS = CostConfig(commission_bps=0, half_spread_bps=0, impact_coefficient=0, borrow_fee_bps=0)
 JUDGED = "validation_report"
 SOME_DAY = date(2000, 1, 3)
 
@@ -135,18 +135,33 @@ def training_set_of(
     n_sessions = strategy.holdout_sessions + MIN_SESSIONS
     days = [SOME_DAY + timedelta(days=n) for n in range(n_sessions)]
     bars = pl.DataFrame({"session": days}).with_columns(known_at=pl.lit(known_by))
-    # A column beyond those of the packs is a planted one, and goes with the last pack.
+    given: dict[str, Value] = {"bars": Table(bars), "labels": Table(labels), **_by_pack(features, strategy)}
+    return _made(strategy, ["training_set"], given).table("training_set")
+
+
+def _by_pack(features: pl.DataFrame, strategy: StrategyConfig) -> dict[str, Table]:
+    """The tables of each pack again; a column beyond those of the packs is a planted one, and goes with the last."""
     packs = {pack.name: list(pack.names) for pack in selected_packs(strategy.feature_packs)}
     known = {column for names in packs.values() for column in names}
     packs[strategy.feature_packs[-1]] += [c for c in features.columns if c not in known and c not in KEYS]
-    tables = {
+    return {
         asset_name(pack): Table(
             features.select(*KEYS, *names), {"pack": pack, "pack_fingerprint": "on trial"}
         )
         for pack, names in packs.items()
     }
-    given: dict[str, Value] = {"bars": Table(bars), "labels": Table(labels), **tables}
-    return _made(strategy, ["training_set"], given).table("training_set")
+
+
+def scored_of(
+    features: pl.DataFrame, bars: pl.DataFrame, training_set: Table, strategy: StrategyConfig
+) -> pl.DataFrame:
+    """Every row of the training window that could be decided on."""
+    given: dict[str, Value] = {
+        "bars": Table(bars),
+        "training_set": training_set,
+        **_by_pack(features, strategy),
+    }
+    return _made(strategy, ["scored_rows"], given).table("scored_rows").frame
 
 
 def cross_predictions(
@@ -161,8 +176,11 @@ def cross_predictions(
     strategy = StrategyConfig(
         name="probe", universe=_ANY.name, models=models, validation=validation, seed=seed
     )
-    rows = Table(frame, {"features": json.dumps(list(feature_names))})
-    return _made(strategy, ["cpcv_predictions"], {"training_set": rows}).table("cpcv_predictions").frame
+    given = {
+        "training_set": Table(frame, {"features": json.dumps(list(feature_names))}),
+        "scored_rows": Table(frame.select("symbol", "session", "t0", *feature_names)),
+    }
+    return _made(strategy, ["cpcv_predictions"], given).table("cpcv_predictions").frame
 
 
 def traded(predictions: pl.DataFrame, bars: pl.DataFrame, strategy: StrategyConfig) -> pl.DataFrame:
@@ -186,6 +204,7 @@ PRODUCT = Pipeline(
     features=features_of,
     labels=labels_of,
     training_set=training_set_of,
+    scored=scored_of,
     splits=outer_splits,
     inner_splits=inner_splits,
     cross_predict=cross_predictions,

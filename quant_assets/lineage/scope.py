@@ -194,6 +194,7 @@ def research_of(strategy: StrategyConfig) -> StrategyConfig:
 CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     "universe": lambda s: s.bars.model_copy(update={"description": ""}),
     "calendar": lambda s: s.bars.calendar,
+    "delisting": lambda s: s.bars.delisting,
     "sessions": lambda s: SessionRange(s.bars.calendar, s.bars.start, s.bars.end),
     "strategy": lambda s: s.plan,
     "research": lambda s: research_of(s.plan),

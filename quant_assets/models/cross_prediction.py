@@ -23,7 +23,7 @@ from quant_assets.common.settings import ModelsConfig, ValidationConfig
 from quant_assets.models.ensemble import assemble_ensemble, fit_ensemble
 from quant_assets.models.fitting import fit_base
 from quant_assets.models.stacking import fit_stacker
-from quant_assets.models.training_arrays import TrainingArrays, training_arrays
+from quant_assets.models.training_arrays import TrainingArrays, training_arrays, unseen_rows
 from quant_assets.splits.cpcv import CombinatorialPurgedCV
 
 Progress = Callable[[int, int], None]
@@ -68,6 +68,7 @@ def cross_predict(
     validation: ValidationConfig,
     *,
     seed: int,
+    scored: pl.DataFrame | None = None,
     n_jobs: int | None = None,
     locally: Literal["threads", "processes"] = "threads",
     progress: Progress | None = None,
@@ -83,6 +84,10 @@ def cross_predict(
     validation : ValidationConfig
         Groups, test groups, embargo (also that of the stacker's inner split).
     seed : int
+    scored : polars.DataFrame, optional
+        What is predicted, when that is more than what can be trained on: ``symbol, session, t0`` and the features, as
+        `quant_assets.datasets.training_set.decidable_rows` gives them. The groups are those of ``frame``; a row lies
+        in the last one that begins by its decision.
     n_jobs : int, optional
         Splits fitted at the same time, one thread each; all cores by default. Scores do not depend on it, nor on
         where they are fitted: here, or on the cluster of `quant_assets.common.parallel.run_tasks`.
@@ -95,7 +100,7 @@ def cross_predict(
     -------
     polars.DataFrame
         ``symbol, session, path_0 ... path_{P-1}`` (Float64; expected return as a fraction, or log-odds of the
-        direction), rows as in ``frame``. Each path is a
+        direction), rows as in ``scored``, else ``frame``. Each path is a
         full-length out-of-sample track: splits share test groups, so paths overlap and are never averaged.
 
     Raises
@@ -107,7 +112,9 @@ def cross_predict(
     if models.binning == "shared":
         data = data.with_shared_bins()
     cv = outer_splitter(validation)
-    group_of = cv.groups(data.t0)
+    rows = frame if scored is None else scored
+    unseen, trained = unseen_rows(rows, feature_names), cv.groups(data.t0)
+    group_of = unseen.groups(np.array([data.t0[trained == group].min() for group in range(cv.n_groups)]))
     paths_of: dict[int, list[tuple[int, int]]] = {}
     for path, steps in enumerate(cv.paths()):
         for group, split in steps:
@@ -115,24 +122,26 @@ def cross_predict(
 
     # Generators: one split's rows and scores are in memory per worker, not those of all splits. The training set is
     # one object in all tasks: threads share it, a cluster sends it to each worker once.
-    constants = (data, models, validation.embargo_sessions, seed, tuple(feature_names))
+    constants = (data, unseen.features, models, validation.embargo_sessions, seed, tuple(feature_names))
     running = run_tasks(
         _one_split,
         (
-            (split, cv.n_splits, train, test, *constants)
-            for split, (train, test) in enumerate(cv.split(data.t0, data.t1))
+            (split, cv.n_splits, train, np.flatnonzero(np.isin(group_of, tested)), *constants)
+            for split, ((train, _), tested) in enumerate(
+                zip(cv.split(data.t0, data.t1), cv.test_groups(), strict=True)
+            )
         ),
         workers=n_jobs,
         locally=locally,
     )
-    tracks = np.full((cv.n_paths, len(data.target)), np.nan)
+    tracks = np.full((cv.n_paths, rows.height), np.nan)
     for done, (split, test, scores) in enumerate(running, start=1):
         for path, group in paths_of[split]:
             inside = group_of[test] == group
             tracks[path, test[inside]] = scores[inside]
         if progress is not None:
             progress(done, cv.n_splits)
-    return frame.select("symbol", "session").with_columns(
+    return rows.select("symbol", "session").with_columns(
         pl.Series(f"path_{path}", track) for path, track in enumerate(tracks)
     )
 
@@ -143,6 +152,7 @@ def _one_split(
     train: NDArray[np.int64],
     test: NDArray[np.int64],
     data: TrainingArrays,
+    unseen: NDArray[np.float32],
     models: ModelsConfig,
     embargo_sessions: int,
     seed: int,
@@ -156,7 +166,7 @@ def _one_split(
             action="lower validation.n_test_groups or embargo_sessions, or train on more sessions",
         )
     scores = split_scores(
-        data.take(train), data.features[test], models,
+        data.take(train), unseen[test], models,
         seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions,
     )  # fmt: skip
     return split, test, scores

@@ -173,6 +173,36 @@ class TrainingArrays:
         )
 
 
+@dataclass(frozen=True)
+class Unseen:
+    """Rows that are predicted: those of a training set, or every decidable one.
+
+    Attributes
+    ----------
+    features : ndarray of float32, shape (n, f)
+    t0 : ndarray of datetime64[us], shape (n,)
+        Decision times (UTC).
+    """
+
+    features: NDArray[np.float32]
+    t0: NDArray[Any]
+
+    def groups(self, begins: NDArray[Any]) -> NDArray[np.int64]:
+        """The last group that begins by each row's decision; the first for rows before all of them."""
+        return np.maximum(np.searchsorted(begins, self.t0, side="right") - 1, 0)
+
+
+def unseen_rows(frame: pl.DataFrame, feature_names: Sequence[str]) -> Unseen:
+    """Rows of `quant_assets.datasets.training_set.decidable_rows` as arrays.
+
+    Raises
+    ------
+    ModelError
+        As `feature_matrix`.
+    """
+    return Unseen(feature_matrix(frame, feature_names), frame["t0"].to_numpy())
+
+
 def training_arrays(
     frame: pl.DataFrame, feature_names: Sequence[str], kind: LabelKind = "return"
 ) -> TrainingArrays:
@@ -202,6 +232,23 @@ def training_arrays(
             found=f"none named {', '.join(missing)}",
             action="materialise the training set again with the model's feature pack",
         )
+    features = feature_matrix(frame, feature_names)
+    target = frame["target"].cast(pl.Float64).to_numpy()
+    check_target(target, len(features))
+    if kind == "direction":
+        target = frame.select(direction("target")).to_series().to_numpy()
+    symbol = frame["symbol"].rank("dense").cast(pl.Int64).to_numpy() - 1
+    return TrainingArrays(features, target, frame["t0"].to_numpy(), frame["t1"].to_numpy(), symbol)
+
+
+def feature_matrix(frame: pl.DataFrame, feature_names: Sequence[str]) -> NDArray[np.float32]:
+    """The features of a frame, shape (rows, features), C-contiguous.
+
+    Raises
+    ------
+    ModelError
+        When a column is not Float32, or holds a null, NaN or infinity.
+    """
     for name in feature_names:
         if frame.schema[name] != pl.Float32:
             raise ModelError(
@@ -210,14 +257,9 @@ def training_arrays(
                 found=str(frame.schema[name]),
                 action="cast it where the features are made, so that training and serving see the same bits",
             )
-    features = np.ascontiguousarray(frame.select(feature_names).to_numpy())
-    target = frame["target"].cast(pl.Float64).to_numpy()
+    features: NDArray[np.float32] = np.ascontiguousarray(frame.select(feature_names).to_numpy())
     check_matrix(features, feature_names)
-    check_target(target, len(features))
-    if kind == "direction":
-        target = frame.select(direction("target")).to_series().to_numpy()
-    symbol = frame["symbol"].rank("dense").cast(pl.Int64).to_numpy() - 1
-    return TrainingArrays(features, target, frame["t0"].to_numpy(), frame["t1"].to_numpy(), symbol)
+    return features
 
 
 def check_matrix(features: NDArray[Any], feature_names: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from quant_assets.common.parallel import run_tasks
 from quant_assets.common.settings import ModelsConfig, TuningConfig
 from quant_assets.models.cross_prediction import split_scores
 from quant_assets.models.fitting import Fold, inner_folds
-from quant_assets.models.training_arrays import TrainingArrays
+from quant_assets.models.training_arrays import TrainingArrays, Unseen
 from quant_assets.models.tuning_study import (
     apply_tuning,
     configured_values,
@@ -209,6 +209,8 @@ class Search:
     ----------
     data : TrainingArrays
         The training window and nothing else.
+    unseen : Unseen
+        What is scored and judged: every decidable row of that window, whether or not it can be trained on.
     feature_names : tuple of str
     models : ModelsConfig
         As configured: what is not searched stays.
@@ -219,6 +221,7 @@ class Search:
     """
 
     data: TrainingArrays
+    unseen: Unseen
     feature_names: tuple[str, ...]
     models: ModelsConfig
     tuning: TuningConfig
@@ -227,8 +230,10 @@ class Search:
     n_jobs: int | None = None
 
     def folds(self) -> list[Fold]:
-        """Purged folds in order of time."""
-        return inner_folds(self.data, self.tuning.folds, self.embargo_sessions, setting="tuning.folds")
+        """Purged folds in order of time: rows of ``data`` to train on, rows of ``unseen`` to score."""
+        folds = inner_folds(self.data, self.tuning.folds, self.embargo_sessions, setting="tuning.folds")
+        fold_of = self.unseen.groups(np.array([self.data.t0[held_out].min() for _, held_out in folds]))
+        return [(train, np.flatnonzero(fold_of == number)) for number, (train, _) in enumerate(folds)]
 
 
 @dataclass(frozen=True)
@@ -354,7 +359,7 @@ def _evaluate(
         When it could not be fitted and nothing was scored before.
     """
     models = apply_tuning(search.models, nested(params))
-    scores = np.full(len(search.data.target), np.nan)
+    scores = np.full(len(search.unseen.t0), np.nan)
     values: list[float] = []
     workers = 1 if search.tuning.pruning != "none" else search.n_jobs
     fitted = run_tasks(_fold_scores, ((search, models, *fold) for fold in folds), workers=workers)
@@ -376,7 +381,7 @@ def _fold_scores(
 ) -> NDArray[np.float64]:
     return split_scores(
         search.data.take(train),
-        search.data.features[held_out],
+        search.unseen.features[held_out],
         models,
         seed=search.seed,
         feature_names=search.feature_names,

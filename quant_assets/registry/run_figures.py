@@ -38,7 +38,7 @@ def split_metrics(
     predictions : polars.DataFrame
         ``symbol, session, path_*`` as made by `quant_assets.models.cross_prediction.cross_predict`.
     training_set : polars.DataFrame
-        ``symbol, session, t0, t1, target`` (forward return, a fraction); the same rows in the same order.
+        ``symbol, session, t0, t1, target`` (forward return, a fraction); its rows are among the predicted ones.
     validation : ValidationConfig
         The cross-validation that the predictions are of.
     kind : {"return", "direction"}
@@ -65,11 +65,14 @@ def split_metrics(
         validation.n_groups, validation.n_test_groups, embargo=validation.embargo_sessions
     )
     names, keys = path_columns(predictions), ["symbol", "session"]
-    if len(names) != cv.n_paths or not predictions.select(keys).equals(training_set.select(keys)):
+    # What was scored without an outcome has no metric.
+    predicted = predictions.join(training_set.select(keys), on=keys, how="semi")
+    predictions = training_set.select(keys).join(predictions, on=keys, maintain_order="left")
+    if len(names) != cv.n_paths or predicted.height != training_set.height:
         raise EvidenceError(
             "cross-predictions",
-            expected=f"{cv.n_paths} paths over the {training_set.height} rows of the training set, in its order",
-            found=f"{len(names)} paths over {predictions.height} rows",
+            expected=f"{cv.n_paths} paths over the {training_set.height} rows of the training set",
+            found=f"{len(names)} paths over {predicted.height} of them",
             action="materialise cpcv_predictions and everything after it again",
         )
     scores = predictions.select(names).to_numpy()

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from quant_assets.common.pages import page_environment
-from quant_assets.common.settings import StrategyConfig
+from quant_assets.common.settings import DelistingConfig, StrategyConfig
 from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.gate import gate_names, gate_title
 from quant_assets.gates.verdicts import GateReport, Verdict
@@ -69,8 +69,12 @@ def cost_table(path: pl.DataFrame, periods_per_year: float) -> list[dict[str, An
         "commission": "commission",
         "half spread": "spread_cost",
         "market impact": "impact_cost",
+        "borrow fee": "borrow_cost",
+        "risk-free rate": "risk_free",
         "net return": "net_return",
+        "net return at twice the costs": "net_return_at_twice_costs",
     }
+    taken = {"commission", "spread_cost", "impact_cost", "borrow_cost", "risk_free"}
     annual = {
         label: float(path[name].to_numpy().mean()) * periods_per_year for label, name in columns.items()
     }
@@ -78,9 +82,9 @@ def cost_table(path: pl.DataFrame, periods_per_year: float) -> list[dict[str, An
     return [
         {
             "label": label,
-            "annual": -value if columns[label].endswith(("commission", "_cost")) else value,
+            "annual": -value if columns[label] in taken else value,
             "share": abs(value) / largest,
-            "is_cost": columns[label].endswith(("commission", "_cost")),
+            "is_cost": columns[label] in taken,
         }
         for label, value in annual.items()
     ]
@@ -216,6 +220,7 @@ def candidate_tear_sheet(
     *,
     importance: Mapping[str, float],
     strategy: StrategyConfig,
+    delisting: DelistingConfig,
     n_symbols: int,
 ) -> str:
     """The tear sheet of one candidate of a configured strategy.
@@ -229,11 +234,21 @@ def candidate_tear_sheet(
     importance : mapping of str to float
         Share of importance by feature.
     strategy : StrategyConfig
+    delisting : DelistingConfig
+        Of the universe.
     n_symbols : int
         Names in a cross-section; few of them are a caveat of their own.
     """
     caveats = [
-        f"Costs assume an account of {strategy.costs.capital:,.0f}; cash earns nothing and shorts pay no fee.",
+        f"Costs assume an account of {strategy.costs.capital:,.0f}; cash earns nothing, shorts pay "
+        f"{strategy.costs.borrow_fee_bps:g} basis points a year"
+        + (
+            f", and {strategy.portfolio.financing_rate:.1%} a year on what is invested is no skill: it is subtracted."
+            if strategy.portfolio.financing_rate
+            else "."
+        ),
+        f"A name whose bars end leaves the book at its last close {delisting.final_return:+.0%}, with costs; "
+        "a halted one is carried to its next open.",
     ]
     if n_symbols < FEW_SYMBOLS:
         caveats.insert(
@@ -260,6 +275,7 @@ def candidate_tear_sheet(
                 strategy.portfolio,
                 strategy.costs,
                 report.details["periods_per_year"],
+                delisting=delisting,
             ),
             capital=strategy.costs.capital,
             caveats=tuple(caveats),

@@ -15,12 +15,12 @@ from quant_assets.common.errors import ValidationError
 from quant_assets.common.files import Location
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.provenance import closure_of
-from quant_assets.common.settings import StrategyConfig, TuningConfig
+from quant_assets.common.settings import LAST_CLOSE, DelistingConfig, StrategyConfig, TuningConfig
 from quant_assets.common.store import Table
-from quant_assets.datasets.training_set import feature_names_of
+from quant_assets.datasets.training_set import decidable_rows, feature_names_of
 from quant_assets.gates.evidence import enter_trial
 from quant_assets.ledgers.trials import TrialLedger
-from quant_assets.models.training_arrays import training_arrays
+from quant_assets.models.training_arrays import training_arrays, unseen_rows
 from quant_assets.models.tuning import Search, TrialRecord, best_trial, tune
 from quant_assets.models.tuning_study import nested
 from quant_assets.statistics.sharpe import sharpe_ratio
@@ -46,11 +46,13 @@ class NetSharpe:
     Parameters
     ----------
     rows : polars.DataFrame
-        ``symbol, session`` of the training set's rows.
+        ``symbol, session`` of every row that is scored.
     bars : polars.DataFrame
         Adjusted panel.
     strategy : StrategyConfig
         Portfolio and costs.
+    delisting : DelistingConfig
+        Of the universe.
     root : Path or UPath
         The platform's home: trials are below ``trials/``.
     run_id : str
@@ -58,21 +60,26 @@ class NetSharpe:
     """
 
     def __init__(
-        self, rows: pl.DataFrame, bars: pl.DataFrame, strategy: StrategyConfig, root: Location, run_id: str
+        self,
+        rows: pl.DataFrame,
+        bars: pl.DataFrame,
+        strategy: StrategyConfig,
+        delisting: DelistingConfig,
+        root: Location,
+        run_id: str,
     ) -> None:
-        self._rows, self._strategy, self._root, self._run_id = (
-            rows.select("symbol", "session"), strategy, root, run_id,
-        )  # fmt: skip
+        self._rows, self._strategy, self._delisting = rows.select("symbol", "session"), strategy, delisting
+        self._root, self._run_id = root, run_id
         self._bars = bars_of(rows, bars)
         self._counted = {t.fingerprint for t in TrialLedger(root).trials(strategy.name)}
 
     def fold_value(self, rows: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
         """Net Sharpe ratio per session of trading one fold's scores alone; 0 when nothing was traded."""
-        return net_sharpe(fold_returns(self._rows[rows], scores, self._bars, self._strategy))
+        return net_sharpe(fold_returns(self._rows[rows], scores, self._bars, self._strategy, self._delisting))
 
     def track_value(self, scores: NDArray[np.float64]) -> tuple[float, str]:
         """Net Sharpe ratio per session of the whole track, and the fingerprint of its ledger row."""
-        returns = track_returns(self._rows, scores, self._bars, self._strategy)
+        returns = track_returns(self._rows, scores, self._bars, self._strategy, self._delisting)
         trial = enter_trial(self._root, self._strategy.name, Table(returns), run_id=self._run_id)
         self._counted.add(trial.fingerprint)
         return net_sharpe(returns), trial.fingerprint
@@ -88,15 +95,23 @@ def bars_of(rows: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def fold_returns(
-    rows: pl.DataFrame, scores: NDArray[np.float64], bars: pl.DataFrame, strategy: StrategyConfig
+    rows: pl.DataFrame,
+    scores: NDArray[np.float64],
+    bars: pl.DataFrame,
+    strategy: StrategyConfig,
+    delisting: DelistingConfig,
 ) -> pl.DataFrame:
     """What trading the scores of one fold's rows would have given."""
     predictions = rows.with_columns(pl.Series("path_0", scores))
-    return path_returns(predictions, bars, strategy.portfolio, strategy.costs)
+    return path_returns(predictions, bars, strategy.portfolio, strategy.costs, delisting)
 
 
 def track_returns(
-    rows: pl.DataFrame, scores: NDArray[np.float64], bars: pl.DataFrame, strategy: StrategyConfig
+    rows: pl.DataFrame,
+    scores: NDArray[np.float64],
+    bars: pl.DataFrame,
+    strategy: StrategyConfig,
+    delisting: DelistingConfig,
 ) -> pl.DataFrame:
     """What trading the scores of all rows would have given.
 
@@ -104,7 +119,7 @@ def track_returns(
     scores order nothing holds cash. So the track is as long as every other, and holds the returns that were
     seen and no others. With a share f of the folds seen, its Sharpe ratio is about sqrt(f) of theirs.
     """
-    return fold_returns(rows, np.nan_to_num(scores, nan=0.0), bars, strategy)
+    return fold_returns(rows, np.nan_to_num(scores, nan=0.0), bars, strategy, delisting)
 
 
 def net_sharpe(returns: pl.DataFrame) -> float:
@@ -114,10 +129,15 @@ def net_sharpe(returns: pl.DataFrame) -> float:
 
 
 # What fits and judges a trial. The ledger that counts it and the gates that read it shape none.
-TRIAL_CODE = (tune, bars_of, track_returns, net_sharpe)
+TRIAL_CODE = (tune, decidable_rows, bars_of, track_returns, net_sharpe)
 
 
-def study_name_of(strategy: StrategyConfig, training_set_version: str, bars_version: str) -> str:
+def study_name_of(
+    strategy: StrategyConfig,
+    training_set_version: str,
+    bars_version: str,
+    delisting: DelistingConfig = LAST_CLOSE,
+) -> str:
     """Name of the study: a digest of all that shapes a trial (data, configuration, code), so that none is taken for
     another's.
 
@@ -129,6 +149,7 @@ def study_name_of(strategy: StrategyConfig, training_set_version: str, bars_vers
         {
             "training_set": training_set_version,
             "bars": bars_version,
+            "delisting": delisting.model_dump(mode="json"),
             "models": strategy.models.model_dump(mode="json"),
             "tuning": tuning.model_dump(mode="json", exclude={"n_trials"}),
             "ranges": {k: r.model_dump() for k, r in tuning.ranges(strategy.models).items()},
@@ -145,8 +166,10 @@ def study_name_of(strategy: StrategyConfig, training_set_version: str, bars_vers
 def tune_strategy(
     strategy: StrategyConfig,
     training_set: Table,
+    scored: pl.DataFrame,
     bars: pl.DataFrame,
     *,
+    delisting: DelistingConfig = LAST_CLOSE,
     training_set_version: str,
     bars_version: str,
     home: Location,
@@ -163,10 +186,14 @@ def tune_strategy(
         With a ``tuning`` section.
     training_set : Table
         The training window; the holdout is not in it.
+    scored : polars.DataFrame
+        Every decidable row of that window, as `quant_assets.datasets.training_set.decidable_rows`.
     bars : polars.DataFrame
         Adjusted panel to trade on.
+    delisting : DelistingConfig
+        Of the universe.
     training_set_version, bars_version : str
-        Data versions of the two.
+        Data versions of the two; the scored rows follow from the first.
     home : Path or UPath
         The trial ledger is below it.
     run_id : str
@@ -195,9 +222,10 @@ def tune_strategy(
     from quant_assets.models.tuning_study import storage_url
 
     tuning, names = _tuning_of(strategy), feature_names_of(training_set)
-    study = study_name_of(strategy, training_set_version, bars_version)
+    study = study_name_of(strategy, training_set_version, bars_version, delisting)
     search = Search(
         training_arrays(training_set.frame, names, strategy.models.label_kind),
+        unseen_rows(scored, names),
         tuple(names),
         strategy.models,
         tuning,
@@ -205,7 +233,7 @@ def tune_strategy(
         strategy.validation.embargo_sessions,
         n_jobs,
     )
-    judge = NetSharpe(training_set.frame, bars, strategy, home, run_id)
+    judge = NetSharpe(scored, bars, strategy, delisting, home, run_id)
     local = home if isinstance(home, Path) else home_dir()
     records = tune(
         search, judge, url=url or storage_url(local, strategy.name), study_name=study, progress=progress

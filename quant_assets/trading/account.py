@@ -21,6 +21,11 @@ from quant_assets.common.settings import CostConfig
 
 
 LIQUIDITY_SESSIONS = 20  # one trading month
+ADJUSTMENT = (
+    "price_factor",
+    "volume_factor",
+)  # adjusted over raw, as `quant_assets.market.actions` writes them
+DAYS_PER_YEAR = 365.0  # fees and rates accrue by calendar days, actual/365
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,9 @@ def trailing_liquidity(bars: pl.DataFrame, sessions: int = LIQUIDITY_SESSIONS) -
     Parameters
     ----------
     bars : polars.DataFrame
-        ``symbol, session, close, volume``.
+        ``symbol, session, close, volume``, and ``price_factor, volume_factor`` where prices and volumes are adjusted:
+        what was traded is raw price times raw volume. Adjusted prices shrink with every later dividend, and a
+        dividend of 14 % would make all impact before it 8 % dearer.
     sessions : int
         Length of the trailing window, in the symbol's own sessions.
 
@@ -90,8 +97,11 @@ def trailing_liquidity(bars: pl.DataFrame, sessions: int = LIQUIDITY_SESSIONS) -
     """
     returns = pl.col("close") / pl.col("close").shift(1).over("symbol") - 1.0
     value = pl.col("close") * pl.col("volume")
+    factors = [name for name in ADJUSTMENT if name in bars.columns]
+    for name in factors:
+        value = value / pl.col(name)
     return (
-        bars.select("symbol", "session", "close", "volume")
+        bars.select("symbol", "session", "close", "volume", *factors)
         .sort("symbol", "session")
         .with_columns(returns.alias("_return"), value.alias("_value"))
         .select(
@@ -105,6 +115,69 @@ def trailing_liquidity(bars: pl.DataFrame, sessions: int = LIQUIDITY_SESSIONS) -
             for name in ("sigma_daily", "adv_notional")
         )
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Presence:
+    """Which names can be traded when, shape (sessions, symbols).
+
+    Attributes
+    ----------
+    trading : array of bool
+        Has a bar.
+    halted : array of bool
+        Has none now, but had one before and has not ended: a position can be neither opened nor left.
+    final : array of bool
+        The first session without a bar of a name that has ended.
+    """
+
+    trading: NDArray[np.bool_]
+    halted: NDArray[np.bool_]
+    final: NDArray[np.bool_]
+
+
+def presence(trading: NDArray[np.bool_], after_sessions: int) -> Presence:
+    """Tell halts from ends: a name has ended when so many sessions, without a bar, follow its last one.
+
+    Where the panel stops earlier nobody knows yet, and the name counts as halted.
+
+    Parameters
+    ----------
+    trading : array of bool, shape (sessions, symbols)
+        Every session of the panel, in order.
+    after_sessions : int
+    """
+    n = len(trading)
+    last = np.where(trading.any(axis=0), n - 1 - np.argmax(trading[::-1], axis=0), n)
+    ended = last + after_sessions <= n - 1
+    at = np.arange(n)[:, None]
+    begun = np.logical_or.accumulate(trading, axis=0)
+    return Presence(
+        trading=trading,
+        halted=begun & ~trading & ~(ended & (at > last)),
+        final=ended & (at == last + 1),
+    )
+
+
+def marks(opens: "Matrix", closes: "Matrix", present: Presence, final_return: float) -> "Matrix":
+    """What a position is worth at each open: the open, in a halt the last close, at the end its final value.
+
+    Parameters
+    ----------
+    opens, closes : array, shape (sessions, symbols)
+        NaN where there is no bar.
+    present : Presence
+    final_return : float
+        Of a name that ends, on its last close (fraction).
+
+    Returns
+    -------
+    array
+        NaN before a name's first bar and after its final value.
+    """
+    carried = last_known(closes)
+    held = np.where(present.halted, carried, opens)
+    return np.asarray(np.where(present.final, carried * (1.0 + final_return), held))
 
 
 def last_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -123,14 +196,17 @@ Matrix = NDArray[np.float64]
 class Accounts:
     """One row per account, one column per period; fractions of the capital at the fill.
 
+    ``net`` is gross less costs and less ``risk_free``, what the invested capital would have earned anyway.
     ``turnover`` counts both sides: replacing a whole book of gross 1 is 2. ``targets``, of shape (accounts, periods,
-    symbols), are the positions that were asked for.
+    symbols), are the positions that were asked for, or carried through a halt.
     """
 
     gross: Matrix
     commission: Matrix
     spread: Matrix
     impact: Matrix
+    borrow: Matrix
+    risk_free: Matrix
     net: Matrix
     turnover: Matrix
     targets: Matrix
@@ -147,7 +223,14 @@ class Accounts:
 
 
 def run_accounts(
-    targets: Matrix, returns: Matrix, sigma_daily: Matrix, adv_notional: Matrix, costs: CostConfig
+    targets: Matrix,
+    returns: Matrix,
+    sigma_daily: Matrix,
+    adv_notional: Matrix,
+    costs: CostConfig,
+    halted: NDArray[np.bool_] | None = None,
+    days: NDArray[np.float64] | None = None,
+    financing_rate: float = 0.0,
 ) -> Accounts:
     """Trade every account through the same periods.
 
@@ -157,7 +240,7 @@ def run_accounts(
     Parameters
     ----------
     targets : array, shape (accounts, periods, symbols)
-        Wanted positions as fractions of capital; 0 where a symbol cannot be traded, which is also what makes a
+        Wanted positions as fractions of capital; 0 where a symbol cannot be bought, which is also what makes a
         vanished symbol leave. The share that is not invested stays in cash.
     returns : array, shape (periods, symbols)
         Simple return of each period; 0 where nothing can be held.
@@ -167,17 +250,30 @@ def run_accounts(
     costs : CostConfig
         Charged on the difference between target and drifted position. Traded value is taken at ``capital``
         throughout: the track is that of an account of a stated size, not one whose impact vanishes after losses.
+    halted : array of bool, shape (periods, symbols), optional
+        Where a symbol cannot be traded at the fill: the position stays as it has drifted, whatever is wanted.
+    days : array, shape (periods,), optional
+        Calendar days of each period, over which fees and rates accrue; none without them.
+    financing_rate : float
+        Subtracted on what is invested, a year: no payment, so it moves no position.
 
     Notes
     -----
-    Cash earns nothing and shorts pay no fee. An account that loses its whole capital stops there, at a net return of
-    -1; every later number is 0.
+    What is carried through a halt comes on top of the other targets: leverage may exceed the wanted one until the
+    name trades again. Cash earns nothing. An account that loses its whole capital stops there, at a net return of -1;
+    every later number is 0.
     """
     accounts, periods, symbols = targets.shape
-    gross, commission, spread, impact, net, turnover = (np.zeros((periods, accounts)) for _ in range(6))
+    targets = targets.copy() if halted is not None else targets
+    gross, commission, spread, impact, borrow, risk_free, net, turnover = (
+        np.zeros((periods, accounts)) for _ in range(8)
+    )
+    years = np.zeros(periods) if days is None else days / DAYS_PER_YEAR
     position = np.zeros((accounts, symbols))
     alive, lasted = np.ones(accounts, dtype=bool), np.full(accounts, periods)
     for i in range(periods):
+        if halted is not None:
+            targets[:, i, halted[i]] = position[:, halted[i]]
         target = targets[:, i] * alive[:, None]
         trade = target - position
         paid = trade_costs(trade, sigma_daily[i], adv_notional[i], costs)
@@ -185,12 +281,16 @@ def run_accounts(
         impact[i] = paid.impact.sum(axis=1)
         gross[i] = (target * returns[i]).sum(axis=1)
         turnover[i] = np.abs(trade).sum(axis=1)
-        net[i] = gross[i] - commission[i] - spread[i] - impact[i]
-        ruined = alive & (net[i] <= -1.0)
+        borrow[i] = np.maximum(-target, 0.0).sum(axis=1) * (costs.borrow_fee_bps * 1e-4 * years[i])
+        if financing_rate:
+            risk_free[i] = target.sum(axis=1) * (financing_rate * years[i])
+        earned = gross[i] - commission[i] - spread[i] - impact[i] - borrow[i]
+        net[i] = np.maximum(earned - risk_free[i], -1.0)
+        ruined = alive & (earned <= -1.0)
         if ruined.any():
             net[i, ruined], lasted[ruined] = -1.0, i
             alive &= ~ruined
-        position = target * (1.0 + returns[i]) / np.where(alive, 1.0 + net[i], 1.0)[:, None] * alive[:, None]
+        position = target * (1.0 + returns[i]) / np.where(alive, 1.0 + earned, 1.0)[:, None] * alive[:, None]
     after = np.arange(periods)[:, None] > lasted
 
     def whole(values: Matrix) -> Matrix:
@@ -202,6 +302,8 @@ def run_accounts(
         commission=whole(commission),
         spread=whole(spread),
         impact=whole(impact),
+        borrow=whole(borrow),
+        risk_free=whole(risk_free),
         net=whole(net),
         turnover=whole(turnover),
         targets=targets,

@@ -12,13 +12,19 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
-from quant_assets.common.settings import CostConfig, PortfolioConfig
+from quant_assets.common.settings import LAST_CLOSE, CostConfig, DelistingConfig, PortfolioConfig
 from quant_assets.statistics import sharpe, track_record
 from quant_assets.trading.portfolio import simulate
 
+TWICE = "net_return_at_twice_costs"
+
 
 def path_returns(
-    predictions: pl.DataFrame, bars: pl.DataFrame, portfolio: PortfolioConfig, costs: CostConfig
+    predictions: pl.DataFrame,
+    bars: pl.DataFrame,
+    portfolio: PortfolioConfig,
+    costs: CostConfig,
+    delisting: DelistingConfig = LAST_CLOSE,
 ) -> pl.DataFrame:
     """Net returns of trading each path's predictions, as `quant_assets.trading.portfolio.simulate` gives.
 
@@ -35,7 +41,7 @@ def path_returns(
         When predictions break their contract, or do not belong to the bars.
     """
     _check_predictions(predictions)
-    return simulate(predictions, bars, portfolio, costs)
+    return simulate(predictions, bars, portfolio, costs, delisting)
 
 
 def path_columns(predictions: pl.DataFrame) -> list[str]:
@@ -172,6 +178,8 @@ class PathStatistics:
         Absolute position changes over capital, both sides counted.
     autocorrelation : float
         First order, of the net returns.
+    sharpe_annual_at_twice_costs : float
+        The net Sharpe ratio when every cost is doubled; NaN where the returns do not say.
     """
 
     path: int
@@ -190,6 +198,7 @@ class PathStatistics:
     skewness: float
     kurtosis: float
     autocorrelation: float
+    sharpe_annual_at_twice_costs: float = float("nan")
 
 
 def path_statistics(
@@ -258,6 +267,11 @@ def _statistics(
         skewness=skewness,
         kurtosis=kurtosis,
         autocorrelation=rho,
+        sharpe_annual_at_twice_costs=sharpe.annualised_sharpe(
+            sharpe.sharpe_ratio(group[TWICE].to_numpy()), periods_per_year
+        )
+        if TWICE in group.columns
+        else float("nan"),
     )
 
 

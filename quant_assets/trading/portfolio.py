@@ -12,11 +12,20 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
-from quant_assets.common.settings import CostConfig, PortfolioConfig
-from quant_assets.trading.account import Matrix, last_known, run_accounts, trailing_liquidity
+from quant_assets.common.settings import LAST_CLOSE, CostConfig, DelistingConfig, PortfolioConfig
+from quant_assets.trading.account import (
+    ADJUSTMENT,
+    Matrix,
+    last_known,
+    marks,
+    presence,
+    run_accounts,
+    trailing_liquidity,
+)
 
 PATH_RETURN_COLUMNS = (
-    "path", "session", "gross_return", "commission", "spread_cost", "impact_cost", "net_return", "turnover",
+    "path", "session", "gross_return", "commission", "spread_cost", "impact_cost", "borrow_cost", "risk_free",
+    "net_return", "net_return_at_twice_costs", "turnover",
 )  # fmt: skip
 
 
@@ -85,14 +94,20 @@ class _Market:
     """What the bars say, as matrices of shape (fills, symbols): row i is decided one session before it."""
 
     sessions: NDArray[np.datetime64]  # of the fills
-    returns: Matrix  # open to next open; to the last close where the next bar is missing
+    returns: Matrix  # mark to mark, see `quant_assets.trading.account.marks`
     tradable: NDArray[np.bool_]  # has a bar at the fill, and liquidity known at the decision
+    halted: NDArray[np.bool_]  # has none at the fill, and has not ended
     sigma_daily: Matrix  # known at the decision
     adv_notional: Matrix
+    days: NDArray[np.float64]  # from each fill to the next
 
 
 def simulate(
-    predictions: pl.DataFrame, bars: pl.DataFrame, portfolio: PortfolioConfig, costs: CostConfig
+    predictions: pl.DataFrame,
+    bars: pl.DataFrame,
+    portfolio: PortfolioConfig,
+    costs: CostConfig,
+    delisting: DelistingConfig = LAST_CLOSE,
 ) -> pl.DataFrame:
     """Trade every path's scores and report what each session gave, net of costs.
 
@@ -101,18 +116,22 @@ def simulate(
     predictions : polars.DataFrame
         ``symbol, session`` (of the decision) and one score column ``path_<i>`` per path.
     bars : polars.DataFrame
-        Adjusted panel; each decision session must be one of its sessions.
+        Adjusted panel, with its factors; each decision session must be one of its sessions.
     portfolio : PortfolioConfig
     costs : CostConfig
         Charged at the fill, by `quant_assets.trading.account.run_accounts`.
+    delisting : DelistingConfig
+        What a name whose bars stop is worth.
 
     Returns
     -------
     polars.DataFrame
         ``path`` (Int32), ``session`` (of the fill), ``gross_return``, ``commission``, ``spread_cost``,
-        ``impact_cost``, ``net_return``, ``turnover``, sorted by (path, session). All are fractions of the
-        capital at the fill; ``turnover`` counts both sides (replacing a whole book of gross 1 is 2). The last
-        row is the last fill that has a next session.
+        ``impact_cost``, ``borrow_cost``, ``risk_free``, ``net_return``, ``net_return_at_twice_costs``, ``turnover``,
+        sorted by (path, session). All are fractions of the capital at the fill, per session; net is gross less the
+        four costs and ``risk_free`` (the rate on what a long-only book has invested), and once more with every cost
+        doubled; ``turnover`` counts both sides (replacing a whole book of gross 1 is 2). The last row is the last
+        fill that has a next session.
 
     Raises
     ------
@@ -121,13 +140,15 @@ def simulate(
 
     Notes
     -----
-    A symbol without a bar at the fill gets no position, and one held when its bars stop leaves at its last
-    close; its costs use the liquidity last known. Symbols without ``20`` sessions of returns and positive
+    A symbol without a bar at the fill cannot be traded: in a halt its position is carried, worth the last close, to
+    the next open. One that has ended leaves at its last close times ``1 + delisting.final_return``; its costs use the
+    liquidity last known. Symbols without ``20`` sessions of returns and positive
     volume are not traded while impact is charged. A path that loses its whole capital stops there, at a net
     return of -1.
     """
-    bars = bars.select("symbol", "session", "open", "close", "volume")
-    market, decisions, symbols = _market(predictions, bars, costs)
+    factors = [name for name in ADJUSTMENT if name in bars.columns]
+    bars = bars.select("symbol", "session", "open", "close", "volume", *factors)
+    market, decisions, symbols = _market(predictions, bars, costs, delisting)
     rows = np.searchsorted(decisions, predictions["session"].to_numpy().astype("datetime64[D]"))
     columns = np.searchsorted(symbols, predictions["symbol"].to_numpy())
     keep = rows < len(decisions)
@@ -138,7 +159,19 @@ def simulate(
         scores[rows[keep], columns[keep]] = predictions[name].to_numpy()[keep]
         wanted = tranche_average(target_weights(scores, portfolio), portfolio.holding_sessions)
         targets[path] = np.where(market.tradable, wanted, 0.0)
-    accounts = run_accounts(targets, market.returns, market.sigma_daily, market.adv_notional, costs)
+    accounts, dearer = (
+        run_accounts(
+            targets,
+            market.returns,
+            market.sigma_daily,
+            market.adv_notional,
+            charged,
+            market.halted,
+            market.days,
+            portfolio.financing_rate,
+        )
+        for charged in (costs, costs.doubled)
+    )
     return pl.concat(
         pl.DataFrame(
             {
@@ -150,7 +183,10 @@ def simulate(
                 "commission": accounts.commission[path],
                 "spread_cost": accounts.spread[path],
                 "impact_cost": accounts.impact[path],
+                "borrow_cost": accounts.borrow[path],
+                "risk_free": accounts.risk_free[path],
                 "net_return": accounts.net[path],
+                "net_return_at_twice_costs": dearer.net[path],
                 "turnover": accounts.turnover[path],
             }
         ).select(PATH_RETURN_COLUMNS)
@@ -159,7 +195,7 @@ def simulate(
 
 
 def _market(
-    predictions: pl.DataFrame, bars: pl.DataFrame, costs: CostConfig
+    predictions: pl.DataFrame, bars: pl.DataFrame, costs: CostConfig, delisting: DelistingConfig
 ) -> tuple[_Market, NDArray[np.datetime64], NDArray[np.str_]]:
     """Bars as matrices over the fills of the predicted period; also its decision sessions and symbols."""
     orphans = predictions.join(bars, on=["symbol", "session"], how="anti")
@@ -196,10 +232,11 @@ def _market(
         return values
 
     opens, closes = matrix("open"), matrix("close")
+    present = presence(~np.isnan(opens), delisting.after_sessions)
+    worth = marks(opens, closes, present, delisting.final_return)
     sigma, adv = last_known(matrix("sigma_daily")), last_known(matrix("adv_notional"))
-    decided, filled = slice(start, stop), slice(start + 1, stop + 1)
-    valued_at = np.where(np.isnan(opens[start + 2 : stop + 2]), closes[filled], opens[start + 2 : stop + 2])
-    tradable = ~np.isnan(opens[filled])
+    decided, filled, valued = slice(start, stop), slice(start + 1, stop + 1), slice(start + 2, stop + 2)
+    tradable = present.trading[filled]
     if costs.impact_coefficient > 0.0:
         tradable &= ~np.isnan(sigma[decided]) & ~np.isnan(adv[decided])
     if not tradable.any():
@@ -211,9 +248,11 @@ def _market(
         )
     market = _Market(
         sessions=grid[filled],
-        returns=np.where(tradable, valued_at / opens[filled] - 1.0, 0.0),
+        returns=np.nan_to_num(worth[valued] / worth[filled] - 1.0, nan=0.0),
         tradable=tradable,
+        halted=present.halted[filled],
         sigma_daily=sigma[decided],
         adv_notional=adv[decided],
+        days=np.diff(grid[start + 1 : stop + 2]).astype(np.float64),
     )
     return market, grid[decided], symbols

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from quant_assets.common.settings import CostConfig, PortfolioConfig
+from quant_assets.common.settings import LAST_CLOSE, CostConfig, DelistingConfig, PortfolioConfig
 from quant_assets.statistics import sharpe
 from quant_assets.trading.portfolio import simulate
 
@@ -142,6 +142,7 @@ def capacity_curve(
     costs: CostConfig,
     periods_per_year: float,
     capitals: Sequence[float] = CAPITALS,
+    delisting: DelistingConfig = LAST_CLOSE,
 ) -> tuple[CapacityPoint, ...]:
     """Trade one path's scores again with accounts of several sizes, all else equal.
 
@@ -157,11 +158,14 @@ def capacity_curve(
     periods_per_year : float
     capitals : sequence of float
         Account sizes, ascending.
+    delisting : DelistingConfig
     """
     scores = predictions.select("symbol", "session", f"path_{path}")
     points = []
     for capital in capitals:
-        track = simulate(scores, bars, portfolio, costs.model_copy(update={"capital": float(capital)}))
+        track = simulate(
+            scores, bars, portfolio, costs.model_copy(update={"capital": float(capital)}), delisting
+        )
         ratio = sharpe.sharpe_ratio(track["net_return"].to_numpy())
         points.append(
             CapacityPoint(

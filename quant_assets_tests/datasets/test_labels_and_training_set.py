@@ -7,15 +7,23 @@ import polars as pl
 import pytest
 
 from quant_assets.common.errors import DatasetError
+from quant_assets.common.settings import DelistingConfig
 from quant_assets.datasets.labels import forward_return_labels
-from quant_assets.datasets.training_set import assemble_training_set, feature_names_of, training_end
+from quant_assets.datasets.training_set import (
+    assemble_training_set,
+    decidable_rows,
+    feature_names_of,
+    training_end,
+)
 
 # XNYS around Independence Day 2024: 3 July closes early at 13:00 New York (17:00 UTC), 4 July is closed.
 SESSIONS = [date(2024, 7, d) for d in (1, 2, 3, 5, 8)]
 OPEN = [datetime(2024, 7, d.day, 13, 30, tzinfo=UTC) for d in SESSIONS]
 CLOSE = [datetime(2024, 7, d.day, 17 if d.day == 3 else 20, tzinfo=UTC) for d in SESSIONS]
 TIMES = pl.DataFrame({"session": SESSIONS, "open_at": OPEN, "close_at": CLOSE})
-BARS = pl.DataFrame({"symbol": "A", "session": SESSIONS, "open": [10.0, 20.0, 30.0, 60.0, 90.0]})
+BARS = pl.DataFrame(
+    {"symbol": "A", "session": SESSIONS, "open": [10.0, 20.0, 30.0, 60.0, 90.0]}
+).with_columns(close=pl.col("open") + 1.0)
 
 
 def test_a_label_is_the_return_from_the_next_open_to_the_open_a_horizon_later() -> None:
@@ -38,14 +46,54 @@ def test_the_decision_precedes_the_fill_of_every_label() -> None:
     assert labels["session"].to_list() == SESSIONS[:3]
 
 
-def test_a_hole_in_a_symbols_bars_takes_the_labels_that_need_it_and_shifts_none() -> None:
+def test_a_halted_name_is_left_at_its_next_open_and_entered_at_none() -> None:
     holed = BARS.filter(pl.col("session") != date(2024, 7, 3))
     labels = forward_return_labels(holed, TIMES, horizon_sessions=1)
-    # 1 July leaves on 3 July, 2 July enters on it: neither can be labelled; 3 July has no bar to decide on
-    assert labels["session"].to_list() == []
+    # 1 July would leave on 3 July and waits for 5 July; 2 July would enter on 3 July; that day itself has no bar
+    assert labels["session"].to_list() == [date(2024, 7, 1)]
+    assert labels["forward_return"].to_list() == [60.0 / 20.0 - 1.0]
+    assert labels.select("t1", "known_at").row(0) == (OPEN[3], CLOSE[3])
     two = forward_return_labels(holed, TIMES, horizon_sessions=2)
     assert two["session"].to_list() == [date(2024, 7, 1)]
     assert two["forward_return"].to_list() == [60.0 / 20.0 - 1.0]
+
+
+# A name that ends on 2 July beside one that goes on.
+ENDED = pl.concat([BARS, BARS.head(2).with_columns(symbol=pl.lit("B"))])
+
+
+@pytest.mark.parametrize(("after", "known"), [(1, 2), (2, 3), (3, 4)])
+def test_a_name_that_ends_is_left_at_its_last_close_and_known_when_it_has_ended(
+    after: int, known: int
+) -> None:
+    delisting = DelistingConfig(final_return=-0.3, after_sessions=after)
+    labels = forward_return_labels(ENDED, TIMES, horizon_sessions=1, delisting=delisting)
+    (row,) = labels.filter(pl.col("symbol") == "B").rows(named=True)
+    # decided on 1 July, entered at 20 on 2 July; on 3 July there is nothing to leave at but the close of 21
+    assert row["session"] == SESSIONS[0]
+    assert row["forward_return"] == pytest.approx(21.0 * 0.7 / 20.0 - 1.0, rel=1e-15)
+    assert (row["t1"], row["known_at"]) == (OPEN[2], CLOSE[known])
+
+
+def test_where_the_data_end_nobody_knows_yet_whether_a_name_has_ended() -> None:
+    for delisting in (DelistingConfig(after_sessions=4), DelistingConfig()):
+        labels = forward_return_labels(ENDED, TIMES, horizon_sessions=1, delisting=delisting)
+        assert labels["symbol"].unique().to_list() == ["A"]
+    # and the newest sessions of a panel that simply stops have no label at all
+    assert forward_return_labels(BARS, TIMES, horizon_sessions=1)["session"].max() == SESSIONS[2]
+
+
+def test_every_row_with_a_bar_and_complete_features_is_scored_whatever_came_of_it() -> None:
+    bars = ENDED.with_columns(known_at=pl.col("session").cast(pl.Datetime("us", "UTC")))
+    complete = bars.select("symbol", "session", f=pl.col("open").cast(pl.Float32))
+    masked = complete.with_columns(f=pl.when(pl.col("session") > SESSIONS[0]).then("f"))
+    rows = decidable_rows(masked, bars, ["f"], through=SESSIONS[3])
+    assert rows.columns == ["symbol", "session", "t0", "f"]
+    assert rows.select("session", "symbol").rows() == [
+        (SESSIONS[1], "A"), (SESSIONS[1], "B"), (SESSIONS[2], "A"), (SESSIONS[3], "A"),
+    ]  # fmt: skip
+    labelled = forward_return_labels(ENDED, TIMES, horizon_sessions=1)
+    assert (SESSIONS[1], "B") not in labelled.select("session", "symbol").rows()
 
 
 def test_a_bar_on_a_holiday_is_refused_with_its_date() -> None:

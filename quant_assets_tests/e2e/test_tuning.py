@@ -36,7 +36,7 @@ def test_the_graph_has_a_tuning_only_where_the_file_asks_for_one(lineage: Lineag
     assert "tuning" not in before
     lineage.change_strategy("edge", tuning=TUNING)
     after = graph_of(lineage)
-    assert after.pop("tuning") == {"training_set", "bars"}
+    assert after.pop("tuning") == {"training_set", "scored_rows", "bars"}
     assert {name for name in after if after[name] != before[name]} == set(MADE_FROM_THE_MODELS)
     for name in MADE_FROM_THE_MODELS:
         assert after[name] - before[name] == {"tuning"}

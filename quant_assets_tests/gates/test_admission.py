@@ -49,6 +49,7 @@ def test_the_required_gates_are_those_of_all_three_reports() -> None:
         "cpcv_deflated_sharpe",
         "cpcv_max_drawdown",
         "cpcv_backtest_overfitting",
+        "cpcv_cost_margin",
         "onnx_parity",
         "int8_parity",
         "feature_drift",

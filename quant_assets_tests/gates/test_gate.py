@@ -61,7 +61,7 @@ def added() -> Iterator[Callable[[Gate], Gate]]:
     yield add
     for name in names:
         unregister(name)
-    assert len(gates()) == 8
+    assert len(gates()) == 9
 
 
 def judged(limits: GatesConfig | None = None) -> GateReport:
@@ -79,9 +79,10 @@ def test_a_new_gate_is_required_in_its_place_after_those_of_its_report(added: Ca
         "cpcv_deflated_sharpe",
         "cpcv_max_drawdown",
         "cpcv_backtest_overfitting",
+        "cpcv_cost_margin",
         "cpcv_turnover",
     )
-    assert gate_names()[5:7] == ("cpcv_turnover", "onnx_parity")
+    assert gate_names()[6:8] == ("cpcv_turnover", "onnx_parity")
     assert gates_of("validation")[-1] is find_gate("cpcv_turnover") is TURNOVER
 
 
@@ -119,8 +120,8 @@ def test_it_is_judged_with_the_others_and_its_report_survives_storage(added: Cal
     before = judged()
     added(TURNOVER)
     report = judged()
-    assert report.verdicts[:5] == before.verdicts
-    verdict = report.verdicts[5]
+    assert report.verdicts[:6] == before.verdicts
+    verdict = report.verdicts[6]
     assert (verdict.gate, verdict.subject, verdict.status) == ("cpcv_turnover", SUBJECT, "pass")
     assert verdict.observed == pytest.approx(0.3)
     assert (verdict.required, verdict.comparison) == (0.35, "<=")
@@ -129,7 +130,7 @@ def test_it_is_judged_with_the_others_and_its_report_survives_storage(added: Cal
     assert foreign_limits(report) == ()
     assert judged_by(verdict, GatesConfig().model_dump())
     assert not judged_by(verdict, GatesConfig(turnover_max=0.3).model_dump())
-    strict = judged(GatesConfig(turnover_max=0.2)).verdicts[5]
+    strict = judged(GatesConfig(turnover_max=0.2)).verdicts[6]
     assert (strict.status, strict.remedy) == ("fail", "trade less often")
 
 
@@ -143,7 +144,7 @@ def test_until_it_has_a_verdict_it_keeps_the_way_shut(added: Callable[[Gate], Ga
     admit(SUBJECT, (*before.verdicts, *others))
     added(TURNOVER)
     assert closed_reasons(SUBJECT, (*before.verdicts, *others)) == ("cpcv_turnover: no verdict",)
-    with pytest.raises(GateClosedError, match=r"each of 9 gates.*cpcv_turnover: no verdict"):
+    with pytest.raises(GateClosedError, match=r"each of 10 gates.*cpcv_turnover: no verdict"):
         admit(SUBJECT, (*before.verdicts, *others))
     outcome = Validation(CandidateSummary("s", SUBJECT, (*before.verdicts, *others)))
     assert (outcome.exit_code, outcome.missing) == (2, ("cpcv_turnover",))
@@ -162,7 +163,7 @@ def test_not_applicable_opens_it_only_if_it_says_so(added: Callable[[Gate], Gate
 def test_it_has_its_card_on_the_tear_sheet_and_its_row_in_the_docs(added: Callable[[Gate], Gate]) -> None:
     added(TURNOVER)
     page = Page(render_tear_sheet(example(3.0))).text
-    assert "1 of 6 gates is closed" in page
+    assert "1 of 7 gates is closed" in page
     assert "Turnover" in page
     assert "Turnover of capital per session is 0.4, required is <= 0.35" in page
     row = "| `cpcv_turnover` | the turnover of the median path is at most `turnover_max` | `turnover_max: 0.35` |"

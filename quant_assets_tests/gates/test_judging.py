@@ -52,6 +52,7 @@ def paths(*streams: Series, cost: float = 0.0001) -> pl.DataFrame:
                 "spread_cost": np.full(len(net), cost / 2),
                 "impact_cost": np.full(len(net), cost / 4),
                 "net_return": net,
+                "net_return_at_twice_costs": net - cost,
                 "turnover": np.full(len(net), 0.3),
             }
         )
@@ -119,8 +120,10 @@ def test_a_strategy_without_one_closes_them_and_says_what_would_help(judge_paths
         "cpcv_deflated_sharpe": "fail",
         "cpcv_max_drawdown": "fail",
         "cpcv_backtest_overfitting": "not_applicable",
+        "cpcv_cost_margin": "fail",
     }
     assert "before costs" in verdicts["cpcv_sharpe"].remedy
+    assert "less trading" in verdicts["cpcv_cost_margin"].remedy
     assert "no record is long enough" in verdicts["cpcv_probabilistic_sharpe"].remedy
     assert "gross leverage" in verdicts["cpcv_max_drawdown"].remedy
 
@@ -412,3 +415,34 @@ def test_a_return_that_is_not_a_number_gives_no_verdict_at_all() -> None:
     broken[3] = np.nan
     with pytest.raises(ValidationError):
         judge_candidate(SUBJECT, paths(broken), snapshot(2.0), GATES, YEAR)
+
+
+# ------------------------------------------------------------------------------------------------ twice the costs
+
+
+def dear(*streams: Series, cost: float) -> pl.DataFrame:
+    """Paths whose gross returns are the streams, which pay a cost each session."""
+    return paths(*(stream - cost for stream in streams), cost=cost)
+
+
+def test_an_edge_that_twice_the_costs_would_eat_is_refused_and_one_that_survives_them_passes(
+    judge_paths: Judge,
+) -> None:
+    gross = [series(4.0, 2520, 70 + k) for k in range(5)]
+    drag = float(np.mean([stream.mean() for stream in gross]))
+    for share, status in ((0.45, "pass"), (0.55, "fail")):
+        verdicts = by_gate(judge_paths(dear(*gross, cost=share * drag)))
+        assert verdicts["cpcv_sharpe"].status == "pass"  # at the costs that are assumed it is a good strategy
+        assert verdicts["cpcv_cost_margin"].status == status
+        assert verdicts["cpcv_cost_margin"].observed == pytest.approx(4.0 * (1.0 - 2.0 * share), abs=0.45)
+
+
+def test_returns_without_the_track_of_twice_the_costs_do_not_pass(judge_paths: Judge) -> None:
+    verdicts = by_gate(judge_paths(five(2.0, 2520).drop("net_return_at_twice_costs")))
+    assert verdicts["cpcv_cost_margin"].status == "fail"
+    assert verdicts["cpcv_cost_margin"].observed is None
+    partly = five(2.0, 2520).with_columns(
+        net_return_at_twice_costs=pl.when(pl.col("path") < 3).then(0.0).otherwise("net_return")
+    )
+    # three of five paths whose dearer track does not vary: the median has no ratio
+    assert by_gate(judge_paths(partly))["cpcv_cost_margin"].status == "fail"

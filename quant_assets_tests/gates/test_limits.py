@@ -20,6 +20,7 @@ SHIPPED = {
     "dsr_min": 0.95,
     "max_drawdown_min": -0.2,
     "pbo_max": 0.2,
+    "sharpe_at_twice_costs_min": 0.0,
     "baseline_max_sharpe_fall": 0.2,
     "parity_max_error_over_sd": 0.001,
     "parity_min_rank_correlation": 0.9999,
@@ -57,9 +58,16 @@ def test_the_limits_that_reports_state_are_those_of_ever() -> None:
     assert json_digest(DriftConfig().model_dump(mode="json")) == json_digest(DRIFT)
 
 
-def test_only_these_five_are_a_strategys_own_to_set() -> None:
+def test_only_these_six_are_a_strategys_own_to_set() -> None:
     own = {key for key in SHIPPED if key not in ("alpha", "psr_standard") and _may_set(key)}
-    assert own == {"sharpe_min", "psr_min", "dsr_min", "max_drawdown_min", "pbo_max"}
+    assert own == {
+        "sharpe_min",
+        "psr_min",
+        "dsr_min",
+        "max_drawdown_min",
+        "pbo_max",
+        "sharpe_at_twice_costs_min",
+    }
     for key in ("alpha", "psr_standard", "window_sessions", "min_drifted_features"):
         assert not _may_set(key)
 
@@ -76,7 +84,9 @@ def test_an_unknown_limit_of_a_strategy_is_answered_with_the_closest_one() -> No
     with pytest.raises(ConfigurationError) as caught:
         GATES.for_strategy({"sharp_min": 2.0})
     assert caught.value.what == "key 'gates.sharp_min' of a strategy"
-    assert caught.value.expected == "one of sharpe_min, psr_min, dsr_min, max_drawdown_min, pbo_max"
+    assert caught.value.expected == (
+        "one of sharpe_min, psr_min, dsr_min, max_drawdown_min, pbo_max, sharpe_at_twice_costs_min"
+    )
     assert caught.value.action == "did you mean 'sharpe_min'? Correct or remove the key"
 
 

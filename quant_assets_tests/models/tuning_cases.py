@@ -82,6 +82,7 @@ def tuned(home: Path, *, url: str | None = None, n_jobs: int = 1, **tuning: Any)
     return tune_strategy(
         strategy_of(**tuning),
         training_set,
+        training_set.frame,
         bars,
         training_set_version="t" * 64,
         bars_version="b" * 64,

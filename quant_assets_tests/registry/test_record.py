@@ -62,6 +62,7 @@ def evidence_of_a_small_training() -> CandidateEvidence:
             "session",
             "net_return",
             (pl.col("net_return") + 0.0001).alias("gross_return"),
+            (pl.col("net_return") - 0.0001).alias("net_return_at_twice_costs"),
             pl.lit(0.3).alias("turnover"),
         )
         for path in range(3)

@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 
 from quant_assets.common.pages import figure_png, new_figure, png_data_uri, themed_figure
-from quant_assets.common.settings import StrategyConfig
+from quant_assets.common.settings import DelistingConfig, StrategyConfig
 from quant_assets.gates.evidence import judge_candidate
 from quant_assets.gates.gate import gate_names
 from quant_assets.gates.limits import GatesConfig
@@ -48,12 +48,14 @@ def example(sharpe_annual: float = 0.5, n: int = 700, **changes: Any) -> TearShe
             "commission": np.full(n, 2e-5),
             "spread_cost": np.full(n, 3e-5),
             "impact_cost": np.full(n, 5e-5),
+            "borrow_cost": np.zeros(n),
+            "risk_free": np.zeros(n),
         }
         frames.append(
             pl.DataFrame(
                 {"path": pl.Series([path] * n, dtype=pl.Int32), "session": days, "gross_return": net + 1e-4}
                 | costs
-                | {"net_return": net, "turnover": np.full(n, 0.4)}
+                | {"net_return": net, "net_return_at_twice_costs": net - 1e-4, "turnover": np.full(n, 0.4)}
             )
         )
     returns = pl.concat(frames)
@@ -120,7 +122,7 @@ def test_a_refused_model_reads_why_for_every_closed_gate(refused: str) -> None:
     page = Page(refused).text
     assert "REFUSED" in page
     assert "PROMOTABLE" not in page
-    assert "3 of 5 gates are closed" in page
+    assert "3 of 6 gates are closed" in page
     for verdict in example().report.verdicts:
         sentence = verdict.reason[0].upper() + verdict.reason[1:]
         # once among the reasons if it is closed, and once on its card
@@ -133,14 +135,14 @@ def test_an_admitted_model_is_promotable_and_says_what_is_judged_elsewhere() -> 
     page = Page(render_tear_sheet(example(3.0))).text
     assert "PROMOTABLE" in page
     assert "REFUSED" not in page
-    assert "All 5 gates" in page
+    assert "All 6 gates" in page
     assert "Judged separately before promotion: ONNX parity, INT8 parity, Feature drift" in page
 
 
 def test_a_gate_without_a_verdict_refuses_and_has_its_card() -> None:
     page = Page(render_tear_sheet(example(3.0, required_gates=gate_names()))).text
     assert "REFUSED" in page
-    assert "3 of 8 gates are closed" in page
+    assert "3 of 9 gates are closed" in page
     assert page.count("the gate is closed") == 3
 
 
@@ -207,6 +209,8 @@ def test_gross_less_each_cost_is_net() -> None:
     path = example().path_returns.filter(pl.col("path") == 0)
     rows = {row["label"]: row["annual"] for row in cost_table(path, 252.0)}
     assert rows["commission"] == pytest.approx(-2e-5 * 252)
+    twice = rows.pop("net return at twice the costs")
+    assert twice == pytest.approx(rows["net return"] - 1e-4 * 252)
     assert sum(rows.values()) - rows["net return"] == pytest.approx(rows["net return"])
 
 
@@ -227,10 +231,12 @@ def test_a_sheet_of_a_strategy_computes_its_own_ic_and_warns_of_few_names() -> N
         bars_of(predictions),
         importance={"rsi_14": 1.0},
         strategy=StrategyConfig(name="some_name", universe="u"),
+        delisting=DelistingConfig(final_return=-0.3),
         n_symbols=3,
     )
     page = Page(html).text
     assert "With 3 names this is a demonstration" in page
+    assert "A name whose bars end leaves the book at its last close -30%, with costs" in page
     assert "0 1.0000 0.000 – 700" in page  # the ranks agree on every session: an IC of 1 without variance
     year = " ".join(["1.00"] * 12)
     assert f"2020 {year} 1.000 2021 {year} 1.000" in page

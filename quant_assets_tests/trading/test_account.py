@@ -6,8 +6,8 @@ import pytest
 from quant_assets.common.settings import CostConfig
 from quant_assets.trading.account import Accounts, Matrix, run_accounts
 
-FREE = CostConfig(commission_bps=0.0, half_spread_bps=0.0, impact_coefficient=0.0)
-CHARGED = CostConfig(commission_bps=10.0, half_spread_bps=20.0, impact_coefficient=0.0)
+FREE = CostConfig(commission_bps=0.0, half_spread_bps=0.0, impact_coefficient=0.0, borrow_fee_bps=0.0)
+CHARGED = CostConfig(commission_bps=10.0, half_spread_bps=20.0, impact_coefficient=0.0, borrow_fee_bps=0.0)
 COLUMNS = ("gross", "commission", "spread", "impact", "net", "turnover")
 
 

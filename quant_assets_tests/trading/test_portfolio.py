@@ -22,7 +22,7 @@ from quant_assets.trading.paths import (
 )
 from quant_assets.trading.portfolio import simulate, target_weights, tranche_average
 
-FREE = CostConfig(commission_bps=0.0, half_spread_bps=0.0, impact_coefficient=0.0)
+FREE = CostConfig(commission_bps=0.0, half_spread_bps=0.0, impact_coefficient=0.0, borrow_fee_bps=0.0)
 COSTS = CostConfig()
 DAILY = PortfolioConfig(holding_sessions=1)
 START = date(2020, 1, 1)
@@ -139,6 +139,8 @@ def account(
         wanted[day] = dict(zip(names, weights.tolist(), strict=True))
     first, last = days.index(min(wanted)), days.index(max(wanted))
     cash, shares, equity, returns = 1.0, {}, 1.0, []
+    last_day = {s: max(d for other, d in prices if other == s) for s, _ in prices}
+    ended = {s for s, d in last_day.items() if days.index(d) + 5 <= len(days) - 1}
     last_liquid: dict[str, dict[str, Any]] = {}
     for t in range(first, min(last, len(days) - 3) + 1):
         fill, after = days[t + 1], days[t + 2]
@@ -158,6 +160,8 @@ def account(
         for symbol in sorted(set(shares) | set(target)):
             if abs(shares.get(symbol, 0.0)) < 1e-15 and symbol not in target:
                 continue
+            if (symbol, fill) not in prices and not (symbol in ended and fill > last_day[symbol]):
+                continue  # halted
             bar = prices.get((symbol, fill)) or prices[(symbol, days[t])]
             price = bar["open"] if (symbol, fill) in prices else bar["close"]
             dollars = target.get(symbol, 0.0) * before - shares.get(symbol, 0.0) * price
@@ -171,15 +175,39 @@ def account(
             paid += abs(dollars) * (costs.commission_bps / 1e4 + costs.half_spread_bps / 1e4 + impact)
             cash -= dollars
             shares[symbol] = shares.get(symbol, 0.0) + dollars / price
+        short = sum(
+            -c * prices[(s, fill)]["open"] for s, c in shares.items() if c < 0 and (s, fill) in prices
+        )
+        # what is halted is short at its last mark, the last close
+        for symbol, count in shares.items():
+            if count < -1e-15 and (symbol, fill) not in prices:
+                known = max(d for other, d in prices if other == symbol and d <= fill)
+                short += -count * prices[(symbol, known)]["close"]
+        paid += short * costs.borrow_fee_bps / 1e4 * (after - fill).days / 365
         cash -= paid
         equity = cash
         for symbol, count in shares.items():
             if abs(count) > 1e-15:
                 here = (symbol, after) in prices
+                known = max(d for other, d in prices if other == symbol and d <= fill)
                 equity += count * (
-                    prices[(symbol, after)]["open"] if here else prices[(symbol, fill)]["close"]
+                    prices[(symbol, after)]["open"] if here else prices[(symbol, known)]["close"]
                 )
-        returns.append(equity / before - 1.0)
+        invested = (
+            sum(
+                c
+                * (
+                    prices[(s, fill)]["open"]
+                    if (s, fill) in prices
+                    else prices[(s, max(d for o, d in prices if o == s and d <= fill))]["close"]
+                )
+                for s, c in shares.items()
+            )
+            / before
+        )
+        returns.append(
+            equity / before - 1.0 - invested * portfolio.financing_rate * (after - fill).days / 365
+        )
     return np.array(returns)
 
 
@@ -293,14 +321,16 @@ def test_bars_move_nothing_that_was_over_before_them(at: int) -> None:
     assert original.filter(over).equals(changed.filter(over))
 
 
-def test_net_is_gross_less_the_three_costs() -> None:
+def test_net_is_gross_less_the_four_costs() -> None:
     bars = market()
     result = simulate(scores(bars), bars, PortfolioConfig(), COSTS)
-    paid = result["commission"] + result["spread_cost"] + result["impact_cost"]
+    paid = result["commission"] + result["spread_cost"] + result["impact_cost"] + result["borrow_cost"]
     difference = (result["gross_return"] - paid - result["net_return"]).abs().max()
     assert difference < 1e-17
     for name in ("commission", "spread_cost", "impact_cost"):
         assert (result[name] > 0.0).all()
+    assert (result["borrow_cost"] > 0.0).mean() > 0.9  # tranches may cancel to a book of nothing
+    assert (result["risk_free"] == 0.0).all()  # a long-short book is its own finance
     assert result["commission"].to_numpy() == pytest.approx(result["turnover"].to_numpy() * 0.5e-4)
 
 
@@ -401,7 +431,8 @@ def test_the_order_of_rows_changes_nothing() -> None:
     )
     assert shuffled.equals(expected)
     assert expected.columns == [
-        "path", "session", "gross_return", "commission", "spread_cost", "impact_cost", "net_return", "turnover",
+        "path", "session", "gross_return", "commission", "spread_cost", "impact_cost", "borrow_cost", "risk_free",
+        "net_return", "net_return_at_twice_costs", "turnover",
     ]  # fmt: skip
     assert expected.schema["path"] == pl.Int32
 

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import polars as pl
 
 from quant_assets.common.home import Home
 from quant_assets.common.model_settings import LabelConfig
+from quant_assets.common.settings import DelistingConfig
 from quant_assets.common.store import Table
 from quant_assets.lineage.artifact import Artifact, asset_name, by_pack
 from quant_assets.lineage.declaring import Check, CheckResult, File, Link, Picture, Product, single, stage
@@ -132,16 +134,21 @@ def feature_report(
 
 
 @stage(group="datasets", kinds=frozenset({"polars"}))
-def labels(bars: Artifact, *, label: LabelConfig, sessions: SessionRange) -> Product:
+def labels(
+    bars: Artifact, *, label: LabelConfig, sessions: SessionRange, delisting: DelistingConfig
+) -> Product:
     """Forward returns from the next open, each with the times at which it starts, ends and is known."""
     from quant_assets.datasets.labels import forward_return_labels
     from quant_assets.market.calendar import session_times
 
     panel = bars.table().frame
     horizon = label.horizon_sessions
-    frame = forward_return_labels(panel, session_times(*sessions), horizon_sessions=horizon)
+    frame = forward_return_labels(
+        panel, session_times(*sessions), horizon_sessions=horizon, delisting=delisting
+    )
     facts = {
         "horizon_sessions": horizon,
+        "return_of_a_name_that_ended": delisting.final_return,
         "mean_return": frame["forward_return"].mean(),
         "sd_return": frame["forward_return"].std(),
         "bars_without_label": panel.height - frame.height,
@@ -196,3 +203,23 @@ def training_set(
         },
     )
     return Product(table)
+
+
+@stage(group="datasets", kinds=frozenset({"polars"}))
+def scored_rows(
+    bars: Artifact, features: Mapping[str, Artifact], training_set: Artifact, *, packs: Sequence[str]
+) -> Product:
+    """Every row of the training window that could be decided on at its close, whatever came of it."""
+    from quant_assets.datasets.training_set import decidable_rows
+    from quant_assets.features.pack import join_packs, joined_names
+
+    trained, tables = training_set.table().frame, by_pack(features, packs)
+    through: date = trained.select(pl.col("session").max()).item()
+    frame = decidable_rows(
+        join_packs({pack: made.frame for pack, made in tables.items()}),
+        bars.table().frame,
+        joined_names(packs),
+        through=through,
+    )
+    untrained = frame.join(trained.select("symbol", "session"), on=["symbol", "session"], how="anti")
+    return Product(Table(frame), {"rows": frame.height, "scored_but_not_trained_on": untrained.height})

@@ -11,6 +11,7 @@ from typing import Any
 from quant_assets.common.home import Home
 from quant_assets.common.settings import (
     CostConfig,
+    DelistingConfig,
     ModelsConfig,
     PortfolioConfig,
     StrategyConfig,
@@ -42,6 +43,7 @@ from quant_assets.lineage.stages.model_stages import TRAINING_POOL, models_of, r
 @stage(group="validation", kinds=lambda s: s.plan.models.learners, pool=TRAINING_POOL)
 def cpcv_predictions(
     training_set: Artifact,
+    scored_rows: Artifact,
     tuning: Artifact | None = None,
     *,
     models: ModelsConfig,
@@ -62,6 +64,7 @@ def cpcv_predictions(
         chosen,
         validation,
         seed=seed,
+        scored=scored_rows.table().frame,
         n_jobs=n_jobs,
         progress=progress("splits"),
     )
@@ -82,13 +85,18 @@ def path_figures(*, value: Table, sessions: SessionRange) -> Mapping[str, Any]:
 
 @stage(group="validation", kinds=frozenset({"numpy"}), describe=path_figures)
 def cpcv_paths(
-    cpcv_predictions: Artifact, bars: Artifact, *, portfolio: PortfolioConfig, costs: CostConfig
+    cpcv_predictions: Artifact,
+    bars: Artifact,
+    *,
+    portfolio: PortfolioConfig,
+    costs: CostConfig,
+    delisting: DelistingConfig,
 ) -> Product:
     """Net-of-cost returns of each path: decided at close t, filled at open t+1."""
     from quant_assets.trading.paths import path_returns
 
     predictions = cpcv_predictions.table()
-    frame = path_returns(predictions.frame, bars.table().frame, portfolio, costs)
+    frame = path_returns(predictions.frame, bars.table().frame, portfolio, costs, delisting)
     return Product(Table(frame, {"recipe": predictions.metadata["recipe"], "bars": bars.version}))
 
 
@@ -162,6 +170,7 @@ def tear_sheet(
     bars: Artifact,
     *,
     strategy: StrategyConfig,
+    delisting: DelistingConfig,
     sessions: SessionRange,
     limits: GatesConfig,
     home: Home,
@@ -180,6 +189,7 @@ def tear_sheet(
         bars.table().frame,
         importance=Ensemble.from_json(ensemble.json()).importance(),
         strategy=strategy,
+        delisting=delisting,
         n_symbols=predictions["symbol"].n_unique(),
     )
     file = publish_html(home.path, strategy.name, ensemble.version, html)

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from quant_assets.common.home import Home
-from quant_assets.common.settings import ModelsConfig, StrategyConfig
+from quant_assets.common.settings import DelistingConfig, ModelsConfig, StrategyConfig
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.declaring import LongTable, Picture, Product, stage
 from quant_assets.lineage.scope import Progress, RunFacts, SessionRange
@@ -60,9 +60,11 @@ def search_history(*, value: Mapping[str, Any], sessions: SessionRange) -> Mappi
 )
 def tuning(
     training_set: Artifact,
+    scored_rows: Artifact,
     bars: Artifact,
     *,
     research: StrategyConfig,
+    delisting: DelistingConfig,
     home: Home,
     run: RunFacts,
     progress: Progress,
@@ -74,7 +76,9 @@ def tuning(
     result = tune_strategy(
         research,
         training_set.table(),
+        scored_rows.table().frame,
         bars.table().frame,
+        delisting=delisting,
         training_set_version=training_set.version,
         bars_version=bars.version,
         home=home.path,

@@ -108,6 +108,9 @@ def difference(
 # ------------------------------------------------------------------------------------------------- later bars
 
 
+TRADED = ("turnover", "commission", "spread_cost", "impact_cost", "borrow_cost", "risk_free")
+EARNED = ("gross_return", "net_return")
+BY_PATH = ("path", "session")
 LABEL_VALUES = ("t0", "t1", "known_at", "forward_return")
 # Labels published this much later must leave a training set that ends before that.
 DELAY = timedelta(days=30)
@@ -121,6 +124,7 @@ class Original:
     features: pl.DataFrame
     labels: pl.DataFrame
     training_set: Table
+    scored: pl.DataFrame
     known_by: datetime
 
     @property
@@ -144,12 +148,13 @@ class _Tally:
         after: pl.DataFrame,
         columns: Sequence[str],
         settled: pl.Expr,
+        keys: Sequence[str] = ("symbol", "session"),
     ) -> None:
-        same = difference(before.filter(settled), after.filter(settled), columns)
+        same = difference(before.filter(settled), after.filter(settled), columns, keys)
         self.checked += same.checked
         self.violations += same.violations
         self.offenders = self.offenders or same.columns
-        self.moved += difference(before.filter(~settled), after.filter(~settled), columns).violations
+        self.moved += difference(before.filter(~settled), after.filter(~settled), columns, keys).violations
 
     def evidence(self, stage: Stage, experiment: str, question: str) -> Evidence:
         return evidence_of(
@@ -201,27 +206,90 @@ def _spliced_labels(before: pl.DataFrame, after: pl.DataFrame, known_by: datetim
     return pl.concat([settled, later]).sort("session", "symbol")
 
 
-def rescaled_history(
-    original: Original, universe: UniverseConfig, strategy: StrategyConfig, pipeline: Pipeline
+def _seeded_scores(original: Original, seed: int) -> pl.DataFrame:
+    drawn = np.random.default_rng(seed).standard_normal(original.scored.height)
+    return original.scored.select("symbol", "session").with_columns(path_0=pl.Series(drawn))
+
+
+def removed_names(
+    original: Original,
+    universe: UniverseConfig,
+    strategy: StrategyConfig,
+    pipeline: Pipeline,
+    cuts: Sequence[date],
+    *,
+    seed: int,
 ) -> tuple[Evidence, ...]:
-    """A later split rescales the whole adjusted history: nothing may read the level of prices."""
+    """Every second name has no bar after a session, as if it had been delisted: nothing decided before may change.
+
+    Whether later bars exist is knowledge too. A book that scores only rows with an outcome leaves a name before it
+    dies; altered values do not show that, missing ones do.
+    """
+    features, scored, decisions = _Tally(), _Tally(), _Tally()
+    scores = _seeded_scores(original, seed)
+    traded = pipeline.decisions(scores, original.bars, strategy)
+    for cut in cuts:
+        known_by: datetime = original.bars.filter(pl.col("session") == cut)["known_at"][0]
+        # Names with a bar in that session: one that is halted over it cannot be told from one that ends in it.
+        gone = original.bars.filter(pl.col("session") == cut)["symbol"].unique().sort().gather_every(2)
+        decided = pl.col("session") <= cut
+        bars = original.bars.filter(decided | ~pl.col("symbol").is_in(gone.to_list()))
+        new_features = pipeline.features(bars, strategy)
+        features.add(original.features, new_features, original.inputs, decided)
+        clean_features = spliced(original.features, new_features, decided)
+        clean_labels = _spliced_labels(original.labels, pipeline.labels(bars, universe, strategy), known_by)
+        table = pipeline.training_set(clean_features, clean_labels, strategy, original.known_by)
+        new_scored = pipeline.scored(clean_features, bars, table, strategy)
+        scored.add(original.scored, new_scored, ("t0",), decided)
+        clean_scores = scores.filter(decided | ~pl.col("symbol").is_in(gone.to_list()))
+        after = pipeline.decisions(clean_scores, bars, strategy)
+        decisions.add(traded, after, TRADED, decided, keys=BY_PATH)
+        decisions.add(traded, after, EARNED, pl.col("session") < cut, keys=BY_PATH)
+    what = "later bars of some names removed"
+    return (
+        features.evidence("features", what, "feature values moved when names ended later"),
+        scored.evidence("scored_rows", what, "rows were scored or not by whether their name goes on"),
+        decisions.evidence("decisions", what, "trades and returns moved when names ended later"),
+    )
+
+
+def after_a_dividend(bars: pl.DataFrame) -> pl.DataFrame:
+    """Bars as a later dividend would leave them: other prices and price factors, the volumes as they were."""
+    scaled = rescaled(bars)
+    factor = scaled["close"] / bars["close"]
+    return scaled.with_columns(bars["volume"], price_factor=pl.col("price_factor") * factor)
+
+
+def rescaled_history(
+    original: Original, universe: UniverseConfig, strategy: StrategyConfig, pipeline: Pipeline, *, seed: int
+) -> tuple[Evidence, ...]:
+    """A later split or dividend rescales the whole adjusted history: nothing may read the level of prices."""
     bars = rescaled(original.bars)
+    scores = _seeded_scores(original, seed)
+    paid = difference(
+        pipeline.decisions(scores, original.bars, strategy),
+        pipeline.decisions(scores, after_a_dividend(original.bars), strategy),
+        (*TRADED, *EARNED),
+        BY_PATH,
+    )
     outputs: tuple[tuple[Stage, pl.DataFrame, pl.DataFrame, Sequence[str]], ...] = (
         ("features", original.features, pipeline.features(bars, strategy), original.inputs),
         ("labels", original.labels, pipeline.labels(bars, universe, strategy), LABEL_VALUES),
     )
-    found = [(stage, difference(before, after, columns)) for stage, before, after, columns in outputs]
+    found: list[tuple[Stage, str, Difference]] = [
+        (stage, "split", difference(before, after, columns)) for stage, before, after, columns in outputs
+    ]
     return tuple(
         evidence_of(
             stage,
-            "history rescaled as by a later split",
+            f"history rescaled as by a later {action}",
             checked=d.checked,
             violations=d.violations,
             moved=None,
             offenders=d.columns,
             question="values moved with the scale of prices",
         )
-        for stage, d in found
+        for stage, action, d in [*found, ("decisions", "dividend", paid)]
     )
 
 
@@ -284,10 +352,6 @@ def shifted_known_at(
 # -------------------------------------------------------------------------------------------------- positions
 
 
-TRADED = ("turnover", "commission", "spread_cost", "impact_cost")
-EARNED = ("gross_return", "net_return")
-
-
 def positions(original: Original, strategy: StrategyConfig, pipeline: Pipeline, *, seed: int) -> Evidence:
     """Trade seeded scores, then the same scores with another future.
 
@@ -308,18 +372,17 @@ def positions(original: Original, strategy: StrategyConfig, pipeline: Pipeline, 
     )
     before = pipeline.decisions(scores, original.bars, strategy)
     after = pipeline.decisions(other, with_altered_future(original.bars, fill), strategy)
-    by = ("path", "session")
     traded = difference(
-        before.filter(pl.col("session") <= fill), after.filter(pl.col("session") <= fill), TRADED, by
+        before.filter(pl.col("session") <= fill), after.filter(pl.col("session") <= fill), TRADED, BY_PATH
     )
     earned = difference(
-        before.filter(pl.col("session") <= cut), after.filter(pl.col("session") <= cut), EARNED, by
+        before.filter(pl.col("session") <= cut), after.filter(pl.col("session") <= cut), EARNED, BY_PATH
     )
     moved = difference(
         before.filter(pl.col("session") > fill),
         after.filter(pl.col("session") > fill),
         (*TRADED, *EARNED),
-        by,
+        BY_PATH,
     )
     return evidence_of(
         "decisions",

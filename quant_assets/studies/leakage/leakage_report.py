@@ -17,6 +17,7 @@ from quant_assets.splits.purging import Split
 Features = Callable[[pl.DataFrame, StrategyConfig], pl.DataFrame]
 Labels = Callable[[pl.DataFrame, UniverseConfig, StrategyConfig], pl.DataFrame]
 TrainingSet = Callable[[pl.DataFrame, pl.DataFrame, StrategyConfig, datetime], Table]
+Scored = Callable[[pl.DataFrame, pl.DataFrame, Table, StrategyConfig], pl.DataFrame]
 Splits = Callable[[Any, Any, StrategyConfig], Iterator[Split]]
 Decisions = Callable[[pl.DataFrame, pl.DataFrame, StrategyConfig], pl.DataFrame]
 
@@ -45,6 +46,7 @@ class Pipeline:
     features : (bars, strategy) -> frame ``symbol, session, ...``
     labels : (bars, universe, strategy) -> frame with ``t0, t1, known_at, forward_return``
     training_set : (features, labels, strategy, known_by) -> Table
+    scored : (features, bars, training_set, strategy) -> frame ``symbol, session, t0``: what a decision is made on
     splits, inner_splits : (t0, t1, strategy) -> iterator of (train, test) row positions
     cross_predict : see `CrossPredict`
     decisions : (predictions, bars, strategy) -> path returns, one row per path and session of the fill
@@ -53,6 +55,7 @@ class Pipeline:
     features: Features
     labels: Labels
     training_set: TrainingSet
+    scored: Scored
     splits: Splits
     inner_splits: Splits
     cross_predict: CrossPredict
@@ -63,7 +66,7 @@ class Pipeline:
 
 
 # In the order of the lineage. "models" is everything that is fitted inside a split: scalers, learners, stacker.
-Stage = Literal["bars", "features", "labels", "training_set", "folds", "models", "decisions"]
+Stage = Literal["bars", "features", "labels", "training_set", "scored_rows", "folds", "models", "decisions"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 

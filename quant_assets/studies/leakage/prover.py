@@ -18,6 +18,7 @@ from quant_assets.studies.leakage.future import (
     Original,
     altered_future,
     positions,
+    removed_names,
     rescaled_history,
     shifted_known_at,
     stated_times,
@@ -77,7 +78,8 @@ def prove_no_leak(
     labels = pipeline.labels(bars, universe, strategy)
     known_by = training_known_by(bars, strategy.holdout_sessions)
     training_set = pipeline.training_set(features, labels, strategy, known_by)
-    original = Original(bars, features, labels, training_set, known_by)
+    scored = pipeline.scored(features, bars, training_set, strategy)
+    original = Original(bars, features, labels, training_set, scored, known_by)
     cuts = _cuts(training_set.frame["session"])
     rows = probe_rows(training_set.frame, strategy)
     probe = probe_of(strategy, rows.height)
@@ -85,7 +87,8 @@ def prove_no_leak(
     evidence = (
         *stated_times(original, universe),
         *altered_future(original, universe, strategy, pipeline, cuts),
-        *rescaled_history(original, universe, strategy, pipeline),
+        *removed_names(original, universe, strategy, pipeline, cuts, seed=seed),
+        *rescaled_history(original, universe, strategy, pipeline, seed=seed),
         shifted_known_at(original, strategy, pipeline, cuts),
         *checked_splits(training_set.frame, strategy, pipeline),
         *fitted_inside_splits(rows, names, probe, pipeline.cross_predict),

@@ -84,6 +84,7 @@ def judged(series: NDArray[np.float64], limits: GatesConfig, folder: Path) -> di
             "session": days,
             "gross_return": series,
             "net_return": series,
+            "net_return_at_twice_costs": series,  # what has no costs has none twice
             "turnover": np.full(len(series), 0.3),
             **{cost: np.zeros(len(series)) for cost in ("commission", "spread_cost", "impact_cost")},
         }

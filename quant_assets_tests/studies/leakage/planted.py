@@ -99,6 +99,16 @@ def labels_of_any_time(
     return product.training_set_of(features, labels, strategy, end)
 
 
+# ---------------------------------------------------------------------------------------------------- scored rows
+
+
+def rows_with_an_outcome(
+    features: pl.DataFrame, bars: pl.DataFrame, training_set: Table, strategy: StrategyConfig
+) -> pl.DataFrame:
+    """Only what can be trained on is scored: a name is left before it ends, because it will."""
+    return training_set.frame.select("symbol", "session", "t0")
+
+
 # ---------------------------------------------------------------------------------------------------------- folds
 
 
@@ -228,3 +238,10 @@ def positions_scaled_by_everything(
     track = traded(predictions, bars, strategy)
     size = 0.1 / (float(track["net_return"].std()) * 252**0.5)  # type: ignore[arg-type]
     return track.with_columns(pl.col("turnover", "gross_return", "net_return") * size)
+
+
+def impact_of_adjusted_prices(
+    predictions: pl.DataFrame, bars: pl.DataFrame, strategy: StrategyConfig
+) -> pl.DataFrame:
+    """Traded value from adjusted prices, which every later dividend makes smaller."""
+    return traded(predictions, bars.drop("price_factor", "volume_factor"), strategy)

@@ -143,6 +143,8 @@ LEAKS: dict[str, tuple[Stage, Pipeline, str]] = {
         "folds", replace(QUICK, splits=planted.unpurged), "label overlaps"),
     "a purge of zero in the stacker's splits": (
         "folds", replace(QUICK, inner_splits=planted.unpurged), "label overlaps"),
+    "rows scored by whether they have an outcome": (
+        "scored_rows", replace(QUICK, scored=planted.rows_with_an_outcome), "whether their name goes on"),
     "a forgotten embargo": (
         "folds", replace(QUICK, splits=planted.without_embargo), "embargo"),
     "a purge of zero inside the models' own splits": (
@@ -155,6 +157,8 @@ LEAKS: dict[str, tuple[Stage, Pipeline, str]] = {
         "models", replace(QUICK, cross_predict=planted.encoding_inside_the_models), "tests were altered"),
     "a fill before its decision": (
         "decisions", replace(QUICK, decisions=planted.filled_before_decided), "turnover"),
+    "impact charged on adjusted prices": (
+        "decisions", replace(QUICK, decisions=planted.impact_of_adjusted_prices), "impact_cost"),
     "positions sized with the whole track": (
         "decisions", replace(QUICK, decisions=planted.positions_scaled_by_everything), "turnover"),
 }  # fmt: skip

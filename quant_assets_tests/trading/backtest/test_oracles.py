@@ -121,7 +121,7 @@ def test_the_account_is_that_of_the_portfolio_simulator(holding: int) -> None:
             "path_0": chosen.ravel().astype(float),
         }
     )
-    portfolio = PortfolioConfig(scheme="long_only", holding_sessions=holding)
+    portfolio = PortfolioConfig(scheme="long_only", holding_sessions=holding, risk_free_rate=0.0)
     expected = simulate(predictions, bars.drop("score", "market_cap"), portfolio, costs)
     assert expected.height == accounts.net.shape[1] == 58
     for name, found in (
