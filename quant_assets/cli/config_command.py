@@ -9,10 +9,18 @@ config_app = typer.Typer(no_args_is_help=True, help="Read and check the configur
 
 @config_app.command("show")
 def config_show() -> None:
-    """Print the whole configuration, defaults included, as JSON. Example: quant-assets config show"""
+    """Print the whole configuration as JSON, with defaults and the digest of its limits.
+
+    ``gates_digest`` is what QUANT_ASSETS_APPROVED_GATES names in production.
+
+    Example: quant-assets config show
+    """
+    from quant_assets.gates.limits import gates_digest
     from quant_assets.lineage.configured import load_settings
 
-    show_text(json_text(load_settings().model_dump(mode="json"), sort_keys=False))
+    settings = load_settings()
+    shown = {"gates_digest": gates_digest(settings.gates, settings.drift), **settings.model_dump(mode="json")}
+    show_text(json_text(shown, sort_keys=False))
 
 
 @config_app.command("validate")

@@ -1,6 +1,8 @@
 """The ``quant-assets`` command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or no verdict."""
 
+import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -10,6 +12,7 @@ from quant_assets.cli.check_command import check
 from quant_assets.cli.config_command import config_app
 from quant_assets.cli.features_command import features
 from quant_assets.cli.model_command import model_app
+from quant_assets.cli.promotion_command import promotion_app
 from quant_assets.cli.replay_command import replay
 from quant_assets.cli.run_command import run
 from quant_assets.cli.terminal import show_error, show_text
@@ -26,6 +29,33 @@ for command in (backtest, calibrate, features, replay, validate, run, check):
     app.command()(command)
 app.add_typer(config_app, name="config")
 app.add_typer(model_app, name="model")
+app.add_typer(promotion_app, name="promotion")
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Where to listen.")] = 3000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. There is no log-in: 127.0.0.1 is this machine only.")
+    ] = "127.0.0.1",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A further name that browsers may address it by, as a proxy in front has; repeat."),
+    ] = None,
+) -> None:
+    """Serve the Dagster UI of everything made here, with its daemon, until interrupted.
+
+    Nobody logs in, so what another site has a browser send is refused: foreign Host or Origin, mutations by GET.
+    Exit code 0 interrupted, 1 the daemon stopped, 2 wrong usage.
+
+    Example: quant-assets ui --port 3001
+    """
+    from quant_assets.common.same_origin import LOOPBACK
+    from quant_assets.defs.running import serve_ui
+
+    named = f"[{host}]" if ":" in host else host
+    show_text(f"The UI is on http://{named}:{port}")
+    raise typer.Exit(min(serve_ui(host, port, {*LOOPBACK, named, *(allow_host or [])}), 1))
 
 
 @app.command("instance-path", hidden=True)
@@ -37,7 +67,11 @@ def instance_path() -> None:
 
 
 def main() -> None:
-    """Entry point: a platform error ends with its one message and exit code 2, never with a traceback."""
+    """Entry point: a platform error ends with its one message and exit code 2, never with a traceback.
+
+    What a command makes is its user's: ledgers, databases and logs are not for others on the machine to read.
+    """
+    os.umask(0o077)
     try:
         app()
     except QuantAssetsError as error:

@@ -15,9 +15,11 @@ from quant_assets.defs.running import strategy_verdicts
 from quant_assets.defs.storage import artifact_of, latest_event
 from quant_assets.gates.baseline_comparison import CandidateSummary, judged_by
 from quant_assets.gates.verdicts import GateReport
+from quant_assets.ledgers.promotions import PromotionLedger
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.graph import Lineage
 from quant_assets.registry.champion import FoundBundle, promoted_bundle
+from quant_assets.registry.standing import ledger_keys
 
 ALIASES = ("champion", "candidate")
 
@@ -71,7 +73,8 @@ def find_strategy(
     if event is None and not (home.tracking_uri or (home.local / "mlflow.db").exists()):
         raise _nothing(strategy, "nothing materialised", f"run quant-assets run --strategy {strategy} first")
     if alias == "champion":
-        found = promoted_bundle(home.mlflow_uri, strategy)
+        ledger = PromotionLedger(home.promotion_ledger)
+        found = promoted_bundle(home.mlflow_uri, strategy, ledger_keys(home).trusted, ledger)
         if found is None:
             ask = f"ask for its candidate with --alias candidate or {strategy}@candidate, or promote it"
             first = f"run quant-assets run --strategy {strategy} first"

@@ -90,6 +90,7 @@ def sensors_of(lineage: Lineage, raw_jobs: list[Any]) -> list[dg.SensorDefinitio
             run_tags={"quant/trigger": "automation"},
         ),
         _new_bars(lineage, raw_jobs),
+        _champion_agreement(lineage),
     ]
 
 
@@ -178,6 +179,42 @@ def _answer(requests: list[dg.RunRequest], notes: list[str], cursor: Mapping[str
     if not requests:
         return dg.SensorResult(skip_reason="; ".join(notes), cursor=written)
     return dg.SensorResult(run_requests=requests, cursor=written)
+
+
+# ---------------------------------------------------------------------------------------- who is in charge
+
+
+def _champion_agreement(lineage: Lineage) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="champion_agreement",
+        minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
+        default_status=sensor_status("champion_agreement"),
+        asset_selection=_unpartitioned(lineage),
+        description="Has the champion made and checked again when its alias or the promotion ledger changed.",
+    )
+    def champion_agreement(context: dg.SensorEvaluationContext, home: Home) -> dg.SensorResult:
+        from quant_assets.registry.champion import ledger_state
+
+        seen: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
+        requests, notes = [], []
+        for strategy in sorted(lineage.settings.strategies):
+            state, reasons = ledger_state(home.place, strategy)
+            said = "; ".join(reasons) or "ledger and registry agree"
+            notes.append(f"{strategy}: {said}")
+            if reasons:  # a failed check reports it; the log says it at every tick
+                context.log.error(notes[-1])
+            if seen.get(strategy, "") != state:
+                seen[strategy] = state
+                tags = {
+                    "quant/trigger": "champion_agreement",
+                    "quant/strategy": strategy,
+                    "quant/reason": said,
+                }
+                key = dg.AssetKey([strategy, "champion"])
+                requests.append(dg.RunRequest(asset_selection=[key], tags=tags))
+        return _answer(requests, notes, seen)
+
+    return champion_agreement
 
 
 # ---------------------------------------------------------------------------------------- what went stale

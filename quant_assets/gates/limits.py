@@ -4,6 +4,8 @@ Which limits there are is said by the gates: a gate that is registered has its k
 and its direction.
 """
 
+import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,7 +14,8 @@ from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, create_
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.errors import ConfigurationError, closest
-from quant_assets.gates.gate import Limit, gates_of
+from quant_assets.common.hashing import json_digest
+from quant_assets.gates.gate import KINDS, Limit, gates_of
 from quant_assets.gates.verdicts import ReportKind
 
 
@@ -158,3 +161,75 @@ def limits_in_force(gates: GatesConfig, drift: DriftConfig) -> dict[str, dict[st
     """The limits that a report of each kind states when it was judged by this configuration."""
     stated = {kind: section for section in (gates, drift) for kind in section.kinds}
     return {kind: section.model_dump(mode="json") for kind, section in stated.items()}
+
+
+def other_limits(applied: Mapping[str, Any], in_force: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which limits differ, each with both values; empty when none does."""
+    keys = sorted(key for key in {*applied, *in_force} if applied.get(key) != in_force.get(key))
+    return tuple(f"{key} {applied.get(key)}, in force {in_force.get(key)}" for key in keys)
+
+
+def looser_limits(applied: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Which limits, by kind of report, are looser than those that the gates ship with; empty when none is."""
+    shipped = [(kind, limit) for kind in KINDS for gate in gates_of(kind) for limit in gate.limits]
+    return tuple(
+        f"{limit.key} {held}, shipped {limit.default:g}"
+        for kind, limit in shipped
+        if kind in applied
+        and ((held := applied[kind].get(limit.key)) is None or not limit.as_strict(held, limit.default))
+    )
+
+
+# ------------------------------------------------------------------------------------------ approved limits
+
+# Whoever chooses the configuration folder chooses its gates.yaml. What production promotes by is therefore said in a
+# place of its own, beside the keys: by the digest of the limits that were reviewed.
+APPROVED_VARIABLE = "QUANT_ASSETS_APPROVED_GATES"
+
+
+def gates_digest(gates: GatesConfig, drift: DriftConfig) -> str:
+    """Digest of everything in a configuration that decides what opens a gate, wherever it was read from.
+
+    It is of values and not of a file: of ``gates.yaml`` with the defaults behind it, and of what each registered gate
+    compares, so a gate that a plug-in added, left out or declared anew is another digest.
+    """
+    declared = {
+        gate.name: [kind, gate.limit.comparison, gate.may_not_apply, [[x.key, x.offset] for x in gate.limits]]
+        for kind in KINDS
+        for gate in gates_of(kind)
+    }
+    return f"sha256:{json_digest({'limits': limits_in_force(gates, drift), 'gates': declared})}"
+
+
+def unapproved(digest: str | None, *, to_promote: bool) -> tuple[str, ...]:
+    """Why limits may not be promoted by, or a champion that was promoted by them not be served; empty when they may.
+
+    Asked where ``$QUANT_ASSETS_APPROVED_GATES`` is set, and always in production. It holds digests as `gates_digest`
+    gives them, joined by commas: the first is what promotions are decided by, the others are of limits that were
+    approved earlier, and champions of that time are still served.
+
+    Parameters
+    ----------
+    digest : str or None
+        None where the ledger does not say.
+
+    Raises
+    ------
+    ConfigurationError
+        When the variable is not set in production, or holds something other than digests.
+    """
+    said = os.environ.get(APPROVED_VARIABLE, "")
+    if not said and os.environ.get("QUANT_ASSETS_ENV") != "production":
+        return ()
+    approved = [part.strip() for part in said.split(",")]
+    if not all(re.fullmatch("sha256:[0-9a-f]{64}", part) for part in approved):
+        raise ConfigurationError(
+            f"environment variable {APPROVED_VARIABLE}",
+            expected="the digest of the limits that were approved, as in sha256:<64 hexadecimal digits>",
+            found=repr(said) if said else "it is not set, and production has to know",
+            action="review the limits, take `gates_digest` of `quant-assets config show`, and set it beside the keys",
+        )
+    if digest in (approved[:1] if to_promote else approved):
+        return ()
+    found = f"by limits with digest {digest}" if digest else "by limits that its ledger entry does not name"
+    return (f"limits: {found}, approved is {approved[0]} ({APPROVED_VARIABLE})",)

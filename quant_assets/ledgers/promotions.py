@@ -1,7 +1,7 @@
 """The promotion ledger: who put which model in charge, when, on what evidence. Append-only, hash-chained."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from quant_assets.common.errors import LedgerError
-from quant_assets.common.files import Address, located
+from quant_assets.common.files import Address, located, make_folder, read_whole, write_whole
 from quant_assets.common.hashing import canonical_json, json_digest
 from quant_assets.ledgers.chain import GENESIS, Chain, LineFile, RecordFiles, RecordType, json_record
 
@@ -137,12 +137,13 @@ class PromotionLedger:
     Parameters
     ----------
     path : str, Path or UPath
-        The JSON-lines file; ``<path>.head`` and ``<path>.lock`` live beside it. Of a URL
+        The JSON-lines file; ``<path>.head``, ``<path>.lock`` and the folder of signatures live beside it. Of a URL
         (``s3://bucket/home/promotions/ledger.jsonl``) the entries are the objects below it without its suffix.
     """
 
     def __init__(self, path: Address) -> None:
         self.path = located(path)
+        self._signatures = self.path.with_suffix(".signatures")
         medium = (
             LineFile(self.path)
             if isinstance(self.path, Path)
@@ -188,6 +189,10 @@ class PromotionLedger:
             entries = self._chain.records()
         return tuple(e for e in entries if strategy is None or e.strategy == strategy)
 
+    def signature(self, entry: LedgerEntry) -> bytes | None:
+        """The detached signature of an entry, not verified; None when it has none."""
+        return read_whole(self._signatures / f"{entry.hash}.sig")
+
     def append(
         self,
         action: Action,
@@ -202,11 +207,18 @@ class PromotionLedger:
         run_id: str,
         replaces: str | None = None,
         basis: Mapping[str, Any] = NO_BASIS,
+        seal: Callable[[bytes], bytes] | None = None,
     ) -> LedgerEntry:
         """Write one entry through to the disk and return it.
 
         A refusal that repeats the strategy's latest entry (same subject, evidence, reasons and basis) writes
         nothing and returns that entry: an automation that retries hourly must not flood the record.
+
+        Parameters
+        ----------
+        seal : callable, optional
+            Signs the bytes of the entry. Its signature is kept beside the chain, whose hashes know nothing of it, and
+            is written first: a crash leaves a signature without an entry, never an entry without its signature.
         """
         draft = LedgerEntry(
             index=-1,
@@ -232,6 +244,9 @@ class PromotionLedger:
                     return latest
                 entry = replace(draft, index=len(entries), previous=self._chain.head_of(entries))
                 entry = replace(entry, hash=entry.expected_hash())
+                if seal is not None:
+                    make_folder(self._signatures)
+                    write_whole(self._signatures / f"{entry.hash}.sig", seal(entry.line()), durable_name=True)
                 if self._chain.extend(entries, entry):
                     return entry
 

@@ -137,8 +137,10 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
 # named runs none.
 RUNNING: Mapping[str, frozenset[str]] = {
     "development": frozenset(),
-    "staging": frozenset({"new_bars", "reconcile", "automation"}),
-    "production": frozenset({"new_bars", "reconcile", "automation", "drift_retraining"}),
+    "staging": frozenset({"new_bars", "reconcile", "automation", "champion_agreement"}),
+    "production": frozenset(
+        {"new_bars", "reconcile", "automation", "champion_agreement", "drift_retraining"}
+    ),
 }
 
 

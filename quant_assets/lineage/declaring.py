@@ -28,6 +28,7 @@ from quant_assets.common.provenance import reference
 from quant_assets.common.store import Value
 from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.gate import gate_modules, gates_of
+from quant_assets.gates.limits import DriftConfig, GatesConfig, limits_in_force, other_limits
 from quant_assets.gates.verdicts import GateReport, ReportKind, Verdict
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.scope import CHECK_EFFECTS, CONFIGURATION, EFFECTS, Scope
@@ -422,16 +423,21 @@ def gate_checks(kind: ReportKind) -> Check:
     def specs(_: Scope) -> Sequence[CheckSpec]:
         return [CheckSpec(gate.name, gate.description, blocking=True) for gate in gates_of(kind)]
 
-    def said(asset: Artifact) -> Iterator[CheckResult]:
-        verdicts = {verdict.gate: verdict for verdict in GateReport.from_json(asset.json()).verdicts}
+    def said(asset: Artifact, *, limits: GatesConfig, drift: DriftConfig) -> Iterator[CheckResult]:
+        report = GateReport.from_json(asset.json())
+        verdicts = {verdict.gate: verdict for verdict in report.verdicts}
+        other = other_limits(report.limits, limits_in_force(limits, drift)[kind])
         for gate in gates_of(kind):
-            yield verdict_result(gate.name, verdicts.get(gate.name))
+            yield verdict_result(gate.name, verdicts.get(gate.name), other)
 
     return Check(f"{kind}_gates", specs, said)
 
 
-def verdict_result(gate: str, verdict: Verdict | None) -> CheckResult:
-    """A verdict as a check result. No verdict, or one that does not admit, is a failed check."""
+def verdict_result(gate: str, verdict: Verdict | None, other: Sequence[str] = ()) -> CheckResult:
+    """A verdict as a check result. No verdict, one that does not admit, or one by other limits is a failed check."""
+    if verdict is not None and other:
+        said = f"judged by other limits than those in force ({'; '.join(other)})"
+        return CheckResult(gate, False, f"{said}: materialise the report again")
     if verdict is None:
         return CheckResult(gate, False, "the report has no verdict for it")
     facts = {

@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from quant_assets.registry.champion import (
         ChampionPointer,
         champion_files,
+        contradictions,
         current_champion,
+        load_champion,
         require_promoted,
     )
     from quant_assets.registry.promotion import promote, promotion_reasons
     from quant_assets.registry.record import CandidateEvidence, candidate_record
+    from quant_assets.registry.standing import Standing, ledger_keys
     from quant_assets.registry.tracking import record_training, record_trials
 else:
     __getattr__, __dir__ = lazy_exports(__name__)
@@ -23,9 +26,13 @@ else:
 __all__ = [
     "CandidateEvidence",
     "ChampionPointer",
+    "Standing",
     "candidate_record",
     "champion_files",
+    "contradictions",
     "current_champion",
+    "ledger_keys",
+    "load_champion",
     "promote",
     "promotion_reasons",
     "record_training",

@@ -15,7 +15,8 @@ from quant_assets.common.hashing import json_digest
 from quant_assets.common.logging import get_logger
 from quant_assets.gates.admission import closed_reasons, foreign_limits
 from quant_assets.gates.gate import gate_names
-from quant_assets.gates.verdicts import GateReport, limits_digest
+from quant_assets.gates.limits import other_limits
+from quant_assets.gates.verdicts import GateReport
 from quant_assets.ledgers.promotions import NO_BASIS, PromotionLedger
 from quant_assets.registry.champion import (
     PREVIOUS,
@@ -24,10 +25,10 @@ from quant_assets.registry.champion import (
     contradiction,
     read_pointer,
     read_version,
-    reigns,
     set_tags,
 )
 from quant_assets.registry.connection import connect, reported
+from quant_assets.registry.standing import LedgerKeys, reigns, signer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,13 +59,10 @@ def promotion_reasons(
             reasons += foreign_limits(report)
             if report.subject != subject:
                 reasons.append(f"{kind} report: judged another model version ({report.subject[:12]})")
-            applied, wanted = limits_digest(report.limits), limits_digest(limits)
-            if applied != wanted:
-                changed = sorted(
-                    k for k in {*report.limits, *limits} if report.limits.get(k) != limits.get(k)
-                )
+            changed = other_limits(report.limits, limits)
+            if changed:
                 reasons.append(
-                    f"{kind} report: judged under other limits than those in force ({', '.join(changed)})"
+                    f"{kind} report: judged under other limits than those in force ({'; '.join(changed)})"
                 )
     strangers = sorted({report.kind for report in reports} - set(limits_in_force))
     if strangers:
@@ -117,6 +115,7 @@ def promote(
     model_version: str,
     expected_champion: str | None,
     ledger: PromotionLedger,
+    keys: LedgerKeys,
     actor: str,
     run_id: str,
     now: datetime,
@@ -139,6 +138,8 @@ def promote(
         The candidate's version in the model registry.
     expected_champion : str or None
         Subject of the champion that the caller believes to be in charge (compare-and-set).
+    keys : LedgerKeys
+        The key that signs the ledger entry, and those whose entries are believed.
     further_reasons : sequence of str
         Reasons against it that the caller found where this function cannot look (asset checks that did not
         pass on the newest version, trials that were not counted). Any one closes the gate.
@@ -149,7 +150,7 @@ def promote(
     -------
     PromotionDecision
         Repeating a promotion is a no-op with the decision "already champion". The same candidate in another
-        bundle, or signed with another key, is entered again.
+        bundle, or signed with another key, is entered again; so is one whose entry no trusted key has signed.
 
     Raises
     ------
@@ -172,7 +173,7 @@ def promote(
     evidence = {report.kind: json_digest(report.to_json()) for report in reports} | served
     unsigned = () if signing_key else ("bundle: no signature by a trusted key was verified",)
     with ledger.locked(), reported(tracking_uri, f"promoting {strategy}"):
-        champion = apply_ledger(client, strategy, ledger.entries(strategy))
+        champion = apply_ledger(client, strategy, ledger, keys.trusted)
         _require_subject(client, strategy, model_version, subject)
         reasons = (
             *promotion_reasons(subject, reports, limits_in_force, required),
@@ -185,6 +186,7 @@ def promote(
             "at": now,
             "evidence": evidence,
             "basis": {**basis, "limits": limits_in_force},
+            "seal": keys.seal,
         }
         if reasons:
             ledger.append(
@@ -201,7 +203,7 @@ def promote(
             raise _refusal(strategy, subject, reasons)
         if champion is not None and champion.subject == subject:
             entered = reigns(ledger.entries(strategy))[-1]
-            if served.items() <= entered.evidence.items():
+            if served.items() <= entered.evidence.items() and _believed(ledger, strategy, keys):
                 return _decision("already champion", champion, subject, entered.index)
         _compare(strategy, champion, expected_champion)
         entry = ledger.append(
@@ -213,7 +215,7 @@ def promote(
             replaces=champion.model_version if champion else None,
             **stamp,
         )
-        moved = apply_ledger(client, strategy, ledger.entries(strategy))
+        moved = apply_ledger(client, strategy, ledger, keys.trusted)
     return _decision("promoted", moved, champion.subject if champion else None, entry.index)
 
 
@@ -224,6 +226,7 @@ def rollback(
     expected_champion: str,
     reason: str,
     ledger: PromotionLedger,
+    keys: LedgerKeys,
     actor: str,
     run_id: str,
     now: datetime,
@@ -236,11 +239,11 @@ def rollback(
     Raises
     ------
     RegistryError
-        When another champion is in charge, or there is none before it.
+        When another champion is in charge, there is none before it, or no trusted key has signed its promotion.
     """
     client = connect(tracking_uri)
     with ledger.locked(), reported(tracking_uri, f"rolling {strategy} back"):
-        champion = apply_ledger(client, strategy, ledger.entries(strategy))
+        champion = apply_ledger(client, strategy, ledger, keys.trusted)
         _compare(strategy, champion, expected_champion)
         line = reigns(ledger.entries(strategy))
         if champion is None or len(line) < 2:
@@ -251,6 +254,7 @@ def rollback(
                 action="promote another candidate, or stop serving the strategy",
             )
         target = line[-2]
+        signer(ledger, target, keys.trusted)  # a roll-back vouches for what it brings back
         # The version is read first: a roll-back to a deleted version must fail before it is written down.
         _require_subject(client, strategy, target.model_version, target.subject)
         entry = ledger.append(
@@ -265,10 +269,30 @@ def rollback(
             at=now,
             run_id=run_id,
             replaces=champion.model_version,
+            seal=keys.seal,
         )
-        moved = apply_ledger(client, strategy, ledger.entries(strategy))
+        moved = apply_ledger(client, strategy, ledger, keys.trusted)
     _log.warning("champion rolled back", strategy=strategy, subject=target.subject, reason=reason)
     return _decision("rolled back", moved, champion.subject, entry.index)
+
+
+def realign(
+    tracking_uri: str, *, strategy: str, ledger: PromotionLedger, keys: LedgerKeys
+) -> ChampionPointer | None:
+    """Set the aliases to what the ledger says, whoever moved them: for a person who knows why they differ.
+
+    Raises
+    ------
+    RegistryError
+        When the ledger's last move is not signed by a trusted key, or the registry does not have its version.
+    """
+    client = connect(tracking_uri)
+    with ledger.locked(), reported(tracking_uri, f"setting the aliases of {strategy}"):
+        pointer = apply_ledger(client, strategy, ledger, keys.trusted, realign=True)
+    _log.warning(
+        "aliases set to the ledger", strategy=strategy, version=pointer.model_version if pointer else None
+    )
+    return pointer
 
 
 def previous_champion(tracking_uri: str, strategy: str) -> ChampionPointer | None:
@@ -276,6 +300,16 @@ def previous_champion(tracking_uri: str, strategy: str) -> ChampionPointer | Non
     client = connect(tracking_uri)
     with reported(tracking_uri, f"reading the previous champion of {strategy}"):
         return read_pointer(client, strategy, PREVIOUS)
+
+
+def _believed(ledger: PromotionLedger, strategy: str, keys: LedgerKeys) -> bool:
+    """Whether the last move of a strategy is signed by a trusted key."""
+    last = next(e for e in reversed(ledger.entries(strategy)) if e.action != "refused")
+    try:
+        signer(ledger, last, keys.trusted)
+    except RegistryError:
+        return False
+    return True
 
 
 def _require_subject(client: "MlflowClient", strategy: str, model_version: str, subject: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from quant_assets.artifacts.bundle.bundle import Bundle
 from quant_assets.artifacts.bundle.signing import (
     SIGNING_VARIABLE,
     VERIFY_VARIABLE,
@@ -14,7 +15,7 @@ from quant_assets.artifacts.bundle.signing import (
     sign_bundle,
     trusted_keys,
 )
-from quant_assets.common.errors import ArtifactError
+from quant_assets.common.errors import RegistryError
 from quant_assets.common.store import encode
 from quant_assets.defs.running import QUIET
 from quant_assets.ledgers.promotions import PromotionLedger
@@ -30,6 +31,12 @@ def refusal(lineage: Lineage, strategy: str = "edge") -> str:
     assert "promotion" not in materialised(result)
     (message,) = failed_steps(result).values()
     return message
+
+
+def loaded(lineage: Lineage) -> Bundle | None:
+    """What serving would get."""
+    ledger = PromotionLedger(lineage.home.promotion_ledger)
+    return load_champion(lineage.home.mlflow_uri, "edge", trusted_keys(lineage.home.path), ledger)
 
 
 def stored(lineage: Lineage, *path: str) -> bytes:
@@ -72,7 +79,7 @@ def test_a_run_signs_the_bundle_and_the_ledger_names_the_key(built: Lineage) -> 
     key = development_key(built.home.path)
     (entry,) = PromotionLedger(built.home.promotion_ledger).entries("edge")
     assert entry.evidence["signing_key"] == key.fingerprint
-    champion = load_champion(built.home.mlflow_uri, "edge", trusted_keys(built.home.path))
+    champion = loaded(built)
     assert champion is not None
     assert (champion.fingerprint, champion.manifest.subject) == (key.fingerprint, built.champion("edge"))
 
@@ -152,8 +159,8 @@ def test_trusting_nobody_and_trusting_somebody_else_close_the_gate(
     monkeypatch.setenv(VERIFY_VARIABLE, str(public))
     assert stranger.fingerprint != development_key(lineage.home.path).fingerprint
     assert "foreign key" in refusal(lineage)
-    with pytest.raises(ArtifactError, match="foreign key"):
-        load_champion(lineage.home.mlflow_uri, "edge", trusted_keys(lineage.home.path))
+    with pytest.raises(RegistryError, match="foreign key"):
+        loaded(lineage)
     monkeypatch.setenv(VERIFY_VARIABLE, ":")
     assert "no signature can be believed" in refusal(lineage)
     monkeypatch.delenv(VERIFY_VARIABLE)
@@ -179,7 +186,7 @@ def test_another_key_signs_anew_and_the_champion_carries_the_new_signature(
     subject = lineage.champion("edge")
     chain = ["bundle_signature", "training_record", "promotion"]
     assert lineage.materialise("edge", chain).success
-    champion = load_champion(lineage.home.mlflow_uri, "edge", trusted_keys(lineage.home.path))
+    champion = loaded(lineage)
     assert champion is not None
     assert champion.fingerprint == new.fingerprint
     assert lineage.champion("edge") == subject

@@ -12,6 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from quant_assets.artifacts.bundle.signing import development_key
+from quant_assets.common.home import Home
 from quant_assets.gates.gate import KINDS, find_gate, gate_names
 from quant_assets.gates.limits import DriftConfig, GatesConfig, limits_in_force
 from quant_assets.gates.verdicts import GateReport, Verdict, judge
@@ -19,6 +21,7 @@ from quant_assets.ledgers.promotions import PromotionLedger
 from quant_assets.registry.connection import connect
 from quant_assets.registry.promotion import PromotionDecision, promote
 from quant_assets.registry.record import TrainingRecord
+from quant_assets.registry.standing import LedgerKeys, ledger_keys
 from quant_assets.registry.tracking import RecordedRun, record_training
 
 NOW = datetime(2026, 3, 2, 21, 0, tzinfo=UTC)
@@ -94,13 +97,20 @@ def template_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return database
 
 
+def keys_of(folder: Path) -> LedgerKeys:
+    """The development key of a folder, trusted."""
+    development_key(folder)
+    return ledger_keys(Home(str(folder)))
+
+
 @dataclass
 class Desk:
-    """A tracking database, an artifact folder and a ledger of one test."""
+    """A tracking database, an artifact folder, a ledger and its key, of one test."""
 
     folder: Path
     uri: str
     ledger: PromotionLedger
+    keys: LedgerKeys
 
     def record(self, subject: str, **changes: Any) -> RecordedRun:
         return record_training(
@@ -118,6 +128,7 @@ class Desk:
             "model_version": version,
             "expected_champion": expected,
             "ledger": self.ledger,
+            "keys": self.keys,
             "actor": "asset:promotion",
             "run_id": "run-1",
             "now": NOW,
@@ -125,17 +136,22 @@ class Desk:
         return promote(self.uri, **(arguments | changes))
 
 
+def desk_in(folder: Path) -> Desk:
+    uri, ledger = f"sqlite:///{folder / 'mlflow.db'}", PromotionLedger(folder / "ledger.jsonl")
+    return Desk(folder, uri, ledger, keys_of(folder))
+
+
 @pytest.fixture
 def desk(tmp_path: Path, template_database: Path) -> Desk:
     shutil.copy(template_database, tmp_path / "mlflow.db")
-    return Desk(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}", PromotionLedger(tmp_path / "ledger.jsonl"))
+    return desk_in(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def template_desk(tmp_path_factory: pytest.TempPathFactory, template_database: Path) -> Desk:
     folder = tmp_path_factory.mktemp("template_desk")
     shutil.copy(template_database, folder / "mlflow.db")
-    template = Desk(folder, f"sqlite:///{folder / 'mlflow.db'}", PromotionLedger(folder / "ledger.jsonl"))
+    template = desk_in(folder)
     template.record("a" * 64)
     template.record("b" * 64)
     template.promote("a" * 64, "1", None)
@@ -147,7 +163,9 @@ def two(tmp_path: Path, template_desk: Desk) -> Desk:
     """A is champion as version 1; B is a candidate as version 2."""
     for name in ("mlflow.db", "ledger.jsonl", "ledger.jsonl.head"):
         shutil.copy(template_desk.folder / name, tmp_path / name)
-    return Desk(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}", PromotionLedger(tmp_path / "ledger.jsonl"))
+    for name in ("keys", "ledger.signatures"):
+        shutil.copytree(template_desk.folder / name, tmp_path / name)
+    return desk_in(tmp_path)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from quant_assets.artifacts.bundle.signing import TrustedKeys
 from quant_assets.common.errors import ArtifactError, GateClosedError, RegistryError
-from quant_assets.registry.champion import champion_files, load_champion
+from quant_assets.registry.champion import in_charge, load_champion
 from quant_assets_tests.registry.conftest import STRATEGY, Desk
 
 A = "a" * 64
@@ -28,7 +28,7 @@ def test_a_bundle_whose_signature_was_not_verified_closes_the_gate(desk: Desk, k
     (entry,) = desk.ledger.entries(STRATEGY)
     assert entry.action == "refused"
     assert "signing_key" not in entry.evidence
-    assert champion_files(desk.uri, STRATEGY) is None
+    assert in_charge(desk.uri, STRATEGY, desk.keys.trusted, desk.ledger) is None
 
 
 def test_the_same_candidate_signed_with_another_key_is_entered_again_and_the_same_is_not(desk: Desk) -> None:
@@ -41,11 +41,11 @@ def test_the_same_candidate_signed_with_another_key_is_entered_again_and_the_sam
 
 
 def test_no_champion_is_none_and_a_champion_without_a_bundle_is_an_error(desk: Desk) -> None:
-    assert load_champion(desk.uri, STRATEGY, TrustedKeys()) is None
+    assert load_champion(desk.uri, STRATEGY, TrustedKeys(), desk.ledger) is None
     desk.record(A)
     desk.promote(A, "1", None)
     with pytest.raises(RegistryError, match=r"a file bundle\.zip in its run"):
-        load_champion(desk.uri, STRATEGY, TrustedKeys())
+        load_champion(desk.uri, STRATEGY, desk.keys.trusted, desk.ledger)
 
 
 def test_an_unsigned_champion_is_not_loaded(desk: Desk) -> None:
@@ -53,7 +53,7 @@ def test_an_unsigned_champion_is_not_loaded(desk: Desk) -> None:
     desk.record(A, artifacts=artifacts)
     desk.promote(A, "1", None)
     with pytest.raises(ArtifactError, match="unsigned"):
-        load_champion(desk.uri, STRATEGY, TrustedKeys())
+        load_champion(desk.uri, STRATEGY, desk.keys.trusted, desk.ledger)
 
 
 def desk_graph() -> bytes:

@@ -1,8 +1,10 @@
 """Promotion: nothing passes a closed gate, nothing is lost by a crash, nothing moves without a record."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ def roll_back(desk: Desk, expected: str, reason: str = "live drawdown") -> Promo
         expected_champion=expected,
         reason=reason,
         ledger=desk.ledger,
+        keys=desk.keys,
         actor="operator",
         run_id="run-9",
         now=NOW,
@@ -177,8 +180,15 @@ def test_a_promotion_killed_half_way_is_completed_by_the_next_call(
 def test_a_promotion_killed_before_its_ledger_entry_has_not_happened(
     two: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fsync = os.fsync
+
+    def die_at_the_ledger(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == two.ledger.path:
+            raise KeyboardInterrupt
+        fsync(descriptor)
+
     with monkeypatch.context() as patch:
-        patch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("os.fsync", die_at_the_ledger)
         with pytest.raises(KeyboardInterrupt):
             two.promote(B, "2", A)
     assert aliases(two)["champion"] == "1"

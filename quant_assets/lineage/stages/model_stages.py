@@ -5,10 +5,11 @@ from typing import Any
 
 import polars as pl
 
+from quant_assets.common.errors import RegistryError
 from quant_assets.common.home import Home
 from quant_assets.common.settings import DelistingConfig, ModelsConfig, StrategyConfig
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.declaring import LongTable, Picture, Product, stage
+from quant_assets.lineage.declaring import Check, CheckResult, LongTable, Picture, Product, single, stage
 from quant_assets.lineage.scope import Progress, RunFacts, SessionRange
 
 TRAINING_POOL = "training"
@@ -170,8 +171,60 @@ def ensemble(
     return Product(candidate.to_json(), facts)
 
 
-@stage(group="models", kinds=frozenset({"onnx"}), guarded=True)
-def champion(promotion: Artifact) -> Product:
+def ledger_agreement(champion: Artifact, *, name: str, home: Home) -> CheckResult:
+    """Whether the ledger, the registry's alias and this asset say the same about who is in charge."""
+    from quant_assets.ledgers.promotions import PromotionLedger
+    from quant_assets.registry.champion import contradictions
+
+    found = contradictions(home, name)
+    moves = [e for e in PromotionLedger(home.promotion_ledger).entries(name) if e.action != "refused"]
+    made, now = champion.json()["ledger_entry"], moves[-1].hash if moves else "none"
+    if made != now:
+        found = (*found, f"champion: made of ledger entry {made[:12]}, the last one is {now[:12]}")
+    said = "; ".join(found) or f"ledger entry {now[:12]}, alias and asset agree"
+    return CheckResult("ledger_agreement", not found, said)
+
+
+# The ledger is the outside world: a roll-back by a person is in it, and in no run.
+@stage(
+    group="models",
+    kinds=frozenset({"onnx"}),
+    guarded=True,
+    always=True,
+    checks=(
+        Check(
+            "ledger_agreement",
+            single(
+                "ledger_agreement",
+                "The signed promotion ledger, the registry's alias and this asset name the same model.",
+                blocking=True,
+            ),
+            ledger_agreement,
+        ),
+    ),
+)
+def champion(promotion: Artifact, *, name: str, home: Home) -> Product:
     """The model in production: the version that the promotion ledger last let through."""
-    decision = promotion.json()
-    return Product(decision, {"champion": decision["subject"], "model_version": decision["model_version"]})
+    from quant_assets.ledgers.promotions import PromotionLedger
+    from quant_assets.registry.champion import in_charge
+    from quant_assets.registry.standing import ledger_keys
+
+    ledger = PromotionLedger(home.promotion_ledger)
+    found = in_charge(home.mlflow_uri, name, ledger_keys(home).trusted, ledger)
+    if found is None:
+        raise RegistryError(
+            f"champion of {name}",
+            expected="one in the promotion ledger",
+            found=f"none, though {promotion.key} was materialised",
+            action="find out what became of the ledger, then materialise promotion again",
+        )
+    entry = found.entry
+    value = {
+        "strategy": name,
+        "subject": entry.subject,
+        "model_version": entry.model_version,
+        "bundle_sha256": found.bundle_sha256,
+        "ledger_entry": entry.hash,
+    }
+    facts = {"champion": entry.subject, "model_version": entry.model_version, "put in charge by": entry.actor}
+    return Product(value, facts)

@@ -184,6 +184,7 @@ def promotion(
     *,
     name: str,
     limits: GatesConfig,
+    gates: GatesConfig,
     drift: DriftConfig,
     home: Home,
     run: RunFacts,
@@ -191,13 +192,14 @@ def promotion(
 ) -> Product:
     """The decision: moves the champion alias, or records the refusal with every reason and fails."""
     from quant_assets.gates.admission import closed_reasons
-    from quant_assets.gates.limits import limits_in_force
+    from quant_assets.gates.limits import gates_digest, limits_in_force, unapproved
     from quant_assets.gates.verdicts import GateReport
     from quant_assets.ledgers.promotions import PromotionLedger
     from quant_assets.registry.champion import current_champion
     from quant_assets.registry.promotion import promote
+    from quant_assets.registry.standing import ledger_keys
 
-    in_force = limits_in_force(limits, drift)
+    in_force, by_limits = limits_in_force(limits, drift), gates_digest(gates, drift)
     signing_key, made_from, unsigned = signed_bundle(bundle, bundle_signature, home)
     judged_reports = [GateReport.from_json(report.json()) for report in reports.values()]
     record = training_record.json()
@@ -223,15 +225,18 @@ def promotion(
             *uncounted_trials(home, name, judged_reports),
             *unsigned,
             *unrecorded_bundle(bundle, record),
+            *unapproved(by_limits, to_promote=True),
         ),
         bundle_sha256=bundle.sha256,
         signing_key=signing_key,
         model_version=record["model_version"],
         expected_champion=standing.subject if standing else None,
         ledger=PromotionLedger(home.promotion_ledger),
+        keys=ledger_keys(home),
         actor=f"dagster:{run.trigger}",
         run_id=run.run_id,
         now=now(),
+        basis={"gates": by_limits},
     )
     value = {
         "strategy": name,
