@@ -33,7 +33,7 @@ test-all: setup
 	@$(BIN)/pytest -m ""
 
 dev: setup
-	@DAGSTER_HOME="$$($(BIN)/quant-assets instance-path)" $(BIN)/dagster dev -w workspace.yaml
+	@$(BIN)/quant-assets ui
 
 check: setup
 	@$(BIN)/dagster definitions validate -w workspace.yaml

@@ -92,6 +92,17 @@ def make_folder(folder: Location) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner may enter, or make it so where it is his own and is not.
+
+    What is below it is then closed too, whatever its own mode.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder.stat()
+    if found.st_uid == os.getuid() and found.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 def write_whole(target: Location, data: bytes, *, durable_name: bool = False) -> None:
     """Write a file whole: a reader sees the old content or the new, never a part of it.
 

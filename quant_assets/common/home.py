@@ -6,7 +6,7 @@ from pathlib import Path
 
 from quant_assets.common.configuration import home_address, home_dir
 from quant_assets.common.errors import ConfigurationError
-from quant_assets.common.files import Location, is_url, local_path, located
+from quant_assets.common.files import Location, is_url, local_path, located, make_private
 from quant_assets.common.store import ArtifactStore
 
 
@@ -70,6 +70,7 @@ class Home:
         """
         folder = self.local / name
         try:
+            make_private(self.local)
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(

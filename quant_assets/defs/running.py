@@ -1,7 +1,13 @@
-"""Running strategies in this process, as ``quant-assets run`` does: the raw years, the lineage, the decision."""
+"""Running strategies in this process, as ``quant-assets run`` does, and showing them, as ``quant-assets ui``."""
 
+import os
 import shutil
-from collections.abc import Callable, Sequence
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +17,7 @@ from quant_assets.common.configuration import config_dir
 from quant_assets.common.errors import clearest
 from quant_assets.common.files import Location, located
 from quant_assets.common.home import Home
+from quant_assets.common.same_origin import SameOrigin
 from quant_assets.defs.assets import asset_key
 from quant_assets.defs.storage import artifact_of, latest_event
 from quant_assets.gates.verdicts import GateReport, Verdict
@@ -160,3 +167,43 @@ def strategy_verdicts(
         if event is not None:
             verdicts += GateReport.from_json(artifact_of(event, home.store).json()).verdicts
     return tuple(verdicts)
+
+
+def serve_ui(host: str, port: int, hosts: Iterable[str]) -> int:
+    """Serve the UI with its daemon until interrupted, as ``dagster dev`` does, behind `SameOrigin`.
+
+    Both share one code server. Returns the exit code: 0, or that of a daemon that stopped by itself.
+    """
+    import uvicorn
+    import yaml
+    from dagster._cli.proxy_server_manager import ProxyServerManager
+    from dagster._core.workspace.context import WorkspaceProcessContext
+    from dagster._core.workspace.load_target import ModuleTarget, WorkspaceFileTarget
+    from dagster_webserver.app import create_app_from_workspace_process_context
+
+    os.environ["DAGSTER_HOME"] = str(dagster_home())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # its default would leave the daemon behind
+    code = ModuleTarget("quant_assets.definitions", None, str(Path.cwd()), "quant_assets")
+    with (
+        open_instance() as instance,
+        ProxyServerManager(instance, code, "warning") as servers,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        workspace = Path(folder) / "workspace.yaml"
+        workspace.write_text(yaml.safe_dump({"load_from": servers.get_code_server_specs()}))
+        command = [sys.executable, "-m", "dagster._daemon", "run", "--workspace", str(workspace)]
+        with (
+            subprocess.Popen(command) as daemon,  # noqa: S603 (this interpreter, this module)
+            WorkspaceProcessContext(instance, WorkspaceFileTarget([str(workspace)])) as context,
+        ):
+            app = SameOrigin(create_app_from_workspace_process_context(context, "", 2000), hosts)
+            server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning"))
+            threading.Thread(
+                target=lambda: setattr(server, "should_exit", daemon.wait() >= 0), daemon=True
+            ).start()
+            try:
+                server.run()
+            finally:
+                stopped = daemon.poll()
+                daemon.terminate()
+    return stopped or 0
