@@ -44,7 +44,7 @@ def backtest(
         bool,
         typer.Option(
             "--extended-metrics/--no-extended-metrics",
-            help="Also IC and rank IC with HAC t, Sharpe, Sortino, drawdown, turnover, cost breakdown.",
+            help="Also IC and rank IC with t and p, Sharpe, Sortino, drawdown, turnover, cost breakdown.",
         ),
     ] = False,
     json_output: Annotated[Path | None, typer.Option(help="Write the report here as JSON.")] = None,
@@ -190,7 +190,7 @@ def notes(result: "BacktestResult") -> list[str]:
         for name, found in (("IC", result.information.ic), ("rank IC", result.information.rank_ic)):
             lines.append(
                 f"{name}: mean {_number(found.mean, 4)}, t {_number(found.t_statistic)} "
-                f"(Newey-West, lag {found.lag_sessions}), {found.n_sessions} sessions"
+                f"(p {_number(found.p_value, 3)}, overlap allowed for), {found.n_sessions} sessions"
             )
     lines += [f"warning: {text}" for text in result.warnings]
     lines += [

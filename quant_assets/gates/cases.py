@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from quant_assets.trading.paths import PathStatistics
 
 DRAWDOWN_QUANTILE = 0.1  # the worst decile of paths
-# PBO ranks the best of several trials. Two return streams that correlate above .72 have an effective number below
+# PBO ranks the best of several trials. Two return streams that correlate above .96 have an effective number below
 # 1.5 and rank by coin flip: PBO of twice the same stream is 1. They still count in full in the deflated Sharpe ratio.
 MIN_DISTINCT_TRIALS = 1.5
-PBO_BLOCKS = 16
+CSCV_BLOCKS = 16
+# Trials are compared over sessions that all of them have. One that would leave less than half of the candidate's is
+# left out of that comparison; it counts in full in the deflated Sharpe ratio.
+SHARED_SESSIONS = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +45,11 @@ class ValidationCase:
         The path that the probabilistic and the deflated Sharpe ratio are about.
     snapshot : TrialSnapshot
     periods_per_year : float
+    net_returns : ndarray, shape (paths, sessions)
+        Of every path, in the order of ``statistics``.
     trial_returns : ndarray, shape (sessions, trials), or None
-        Return streams of the ledger's trials, over the sessions that they share.
+        Return streams of the ledger's trials; NaN where a trial has no such session. None with a single trial, which
+        is the candidate.
     """
 
     subject: str
@@ -52,6 +58,7 @@ class ValidationCase:
     median: "PathStatistics"
     snapshot: "TrialSnapshot"
     periods_per_year: float
+    net_returns: NDArray[np.float64]
     trial_returns: NDArray[np.float64] | None = None
 
     @property
@@ -111,35 +118,125 @@ class ValidationCase:
         )
 
     @property
-    def required_record(self) -> float | None:
-        """Sessions that the required Sharpe ratio needs to differ from 0; None when it asks for no skill.
+    def required_record(self) -> float:
+        """Sessions below which noise would show what was observed too often, whatever else is true.
 
-        The longer of two: a normal's, and that of the path's own moments. So a lucky skewness shortens nothing.
+        The longest of three: `min_record_sessions`, and the minimum track record length of the observed Sharpe ratio
+        (of the required one, where less was observed) at the level at which the best of N trials without skill shows
+        it in `false_pass_max` of cases: for a normal's moments, and for the path's own. So a lucky skewness shortens
+        nothing.
         """
-        if self.required <= 0.0:
-            return None
-        normal = self.needed(self.required, 0.0, self.limits.alpha, normal=True)
-        own = self.needed(self.required, 0.0, self.limits.alpha)
-        return float(np.fmax(normal, own))
+        limits, observed = self.limits, self.median.sharpe_per_period
+        shown = self.required if math.isnan(observed) else max(observed, self.required)
+        if shown <= 0.0:
+            return limits.min_record_sessions
+        # of N independent trials; dependent ones show it less often
+        alpha = -math.expm1(math.log1p(-limits.false_pass_max) / self.snapshot.n_trials)
+        normal, own = (self.needed(shown, 0.0, alpha, normal=is_normal) for is_normal in (True, False))
+        return float(np.fmax(np.fmax(normal, own), limits.min_record_sessions))
 
     @property
-    def worst_decile(self) -> float:
-        """Drawdown (negative fraction) in the worst decile of paths, never interpolated upwards."""
-        drawdowns = [path.drawdown_fraction for path in self.statistics]
-        return float(np.quantile(drawdowns, DRAWDOWN_QUANTILE, method="lower"))
+    def selection_variance(self) -> float:
+        """V of the deflated Sharpe ratio, per session: that of the trials without the candidate, and noise at least.
+
+        With the candidate in it a good one raises its own bar, and copies of one trial pull V to 0: then 12 % of
+        noise passed. A Sharpe ratio without skill scatters by 1/T whatever the ledger shows.
+        """
+        from quant_assets.statistics import sharpe
+
+        ratios = np.array(self.snapshot.sharpes)
+        own = 0.0 if math.isnan(self.median.sharpe_per_period) else self.median.sharpe_per_period
+        others = np.delete(ratios, np.abs(ratios - own).argmin()) if ratios.size else ratios
+        spread = float(others.var(ddof=1)) if others.size > 1 else 0.0
+        error = sharpe.sharpe_standard_error(
+            0.0, self.n, standard=self.limits.psr_standard, autocorrelation=self.rho
+        )
+        return float(np.fmax(max(spread, 1.0 / self.n), error**2))
+
+    def worst_decile(self, volatility: float | None = None) -> float:
+        """Drawdown (negative fraction) in the worst decile of paths, never interpolated upwards.
+
+        Parameters
+        ----------
+        volatility : float, optional
+            Annual; every path is scaled to it first. NaN when one of them does not vary.
+        """
+        from quant_assets.statistics.track_record import max_drawdown
+
+        returns = self.net_returns
+        if volatility is not None:
+            own = np.array([[path.annual_volatility_fraction] for path in self.statistics])
+            returns = returns * np.divide(volatility, own, out=np.full_like(own, np.nan), where=own > 0.0)
+        return float(np.quantile(max_drawdown(returns, axis=1), DRAWDOWN_QUANTILE, method="lower"))
 
     @cached_property
-    def overfitting(self) -> "BacktestOverfitting | None":
-        """PBO of the ledger's return streams; None when it is not defined.
+    def leverage_within_limit(self) -> float:
+        """Multiple of the present positions at which the account's own worst decile just meets the limit.
 
-        That is with fewer than `MIN_DISTINCT_TRIALS` effective trials, or with hardly any sessions in common.
+        NaN when it never falls, or the limit allows for no loss.
         """
+        from scipy.optimize import brentq
+
+        from quant_assets.statistics.track_record import max_drawdown
+
+        limit = self.limits.max_drawdown_min
+        if not (self.worst_decile() < 0.0 and limit < 0.0):
+            return math.nan
+
+        def excess(leverage: float) -> float:
+            worst = np.quantile(
+                max_drawdown(leverage * self.net_returns, axis=1), DRAWDOWN_QUANTILE, method="lower"
+            )
+            return float(worst) - limit
+
+        # A single loss of 1 / leverage or more is ruin, so one of the two ends is beyond any limit.
+        highest = 1.0 / -float(self.net_returns.min())
+        return float(brentq(excess, 0.0, highest, xtol=1e-6)) if excess(highest) < 0.0 else highest
+
+    @cached_property
+    def compared_returns(self) -> NDArray[np.float64]:
+        """Return streams of the trials over the sessions that they share, the candidate's among them.
+
+        Trials join in order of how many of the candidate's sessions they have, while `SHARED_SESSIONS` of these are
+        left. Without a ledger of several trials it is the candidate's stream alone.
+        """
+        place = [path.path for path in self.statistics].index(self.median.path)
+        if self.trial_returns is None or self.snapshot.n_trials < 2:
+            alone: NDArray[np.float64] = self.net_returns[place][:, None]
+            return alone
+        ratios = np.array(self.snapshot.sharpes)
+        own = 0.0 if math.isnan(self.median.sharpe_per_period) else self.median.sharpe_per_period
+        candidate = int(np.abs(ratios - own).argmin())
+        present = ~np.isnan(self.trial_returns)
+        rows, joined = present[:, candidate], [candidate]
+        fewest = SHARED_SESSIONS * rows.sum()
+        for trial in np.argsort(-(present & rows[:, None]).sum(axis=0), kind="stable"):
+            shared = rows & present[:, trial]
+            if trial != candidate and shared.sum() >= fewest:
+                rows, joined = shared, [*joined, int(trial)]
+        streams: NDArray[np.float64] = self.trial_returns[np.ix_(rows, np.sort(joined))]
+        return streams
+
+    @cached_property
+    def cross_validated_choice(self) -> "BacktestOverfitting | None":
+        """CSCV of the ledger's return streams; None on hardly any sessions."""
         from quant_assets.statistics.overfitting import probability_of_backtest_overfitting
 
-        nothing_selected = self.snapshot.effective_number_of_trials < MIN_DISTINCT_TRIALS
-        if nothing_selected or self.trial_returns is None or len(self.trial_returns) < 2 * PBO_BLOCKS:
+        returns = self.compared_returns
+        if len(returns) < 2 * CSCV_BLOCKS:
             return None
-        return probability_of_backtest_overfitting(self.trial_returns, n_blocks=PBO_BLOCKS)
+        return probability_of_backtest_overfitting(returns, n_blocks=CSCV_BLOCKS)
+
+    @property
+    def overfitting(self) -> "BacktestOverfitting | None":
+        """The same where there was a choice: None below `MIN_DISTINCT_TRIALS` effective trials.
+
+        Its PBO is information, not a gate: it compares the winner with the median trial, which among equally good
+        ones is a coin flip.
+        """
+        distinct = self.snapshot.effective_number_of_trials >= MIN_DISTINCT_TRIALS
+        found = self.cross_validated_choice
+        return found if distinct and found is not None and found.n_trials > 1 else None
 
     @cached_property
     def best_of_trials(self) -> "SuperiorAbility | None":
@@ -149,8 +246,8 @@ class ValidationCase:
         """
         from quant_assets.statistics.superior_ability import FEWEST_PERIODS, superior_ability
 
-        returns = self.trial_returns
-        if self.snapshot.n_trials < 2 or returns is None or len(returns) < FEWEST_PERIODS:
+        returns = self.compared_returns
+        if returns.shape[1] < 2 or len(returns) < FEWEST_PERIODS:
             return None
         return superior_ability(returns) if np.ptp(returns, axis=0).any() else None
 

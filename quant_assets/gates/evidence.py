@@ -51,7 +51,8 @@ def gate_details(case: ValidationCase) -> dict[str, Any]:
     from quant_assets.statistics import sharpe
 
     median, snapshot, best = case.median, case.snapshot, case.best_of_trials
-    best_of_noise = sharpe.expected_maximum_sharpe(snapshot.n_trials, snapshot.trial_variance)
+    choice = case.cross_validated_choice
+    best_of_noise = sharpe.expected_maximum_sharpe(snapshot.n_trials, case.selection_variance)
     rows = [asdict(path) for path in case.statistics]
     aggregated = {}
     for name in (field for field in rows[0] if field not in ("path", "n_sessions")):
@@ -80,6 +81,7 @@ def gate_details(case: ValidationCase) -> dict[str, Any]:
             "n_trials": snapshot.n_trials,
             "effective_number_of_trials": snapshot.effective_number_of_trials,
             "trial_variance": snapshot.trial_variance,
+            "selection_variance": case.selection_variance,
             "expected_maximum_sharpe_annual": sharpe.annualised_sharpe(best_of_noise, case.periods_per_year),
             "digest": snapshot.digest,
             "chain_length": snapshot.chain_length,
@@ -88,8 +90,11 @@ def gate_details(case: ValidationCase) -> dict[str, Any]:
             "overfitting_logits": logit_histogram(case.overfitting) if case.overfitting else None,
         },
         "minimum_track_record_sessions": case.required_record,
-        "drawdown_worst_decile_fraction": case.worst_decile,
+        "drawdown_worst_decile_fraction": case.worst_decile(case.limits.reference_volatility),
+        "account_drawdown_worst_decile_fraction": case.worst_decile(),
+        "leverage_within_drawdown_limit": case.leverage_within_limit,
         "probability_of_backtest_overfitting": case.overfitting.pbo if case.overfitting else None,
+        "probability_of_loss": choice.probability_of_loss if choice else None,
     }
     plain: dict[str, Any] = plain_json(details)
     return plain
@@ -148,7 +153,8 @@ def judge_candidate(
     periods_per_year : float
         Sessions per year, from the calendar.
     trial_returns : array, shape (sessions, trials), optional
-        `TrialLedger.returns_matrix` of the same ledger; needed from two trials on.
+        `TrialLedger.returns_matrix` of the same ledger, NaN where a trial has no such session; needed from two trials
+        on.
 
     Returns
     -------
@@ -163,8 +169,16 @@ def judge_candidate(
     from quant_assets.trading.paths import median_path, path_statistics
 
     statistics = path_statistics(path_returns, periods_per_year, standard=limits.psr_standard)
+    by_path = path_returns.sort("path", "session").partition_by("path", maintain_order=True)
     case = ValidationCase(
-        subject, limits, statistics, median_path(statistics), snapshot, periods_per_year, trial_returns
+        subject,
+        limits,
+        statistics,
+        median_path(statistics),
+        snapshot,
+        periods_per_year,
+        np.stack([path["net_return"].to_numpy() for path in by_path]),
+        trial_returns,
     )
     _check_ledger(case)
     verdicts = tuple(gate.judge(case) for gate in gates_of("validation"))

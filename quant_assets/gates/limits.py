@@ -92,8 +92,7 @@ class GatesConfig(LimitSection):
 
     kinds = ("validation", "parity")
 
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    psr_standard: Literal["2012", "2025"] = "2012"
+    psr_standard: Literal["2012", "2025"] = "2025"
     baseline_max_sharpe_fall: float = Field(default=0.2, ge=0, description="annual, against a baseline file")
 
     def for_strategy(self, overrides: Mapping[str, float]) -> "GatesConfig":

@@ -102,7 +102,7 @@ class TrialSnapshot:
     sharpes : tuple of float
         Per-period Sharpe ratio of each trial, in order of their fingerprints.
     effective_number_of_trials : float
-        Correlated trials counted by what they add; between 1 and ``n_trials``.
+        Correlated trials counted by what they add; between 1 and ``n_trials``, and never less after one more.
     digest : str
         Digest of the trials' identities: the version of the evidence.
     chain_length, chain_head : int, str
@@ -269,9 +269,7 @@ class TrialLedger:
         links, trials = chain.records(), self.trials(strategy)
         effective = float(len(trials))
         if len(trials) > 1:
-            matrix = self.returns_matrix(strategy)
-            if len(matrix) > 1:  # without common sessions nothing is known to overlap: each one counts
-                effective = float(effective_number_of_trials(matrix))
+            effective = float(effective_number_of_trials(self.returns_matrix(strategy)))
         return TrialSnapshot(
             strategy=strategy,
             sharpes=tuple(trial.sharpe_per_period for trial in trials),
@@ -282,19 +280,17 @@ class TrialLedger:
         )
 
     def returns_matrix(self, strategy: str) -> NDArray[np.float64]:
-        """Returns of every trial over the sessions that all of them have: shape (sessions, trials).
+        """Returns of every trial over the sessions that any of them has: shape (sessions, trials).
 
-        Columns are in the order of `trials`; shape (0, trials) when no session is common.
+        Columns are in the order of `trials`; NaN where a trial has no such session.
         """
         trials = self.trials(strategy)
         days = [self._array(t, t.sessions_sha256, np.dtype("<i8")) for t in trials]
-        common = days[0] if days else np.empty(0, dtype=np.int64)
-        for other in days[1:]:
-            common = np.intersect1d(common, other, assume_unique=True)
-        matrix = np.empty((len(common), len(trials)))
+        every = np.unique(np.concatenate(days)) if days else np.empty(0, dtype=np.int64)
+        matrix = np.full((len(every), len(trials)), np.nan)
         for column, trial in enumerate(trials):
             values = self._array(trial, trial.returns_sha256, np.dtype("<f8"))
-            matrix[:, column] = values[np.searchsorted(days[column], common)]
+            matrix[np.searchsorted(every, days[column]), column] = values
         return matrix
 
     def require(self, strategy: str, length: int, head: str) -> None:

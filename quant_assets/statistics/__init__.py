@@ -7,9 +7,9 @@ from quant_assets.common.lazy import lazy_exports
 if TYPE_CHECKING:
     from quant_assets.statistics.overfitting import (
         BacktestOverfitting,
+        DependentMean,
+        dependent_mean,
         effective_number_of_trials,
-        effective_rank,
-        hac_t_statistic,
         probability_of_backtest_overfitting,
     )
     from quant_assets.statistics.rates import Rate, clopper_pearson
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         sharpe_ratio,
     )
     from quant_assets.statistics.sharpe_inference import (
+        deflated_sharpe_alpha,
         expected_maximum_sharpe,
         minimum_backtest_length,
         sharpe_standard_error,
@@ -45,6 +46,7 @@ else:
 # `superior_ability` and `track_record` are modules, each with a function of the same name: import it from there.
 __all__ = [
     "BacktestOverfitting",
+    "DependentMean",
     "Rate",
     "SuperiorAbility",
     "TrackRecord",
@@ -54,11 +56,11 @@ __all__ = [
     "annualised_sharpe",
     "calmar_ratio",
     "clopper_pearson",
+    "deflated_sharpe_alpha",
     "deflated_sharpe_ratio",
+    "dependent_mean",
     "effective_number_of_trials",
-    "effective_rank",
     "expected_maximum_sharpe",
-    "hac_t_statistic",
     "max_drawdown",
     "minimum_backtest_length",
     "minimum_track_record_length",

@@ -281,6 +281,71 @@ def minimum_backtest_length(n_trials: ArrayLike, expected_maximum: ArrayLike = 1
     return plain((expected_maximum_sharpe(n_trials) / target) ** 2)
 
 
+# What a deflated Sharpe ratio of at least so much really means. It is no exact test: the expected maximum is not the
+# median of the maximum, V is estimated, and the 2012 standard takes one trial's spread for that of the best of N.
+# For each N: ledgers of N trials without skill, and how many of them passed at each level of `ALPHA_LEVELS`.
+# Made by `python -m quant_assets_tests.benchmarks.deflated_alpha`.
+ALPHA_LEVELS = (0.95, 0.975, 0.99)
+PASSED_WITHOUT_SKILL: dict[str, dict[int, tuple[int, ...]]] = {
+    "2012": {
+        2: (1_000_000, 30_014, 13_102, 4_402),
+        3: (1_000_000, 15_119, 5_851, 1_697),
+        5: (1_000_000, 8_712, 3_124, 840),
+        10: (1_000_000, 4_898, 1_479, 326),
+        20: (1_000_000, 2_954, 854, 169),
+        40: (1_000_000, 1_959, 529, 97),
+        100: (1_000_000, 1_136, 256, 41),
+        400: (1_000_000, 635, 144, 17),
+        1000: (400_000, 164, 33, 6),
+        4000: (100_000, 34, 6, 0),
+        10_000: (40_000, 8, 1, 0),
+    },
+    "2025": {
+        2: (1_000_000, 59_392, 32_055, 14_582),
+        3: (1_000_000, 45_579, 24_901, 11_471),
+        5: (1_000_000, 43_048, 24_041, 11_473),
+        10: (1_000_000, 43_114, 24_984, 12_604),
+        20: (1_000_000, 44_208, 26_168, 13_725),
+        40: (1_000_000, 45_788, 27_814, 15_048),
+        100: (1_000_000, 48_908, 30_095, 16_890),
+        400: (1_000_000, 53_225, 33_733, 19_374),
+        1000: (400_000, 22_267, 14_250, 8_201),
+        4000: (100_000, 5_833, 3_774, 2_166),
+        10_000: (40_000, 2_334, 1_514, 868),
+    },
+}
+
+
+def deflated_sharpe_alpha(n_trials: float, level: float, standard: SharpeStandard = "2012") -> float | None:
+    """Probability that the best of ``n_trials`` without skill has a deflated Sharpe ratio of at least ``level``.
+
+    Measured, with the variance of the trials without the best one and 1/T at least; linear in ln N between the
+    measured numbers.
+
+    Parameters
+    ----------
+    n_trials : float
+        At least 1. With one trial the test is exact: 1 - ``level``.
+    level : float
+        Between two measured ones the lower counts, so that the truth is not above what is stated.
+
+    Returns
+    -------
+    float or None
+        None beyond what was measured: a level below .95, or more than 10,000 trials.
+    """
+    count = float(_checked_trials(n_trials))
+    if count == 1.0:
+        return 1.0 - level
+    measured = PASSED_WITHOUT_SKILL[checked_standard(standard)]
+    places = [place for place, held in enumerate(ALPHA_LEVELS) if held <= level]
+    if not places or count > max(measured):
+        return None
+    shares = [passes[places[-1]] / ledgers for ledgers, *passes in measured.values()]
+    known, alphas = [1, *measured], [1.0 - ALPHA_LEVELS[places[-1]], *shares]
+    return float(np.interp(math.log(count), np.log(known), alphas))
+
+
 def _variance_of_maximum(trials: float) -> float:
     if math.isnan(trials):
         return math.nan

@@ -124,27 +124,30 @@ def information_coefficients(
     predictions, labels : polars.DataFrame
         As for `rank_ic_by_session`.
     horizon_sessions : int
-        Sessions that a label spans, which is the lag of the HAC (Newey-West) standard error: labels of
-        neighbouring sessions share most of their return.
+        Sessions that a label spans: labels of neighbouring sessions share most of their return, and that is all
+        that there is of a record which is not longer.
 
     Returns
     -------
     polars.DataFrame
-        ``path, mean_rank_ic, rank_ic_sd, t_statistic, n_sessions``, one row per path that has any session with a
-        rank correlation; the t-statistic is null with fewer sessions than the lag needs.
+        ``path, mean_rank_ic, rank_ic_sd, t_statistic, p_value, n_sessions``, one row per path that has any session
+        with a rank correlation; test of `quant_assets.statistics.overfitting.dependent_mean`, null on a record of
+        fewer sessions than twice the horizon or than that test needs.
     """
-    from quant_assets.statistics.overfitting import hac_t_statistic
+    from quant_assets.statistics.overfitting import FEWEST_FOR_MEAN, dependent_mean
 
     rows = []
     for (path,), group in rank_ic_by_session(predictions, labels).group_by("path", maintain_order=True):
         series = group["rank_ic"].to_numpy()
-        enough = len(series) > horizon_sessions + 1
+        enough = len(series) >= max(2 * horizon_sessions, FEWEST_FOR_MEAN)
+        test = dependent_mean(series) if enough else None
         rows.append(
             {
                 "path": path,
                 "mean_rank_ic": float(series.mean()),
                 "rank_ic_sd": float(series.std(ddof=1)) if len(series) > 1 else None,
-                "t_statistic": float(hac_t_statistic(series, lag=horizon_sessions)) if enough else None,
+                "t_statistic": test.statistic if test else None,
+                "p_value": test.p_value if test else None,
                 "n_sessions": len(series),
             }
         )
@@ -153,9 +156,10 @@ def information_coefficients(
         "mean_rank_ic": pl.Float64,
         "rank_ic_sd": pl.Float64,
         "t_statistic": pl.Float64,
+        "p_value": pl.Float64,
         "n_sessions": pl.Int64,
     }
-    return pl.DataFrame(rows, schema=schema).with_columns(pl.col("t_statistic").fill_nan(None))
+    return pl.DataFrame(rows, schema=schema).with_columns(pl.col("t_statistic", "p_value").fill_nan(None))
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ class PathStatistics:
 
 
 def path_statistics(
-    returns: pl.DataFrame, periods_per_year: float, *, standard: sharpe.SharpeStandard = "2012"
+    returns: pl.DataFrame, periods_per_year: float, *, standard: sharpe.SharpeStandard = "2025"
 ) -> tuple[PathStatistics, ...]:
     """Statistics of each path, in order of path.
 

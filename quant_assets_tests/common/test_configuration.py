@@ -33,8 +33,16 @@ def test_the_shipped_configuration_has_the_three_strategies(tmp_path: Path) -> N
 
 def test_the_shipped_limits_are_those_of_the_design(tmp_path: Path) -> None:
     gates = load_settings(SHIPPED, tmp_path).gates
-    limits = (gates.sharpe_min, gates.psr_min, gates.dsr_min, gates.max_drawdown_min, gates.pbo_max)
-    assert limits == (1.2, 0.95, 0.95, -0.20, 0.2)
+    limits = (
+        gates.sharpe_min,
+        gates.psr_min,
+        gates.dsr_min,
+        gates.max_drawdown_min,
+        gates.loss_probability_max,
+    )
+    assert limits == (1.2, 0.95, 0.95, -0.20, 0.05)
+    record = (gates.min_record_sessions, gates.false_pass_max, gates.reference_volatility, gates.psr_standard)
+    assert record == (504, 0.01, 0.10, "2025")
 
 
 def test_the_two_controls_are_the_same_market_but_for_the_edge(tmp_path: Path) -> None:
@@ -68,9 +76,9 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
     ("file", "text", "said"),
     [
         ("gates.yaml", "sharp_min: 2", ["gates.yaml", "sharp_min", "did you mean 'sharpe_min'"]),
-        ("gates.yaml", "alpha: 0.9", ["gates.yaml", "'alpha'", "0.9", "less than 0.5"]),
+        ("gates.yaml", "false_pass_max: 0.9", ["gates.yaml", "'false_pass_max'", "0.9", "equal to 0.05"]),
         ("gates.yaml", "sharpe_min: ${LOOSE}", ["gates.yaml", "sharpe_min", "${LOOSE}", "valid number"]),
-        ("gates.yaml", "alpha: .nan", ["gates.yaml", "alpha", "nan"]),
+        ("gates.yaml", "sharpe_min: .nan", ["gates.yaml", "sharpe_min", "nan"]),
         ("gates.yaml", "drift: {window: 3}", ["drift.window", "did you mean 'window_sessions'"]),
         ("gates.yaml", "drift: {alpha: '${LOOSE:-0.4}'}", ["drift.alpha", "${LOOSE:-0.4}", "valid number"]),
         (
@@ -134,7 +142,11 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
             "universe: us_tech\ngates: {max_drawdown_min: -0.5}",
             ["gates.max_drawdown_min", "at least as strict", "-0.5"],
         ),
-        ("strategies/pure_noise.yaml", "universe: us_tech\ngates: {pbo_max: 0.4}", ["pbo_max", "0.4"]),
+        (
+            "strategies/pure_noise.yaml",
+            "universe: us_tech\ngates: {loss_probability_max: 0.4}",
+            ["loss_probability_max", "0.4"],
+        ),
         (
             "strategies/pure_noise.yaml",
             "universe: us_tech\ngates: {sharp_min: 2.0}",

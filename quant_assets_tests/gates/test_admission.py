@@ -48,14 +48,14 @@ def test_the_required_gates_are_those_of_all_three_reports() -> None:
         "cpcv_probabilistic_sharpe",
         "cpcv_deflated_sharpe",
         "cpcv_max_drawdown",
-        "cpcv_backtest_overfitting",
+        "cpcv_loss_probability",
         "cpcv_cost_margin",
         "onnx_parity",
         "int8_parity",
         "feature_drift",
     )
     may_not_apply = {name for name, gate in gates().items() if gate.may_not_apply}
-    assert may_not_apply == {"cpcv_backtest_overfitting", "int8_parity"}
+    assert may_not_apply == {"int8_parity"}
 
 
 @pytest.mark.parametrize("gate", gate_names())
@@ -122,10 +122,10 @@ def test_fail_and_underpowered_are_closed_whatever_the_numbers_say(gate: str, st
 
 
 @pytest.mark.parametrize("gate", gate_names())
-def test_not_applicable_opens_only_the_two_gates_that_may_say_so(gate: str) -> None:
+def test_not_applicable_opens_only_the_gate_that_may_say_so(gate: str) -> None:
     answer = passing(gate, status="not_applicable", observed=None, required=None)
     opens = closed_reasons(SUBJECT, (all_passing() | {gate: answer}).values()) == ()
-    assert opens == (gate in {"cpcv_backtest_overfitting", "int8_parity"})
+    assert opens == (gate == "int8_parity")
 
 
 def test_a_refusal_lists_every_reason_at_once() -> None:

@@ -78,7 +78,7 @@ def test_a_new_gate_is_required_in_its_place_after_those_of_its_report(added: Ca
         "cpcv_probabilistic_sharpe",
         "cpcv_deflated_sharpe",
         "cpcv_max_drawdown",
-        "cpcv_backtest_overfitting",
+        "cpcv_loss_probability",
         "cpcv_cost_margin",
         "cpcv_turnover",
     )
@@ -233,7 +233,7 @@ def test_two_gates_with_a_limit_of_the_same_key_are_refused(key: str) -> None:
     assert "cpcv_turnover" not in gate_names()
 
 
-@pytest.mark.parametrize("key", ["alpha", "psr_standard", "known_keys"])
+@pytest.mark.parametrize("key", ["baseline_max_sharpe_fall", "psr_standard", "known_keys"])
 def test_a_limit_does_not_take_the_name_of_something_else_in_its_section(
     added: Callable[[Gate], Gate], key: str
 ) -> None:

@@ -13,13 +13,15 @@ from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile, limit
 
 GATES = GatesConfig()
 SHIPPED = {
-    "alpha": 0.05,
-    "psr_standard": "2012",
+    "psr_standard": "2025",
     "sharpe_min": 1.2,
+    "min_record_sessions": 504,
+    "false_pass_max": 0.01,
     "psr_min": 0.95,
     "dsr_min": 0.95,
     "max_drawdown_min": -0.2,
-    "pbo_max": 0.2,
+    "reference_volatility": 0.1,
+    "loss_probability_max": 0.05,
     "sharpe_at_twice_costs_min": 0.0,
     "baseline_max_sharpe_fall": 0.2,
     "parity_max_error_over_sd": 0.001,
@@ -27,6 +29,17 @@ SHIPPED = {
     "parity_max_flipped_decisions": 0,
     "int8_min_rank_correlation": 0.99,
 }
+OWN = (
+    "sharpe_min",
+    "min_record_sessions",
+    "false_pass_max",
+    "psr_min",
+    "dsr_min",
+    "max_drawdown_min",
+    "reference_volatility",
+    "loss_probability_max",
+    "sharpe_at_twice_costs_min",
+)
 DRIFT = {"window_sessions": 63, "alpha": 0.01, "n_bins": 10, "min_drifted_features": 3}
 
 
@@ -37,7 +50,10 @@ DRIFT = {"window_sessions": 63, "alpha": 0.01, "n_bins": 10, "min_drifted_featur
         ("psr_min", 0.9, 0.99),
         ("dsr_min", 0.0, 0.975),
         ("max_drawdown_min", -0.25, -0.1),
-        ("pbo_max", 0.3, 0.1),
+        ("loss_probability_max", 0.3, 0.01),
+        ("min_record_sessions", 252, 756),
+        ("false_pass_max", 0.05, 0.001),
+        ("reference_volatility", 0.05, 0.2),
     ],
 )
 def test_a_strategy_may_be_stricter_and_never_looser(name: str, looser: float, stricter: float) -> None:
@@ -58,16 +74,9 @@ def test_the_limits_that_reports_state_are_those_of_ever() -> None:
     assert json_digest(DriftConfig().model_dump(mode="json")) == json_digest(DRIFT)
 
 
-def test_only_these_six_are_a_strategys_own_to_set() -> None:
-    own = {key for key in SHIPPED if key not in ("alpha", "psr_standard") and _may_set(key)}
-    assert own == {
-        "sharpe_min",
-        "psr_min",
-        "dsr_min",
-        "max_drawdown_min",
-        "pbo_max",
-        "sharpe_at_twice_costs_min",
-    }
+def test_only_these_are_a_strategys_own_to_set() -> None:
+    own = {key for key in SHIPPED if key != "psr_standard" and _may_set(key)}
+    assert own == set(OWN)
     for key in ("alpha", "psr_standard", "window_sessions", "min_drifted_features"):
         assert not _may_set(key)
 
@@ -84,15 +93,13 @@ def test_an_unknown_limit_of_a_strategy_is_answered_with_the_closest_one() -> No
     with pytest.raises(ConfigurationError) as caught:
         GATES.for_strategy({"sharp_min": 2.0})
     assert caught.value.what == "key 'gates.sharp_min' of a strategy"
-    assert caught.value.expected == (
-        "one of sharpe_min, psr_min, dsr_min, max_drawdown_min, pbo_max, sharpe_at_twice_costs_min"
-    )
+    assert caught.value.expected == f"one of {', '.join(OWN)}"
     assert caught.value.action == "did you mean 'sharpe_min'? Correct or remove the key"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_limit_of_a_strategy_that_is_not_finite_is_refused(value: float) -> None:
-    for key in ("sharpe_min", "pbo_max"):
+    for key in ("sharpe_min", "loss_probability_max"):
         with pytest.raises(ConfigurationError, match=f"gates.{key}.*finite number"):
             GATES.for_strategy({key: value})
 

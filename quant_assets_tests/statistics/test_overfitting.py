@@ -1,19 +1,20 @@
-"""Backtest overfitting by CSCV against a literal oracle, effective trials, and HAC t against statsmodels."""
+"""Backtest overfitting by CSCV against a literal oracle, effective trials, and the mean of a dependent series."""
 
 import math
 from itertools import combinations
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.signal import lfilter
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.statistics.overfitting import (
+    dependent_mean,
     effective_number_of_trials,
-    effective_rank,
-    hac_t_statistic,
     probability_of_backtest_overfitting,
 )
 
@@ -136,7 +137,7 @@ GAPPED[5, 2] = math.nan
 @pytest.mark.parametrize(
     ("returns", "blocks", "message"),
     [
-        (NOISE[:, :1], 4, "at least 2 trial(s)"),
+        (NOISE[:, :0], 4, "at least one trial"),
         (NOISE[:, 0], 4, "shape (64,)"),
         (NOISE, 5, "even integer"),
         (NOISE, 0, "even integer"),
@@ -152,36 +153,90 @@ def test_tables_without_a_defined_probability_are_refused(returns, blocks, messa
     assert message in str(refusal.value)
 
 
-def test_the_effective_rank_has_its_published_values():
-    assert effective_rank(np.eye(3)) == pytest.approx(3.0, abs=1e-12)
-    assert effective_rank(np.array([[10, 1], [1, 10]]) / 10) == pytest.approx(2.0, abs=0.02)
-    assert effective_rank(np.array([[10, 1, 7], [1, 10, 8], [7, 8, 10]]) / 10) == pytest.approx(
-        1.84, abs=0.01
+def test_one_trial_has_a_probability_of_loss_and_no_choice_that_could_be_overfitted():
+    returns = np.random.default_rng(4).normal(0.05, 1.0, size=(640, 1))
+    result = probability_of_backtest_overfitting(returns)
+    assert math.isnan(result.pbo)
+    halves = [
+        np.concatenate([returns[40 * block : 40 * block + 40, 0] for block in half])
+        for half in combinations(range(16), 8)
+    ]
+    assert result.probability_of_loss == np.mean([half.mean() <= 0 for half in halves])
+    assert 0.0 < result.probability_of_loss < 0.5
+
+
+def test_copies_of_a_trial_change_nothing_about_the_probability_of_loss():
+    one = np.random.default_rng(4).normal(0.02, 1.0, size=(640, 1))
+    alone = probability_of_backtest_overfitting(one).probability_of_loss
+    copies = probability_of_backtest_overfitting(np.hstack([one, 2 * one, 0.5 * one]))
+    assert copies.probability_of_loss == alone > 0
+    assert copies.pbo == 1.0  # which is why it decides nothing
+
+
+def test_a_winner_that_does_not_move_out_of_sample_has_not_gained():
+    falling = np.random.default_rng(2).normal(-0.5, 1.0, size=(64, 1))
+    assert (
+        probability_of_backtest_overfitting(np.hstack([falling, np.zeros((64, 1))])).probability_of_loss
+        == 1.0
     )
-    assert effective_rank(np.ones((5, 5))) == pytest.approx(1.0, abs=1e-9)
 
 
-@pytest.mark.parametrize(("periods", "trials"), [(250, 100), (2500, 100), (1000, 5), (60, 200)])
-def test_independent_trials_count_in_full_although_sampling_noise_correlates_them(periods, trials):
+@pytest.mark.parametrize(("periods", "trials"), [(250, 100), (2500, 100), (1000, 5), (2520, 40)])
+def test_independent_trials_count_in_full_but_for_the_noise_of_their_correlations(periods, trials):
     returns = np.random.default_rng(21).normal(size=(periods, trials))
-    assert effective_number_of_trials(returns) == pytest.approx(trials, rel=0.01)
+    expected = trials * (1 - trials / (9 * periods))
+    assert effective_number_of_trials(returns) == pytest.approx(expected, rel=0.01)
 
 
-def test_variants_of_ten_strategies_count_as_about_ten():
-    rng = np.random.default_rng(5)
-    strategies = rng.normal(size=(2520, 10))
-    variants = strategies[:, np.arange(100) % 10] + 0.1 * rng.normal(size=(2520, 100))
-    assert effective_number_of_trials(variants) == pytest.approx(10, rel=0.15)
+def test_the_number_is_the_logarithm_of_a_determinant():
+    angle = math.acos(0.95)
+    draws = np.random.default_rng(3).normal(size=(500, 2))
+    base = np.linalg.qr(draws - draws.mean(axis=0))[0]  # two columns of mean 0, at right angles
+    pair = np.column_stack([base[:, 0], math.cos(angle) * base[:, 0] + math.sin(angle) * base[:, 1]])
+    expected = math.log(81**2 - (80 * 0.95) ** 2) / math.log(81)
+    assert effective_number_of_trials(pair) == pytest.approx(expected, rel=1e-9)
+    assert expected == pytest.approx(1.5, abs=0.02)  # a tenth of its own counts half
 
 
-def test_copies_count_once_whatever_their_scale():
+def test_near_copies_of_one_of_twenty_do_not_hide_the_other_nineteen():
+    rng = np.random.default_rng(8)
+    twenty = rng.normal(size=(2520, 20))
+    copies = twenty[:, :1] + 0.03 * rng.normal(size=(2520, 400))
+    before, after = (
+        effective_number_of_trials(twenty),
+        effective_number_of_trials(np.hstack([twenty, copies])),
+    )
+    assert 19.9 < before < after < 30
+
+
+@given(
+    st.integers(1, 12), st.integers(4, 60), st.floats(0.0, 1.0), st.integers(0, 2**32 - 1), st.integers(0, 3)
+)
+@settings(max_examples=200, deadline=None)
+def test_the_effective_number_never_falls_when_a_trial_is_added(trials, periods, alike, seed, kind):
+    rng = np.random.default_rng(seed)
+    common = rng.normal(size=(periods, 1))
+    returns = math.sqrt(alike) * common + math.sqrt(1 - alike) * rng.normal(size=(periods, trials))
+    absent = rng.random(returns.shape) < 0.2 * rng.random()
+    absent[:2] = False
+    returns[absent] = np.nan
+    added = (
+        returns[:, rng.integers(trials)] + 1e-6 * rng.normal(size=periods),  # a near copy
+        np.zeros(periods),  # one that never trades
+        rng.normal(size=periods),
+        np.where(np.arange(periods) < periods - 2, np.nan, rng.normal(size=periods)),  # a later one
+    )[kind]
+    before = effective_number_of_trials(returns)
+    after = effective_number_of_trials(np.column_stack([returns, added]))
+    assert 1.0 <= before <= trials
+    assert before - 1e-9 <= after <= before + 1.0 + 1e-9
+    order = rng.permutation(trials)
+    assert effective_number_of_trials(returns[:, order]) == pytest.approx(before)
+
+
+def test_copies_count_as_little_more_than_one_whatever_their_scale():
     returns = np.random.default_rng(5).normal(size=(1000, 1)) * np.array([[1.0, 2.0, 0.5, -1.0]])
-    assert effective_number_of_trials(returns) == pytest.approx(1.0, abs=0.01)
-
-
-def test_a_record_too_short_to_tell_trials_apart_counts_each_one():
-    returns = np.random.default_rng(5).normal(size=(2, 30))
-    assert effective_number_of_trials(returns) == 30.0
+    assert effective_number_of_trials(returns) == pytest.approx(math.log(321) / math.log(81))  # 1.31
 
 
 def test_trials_that_never_trade_count_as_one_together():
@@ -192,47 +247,82 @@ def test_trials_that_never_trade_count_as_one_together():
     assert effective_number_of_trials(returns[:, :1]) == 1.0
 
 
-@pytest.mark.parametrize("returns", [np.zeros((10, 0)), np.zeros((1, 3)), np.zeros(10), GAPPED])
+def test_trials_without_a_session_in_common_count_in_full():
+    returns = np.full((200, 2), np.nan)
+    returns[:100, 0], returns[100:, 1] = np.random.default_rng(3).normal(size=(2, 100))
+    assert effective_number_of_trials(returns) == pytest.approx(2.0)
+
+
+INFINITE = NOISE.copy()
+INFINITE[5, 2] = math.inf
+ABSENT = NOISE.copy()
+ABSENT[1:, 2] = math.nan
+
+
+@pytest.mark.parametrize(
+    "returns",
+    [np.zeros((10, 0)), np.zeros((1, 3)), np.zeros(10), INFINITE, ABSENT],
+    ids=lambda r: str(r.shape),
+)
 def test_trials_that_cannot_be_compared_are_refused(returns):
     with pytest.raises(ValidationError):
         effective_number_of_trials(returns)
 
 
-@pytest.mark.parametrize("lag", [0, 1, 5, 20])
-def test_the_hac_t_statistic_is_that_of_statsmodels(lag):
-    import statsmodels.api as sm
-
-    rng = np.random.default_rng(lag)
-    series = np.convolve(rng.normal(size=520), np.ones(5) / 5, "valid") + 0.05
-    fit = sm.OLS(series, np.ones_like(series)).fit(cov_type="HAC", cov_kwds={"maxlags": lag})
-    assert hac_t_statistic(series, lag) == pytest.approx(float(fit.tvalues[0]), rel=1e-10)
-
-
-def test_overlapping_labels_pass_a_plain_t_test_far_more_often_than_the_hac_one():
-    rng = np.random.default_rng(10)
-    noise = rng.normal(size=(2000, 504))
-    overlapping = np.lib.stride_tricks.sliding_window_view(noise, 5, axis=1).mean(axis=2)
-    plain = (hac_t_statistic(overlapping, 0) > 1.645).mean()
-    hac = (hac_t_statistic(overlapping, 5) > 1.645).mean()
-    assert plain > 0.2
-    assert hac < 0.10  # Bartlett weights understate the variance of an MA(4) by design: not quite .05
+def test_the_standard_error_is_that_of_the_cosines_one_by_one():
+    # Lazarus, Lewis, Stock and Watson (2018): 0.41 T^(2/3) cosines, 26 for 500 periods
+    series = lfilter([1.0], [1.0, -0.6], np.random.default_rng(3).normal(0.1, 1.0, 500))
+    periods, cosines = 500, 26
+    time = (np.arange(1, periods + 1) - 0.5) / periods
+    transforms = [
+        math.sqrt(2 / periods) * (np.cos(math.pi * j * time) * series).sum() for j in range(1, cosines + 1)
+    ]
+    statistic = series.mean() / math.sqrt(np.mean(np.square(transforms)) / periods)
+    found = dependent_mean(series)
+    assert found.degrees_of_freedom == cosines
+    assert found.statistic == pytest.approx(statistic, rel=1e-10)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(abs(statistic), cosines), rel=1e-10)
 
 
-def test_hac_is_vectorised_over_series_and_floats_stay_floats():
-    series = np.random.default_rng(1).normal(size=(3, 50))
-    together = hac_t_statistic(series, 4)
-    assert together.tolist() == [hac_t_statistic(one, 4) for one in series]
-    assert hac_t_statistic(series.T, 4, axis=0) == pytest.approx(together, rel=1e-12)
-    assert type(hac_t_statistic(series[0], 4)) is float
+@pytest.mark.parametrize("horizon", [5, 20])
+@pytest.mark.parametrize("persistence", [0.0, 0.9, 0.98])
+def test_the_mean_information_coefficient_of_a_score_without_skill_is_rejected_as_often_as_stated(
+    horizon, persistence
+):
+    # scores that persist, times returns over overlapping horizons: what an information coefficient is made of
+    rng = np.random.default_rng([horizon, round(100 * persistence)])
+    series, periods = 3000, 1260
+    shocks = rng.normal(size=(series, periods + 300))
+    scores = lfilter([math.sqrt(1 - persistence**2)], [1.0, -persistence], shocks, axis=1)[:, 300:]
+    sums = np.cumsum(rng.normal(size=(series, periods + horizon)), axis=1)
+    coefficients = scores * (sums[:, horizon:] - sums[:, :-horizon])
+    rejected = (dependent_mean(coefficients).p_value < 0.05).mean()
+    assert 0.04 <= rejected <= 0.072  # the standard error of the share is .004
+    if (horizon, persistence) == (20, 0.98):
+        kernel = [
+            sm.OLS(row, np.ones_like(row))
+            .fit(cov_type="HAC", cov_kwds={"maxlags": horizon, "use_correction": False})
+            .pvalues[0]
+            for row in coefficients[:800]
+        ]
+        assert np.mean(np.array(kernel) < 0.05) > 0.085  # what it replaces: 11 % here
+
+
+def test_many_series_at_once_are_each_one_of_them():
+    series = np.random.default_rng(3).normal(size=(3, 200))
+    together = dependent_mean(series)
+    assert together.statistic == pytest.approx([dependent_mean(one).statistic for one in series], rel=1e-12)
+    assert dependent_mean(series.T, axis=0).statistic == pytest.approx(together.statistic, rel=1e-12)
+    assert type(dependent_mean(series[0]).statistic) is float
 
 
 def test_a_series_without_variation_or_with_nan_has_no_t_statistic():
-    assert math.isnan(hac_t_statistic(np.full(20, 0.1), 3))
-    assert math.isnan(hac_t_statistic(np.zeros(20), 3))
-    assert math.isnan(hac_t_statistic([0.1, math.nan, 0.2], 1))
+    for series in (np.full(20, 0.1), np.zeros(20), np.where(np.arange(20) == 3, math.nan, 0.1)):
+        found = dependent_mean(series)
+        assert math.isnan(found.statistic)
+        assert math.isnan(found.p_value)
 
 
-@pytest.mark.parametrize("lag", [-1, 20, 1.0, True])
-def test_a_lag_without_a_meaning_is_refused(lag):
-    with pytest.raises(ValidationError, match="lag"):
-        hac_t_statistic(np.arange(20.0), lag)
+def test_a_series_too_short_for_two_cosines_is_refused():
+    with pytest.raises(ValidationError, match="at least 8 periods"):
+        dependent_mean(np.arange(7.0))

@@ -1,9 +1,9 @@
-"""The gates of cross-validated performance: Sharpe, PSR, DSR, drawdown, and overfitting over the trials."""
+"""The gates of cross-validated performance: Sharpe, PSR, DSR, drawdown, and the loss of whoever selects trials."""
 
 import math
 from dataclasses import replace
 
-from quant_assets.gates.cases import MIN_DISTINCT_TRIALS, PBO_BLOCKS, ValidationCase
+from quant_assets.gates.cases import CSCV_BLOCKS, ValidationCase
 from quant_assets.gates.gate import Gate, Limit, register
 from quant_assets.gates.verdicts import Verdict
 
@@ -11,32 +11,40 @@ from quant_assets.gates.verdicts import Verdict
 
 
 def judge_sharpe(case: ValidationCase) -> Verdict:
-    """Median net Sharpe ratio over paths; underpowered where the record cannot show such a ratio at all."""
-    from scipy.special import ndtr
+    """Median net Sharpe ratio over paths; underpowered where noise shows as much in so short a record."""
+    from scipy.special import log_ndtr
 
-    limits, median = case.limits, case.median
+    limits, median, n_trials = case.limits, case.median, case.snapshot.n_trials
     remedy = (
         "a strategy that trades: its returns do not vary"
         if math.isnan(median.sharpe_annual)
         else f"more edge or lower costs: {median.gross_sharpe_annual:.2f} before costs, at a turnover of "
         f"{median.turnover_per_session:.0%} of capital per session"
     )
+    by_chance = -math.expm1(n_trials * float(log_ndtr(case.required * math.sqrt(case.n))))
+    record = case.required_record
+    enough = case.n >= record
     verdict = SHARPE.verdict(
         case,
         median.sharpe_annual,
-        quantity=f"median net Sharpe ratio over {len(case.statistics)} paths (annual)",
+        quantity=f"median net Sharpe ratio over {len(case.statistics)} paths (annual), on {case.n} sessions where "
+        f"{math.ceil(record)} are needed,",
         remedy=remedy,
-        alpha=float(1.0 - ndtr(case.required * math.sqrt(case.n))),
+        alpha=min(by_chance, limits.false_pass_max) if enough else by_chance,
         power=0.5,  # estimates of a true value on the limit lie on either side of it equally often
     )
-    record = case.required_record
-    if record is None or case.n >= record or verdict.observed is None:
+    # What is too little is too little on any record that is long enough for anything.
+    too_little = verdict.status == "fail" and case.n >= limits.min_record_sessions
+    if enough or too_little or verdict.observed is None:
         return verdict
+    shown = max(verdict.observed, limits.sharpe_min)
+    trials = f"the best of {n_trials} trials" if n_trials > 1 else "a trial"
     return replace(
         verdict,
         status="underpowered",
-        reason=f"{case.n} sessions cannot tell a Sharpe ratio of {limits.sharpe_min:.2f} from 0 at "
-        f"{limits.alpha:.0%}: that takes {math.ceil(record)} (observed {verdict.observed:.2f})",
+        reason=f"{case.n} sessions cannot tell a Sharpe ratio of {shown:.2f} from noise: that takes "
+        f"{math.ceil(record)}, after which {trials} without skill shows it in at most {limits.false_pass_max:.2g} "
+        f"of cases, and never fewer than {limits.min_record_sessions:g} (observed {verdict.observed:.2f})",
         remedy=f"needs {case.years(record - case.n)}",
     )
 
@@ -58,31 +66,29 @@ def judge_deflated_sharpe(case: ValidationCase) -> Verdict:
     """Probability that the median path beats the best of the ledger's trials, had they no skill."""
     from quant_assets.statistics import sharpe
 
-    limits, median, snapshot = case.limits, case.median, case.snapshot
+    limits, median, n_trials = case.limits, case.median, case.snapshot.n_trials
     deflated = sharpe.deflated_sharpe_ratio(
         median.sharpe_per_period,
         case.n,
-        snapshot.n_trials,
-        snapshot.trial_variance,
+        n_trials,
+        case.selection_variance,
         median.skewness,
         median.kurtosis,
         standard=limits.psr_standard,
         autocorrelation=case.rho,
     )
-    best_of_noise = float(sharpe.expected_maximum_sharpe(snapshot.n_trials, snapshot.trial_variance))
-    alpha = 1.0 - limits.dsr_min
+    best_of_noise = float(sharpe.expected_maximum_sharpe(n_trials, case.selection_variance))
+    level = 1.0 - limits.dsr_min
     annual = float(sharpe.annualised_sharpe(best_of_noise, case.periods_per_year))
     return DEFLATED_SHARPE.verdict(
         case,
         float(deflated),
         quantity=f"probability that the true Sharpe ratio is above {annual:.2f} (annual), the best that "
-        f"{snapshot.n_trials} trial{'s' if snapshot.n_trials > 1 else ''} without skill would show,",
-        remedy=_longer_record(case, best_of_noise, alpha, f"the best of {snapshot.n_trials} trials"),
-        alpha=alpha,
+        f"{n_trials} trial{'s' if n_trials > 1 else ''} without skill would show,",
+        remedy=_longer_record(case, best_of_noise, level, f"the best of {n_trials} trials"),
+        alpha=sharpe.deflated_sharpe_alpha(n_trials, limits.dsr_min, standard=limits.psr_standard),
         # The 2025 standard also widens the test by the spread of the maximum, for which there is no power formula.
-        power=case.power(best_of_noise, alpha)
-        if limits.psr_standard == "2012" or snapshot.n_trials == 1
-        else None,
+        power=case.power(best_of_noise, level) if limits.psr_standard == "2012" or n_trials == 1 else None,
     )
 
 
@@ -98,14 +104,24 @@ def _longer_record(case: ValidationCase, benchmark: float, alpha: float, against
 
 
 def judge_drawdown(case: ValidationCase) -> Verdict:
-    """Maximum drawdown in the worst decile of paths."""
-    worst = case.worst_decile
-    scale = case.limits.max_drawdown_min / worst if worst < 0.0 else math.nan
+    """Maximum drawdown in the worst decile of paths, each scaled to the reference volatility.
+
+    At the account's own volatility it would measure leverage: a true Sharpe ratio of 2 then passes 98, 75 and 32 % of
+    the time at 10, 15 and 20 %. What the account itself would have lost is said beside it. A single crash raises the
+    volatility too: at 10 % it is never deeper than 10 % times the root of the years, so on short records it is the
+    Sharpe ratio that has to see it.
+    """
+    limits, account = case.limits, case.worst_decile()
+    leverage = case.leverage_within_limit
+    risk = f"the account's own is {account:.1%}"
+    if math.isfinite(leverage):
+        risk += f", and {limits.max_drawdown_min:.0%} at {leverage:.2f} times its positions"
     return MAX_DRAWDOWN.verdict(
         case,
-        worst,
-        quantity=f"maximum drawdown in the worst decile of {len(case.statistics)} paths (fraction)",
-        remedy=f"smaller positions: about {scale:.0%} of the present gross leverage, or a steadier strategy",
+        case.worst_decile(limits.reference_volatility),
+        quantity=f"maximum drawdown in the worst decile of {len(case.statistics)} paths at "
+        f"{limits.reference_volatility:.0%} annual volatility (fraction; {risk})",
+        remedy="a steadier strategy: smaller positions change the account's drawdown, not this one",
     )
 
 
@@ -115,9 +131,17 @@ SHARPE = register(
         kind="validation",
         title="Net Sharpe ratio",
         description="Median over CPCV paths of the annualised Sharpe, net of costs.",
-        opens_when="the median over CPCV paths of the annual net Sharpe ratio is at least `sharpe_min`, on a record "
-        "at least as long as MinTRL (else `underpowered`)",
+        opens_when="the median over CPCV paths of the annual net Sharpe ratio is at least `sharpe_min`, on at least "
+        "`min_record_sessions`, and on so many that the best of the ledger's trials without skill shows what was "
+        "observed in at most `false_pass_max` of cases (else `underpowered`)",
         limit=Limit("sharpe_min", 1.2, ">=", "annualised, net of costs, median over paths"),
+        further=(
+            # Measured by `quant-assets calibrate --full`: from here on no ledger of noise passes more than 1 %.
+            Limit("min_record_sessions", 504, ">=", "sessions of one path", ge=32, whole=True),
+            Limit(
+                "false_pass_max", 0.01, "<=", "probability that a ledger without skill passes", gt=0, le=0.05
+            ),
+        ),
         judge=judge_sharpe,
         place=1,
     )
@@ -140,8 +164,8 @@ DEFLATED_SHARPE = register(
         kind="validation",
         title="Deflated Sharpe ratio",
         description="The same, against the best of as many trials as the ledger has counted.",
-        opens_when="the DSR of that path is at least `dsr_min`; number and variance of the trials come from the "
-        "trial ledger only",
+        opens_when="the DSR of that path is at least `dsr_min`; the number of trials, and their variance without the "
+        "candidate (that of noise at least), come from the trial ledger only",
         limit=Limit("dsr_min", 0.95, ">=", "probability, median path", ge=0, le=1),
         judge=judge_deflated_sharpe,
         place=3,
@@ -152,9 +176,12 @@ MAX_DRAWDOWN = register(
         name="cpcv_max_drawdown",
         kind="validation",
         title="Maximum drawdown",
-        description="Worst decile over paths of the maximum drawdown (negative fraction).",
-        opens_when="the maximum drawdown in the worst decile of paths is no deeper than `max_drawdown_min`",
+        description="Worst decile over paths of the maximum drawdown at the reference volatility (fraction).",
+        opens_when="the maximum drawdown in the worst decile of paths, each scaled to `reference_volatility`, is no "
+        "deeper than `max_drawdown_min`",
         limit=Limit("max_drawdown_min", -0.20, ">=", "fraction, worst decile of paths", ge=-1, le=0),
+        # drawdowns deepen with volatility, so a higher reference is the stricter one
+        further=(Limit("reference_volatility", 0.10, ">=", "annual, fraction", gt=0, le=1),),
         judge=judge_drawdown,
         place=4,
     )
@@ -164,45 +191,38 @@ MAX_DRAWDOWN = register(
 # --------------------------------------------------------- what is asked of all trials of a strategy together
 
 
-def judge_overfitting(case: ValidationCase) -> Verdict:
-    """Probability of backtest overfitting over the ledger's trials; needs two of them."""
-    n_trials = case.snapshot.n_trials
-    if case.overfitting is not None:
-        return BACKTEST_OVERFITTING.verdict(
+def judge_loss(case: ValidationCase) -> Verdict:
+    """Probability that whoever takes the best trial of one half of the record loses in the other."""
+    found, n_trials = case.cross_validated_choice, case.snapshot.n_trials
+    if found is None:
+        return LOSS_PROBABILITY.unobserved(
             case,
-            case.overfitting.pbo,
-            quantity=f"probability that the best of {n_trials} trials in one half of the record is below the "
-            "median in the other",
+            "underpowered",
+            reason=f"{len(case.compared_returns)} sessions cannot be cut into {CSCV_BLOCKS} blocks",
+            remedy=f"a record of at least {2 * CSCV_BLOCKS} sessions",
         )
-    effective = case.snapshot.effective_number_of_trials
-    if effective < MIN_DISTINCT_TRIALS:
-        return BACKTEST_OVERFITTING.unobserved(
-            case,
-            "not_applicable",
-            reason=f"{n_trials} recorded {'trials are' if n_trials > 1 else 'trial is'} {effective:.2f} in effect: "
-            "nothing distinct was selected from, so nothing can be overfitted by selection",
-            remedy=f"at least {MIN_DISTINCT_TRIALS:g} effective trials make this gate apply",
-        )
-    return BACKTEST_OVERFITTING.unobserved(
+    trials = "the trial" if n_trials == 1 else f"the best of {found.n_trials} of {n_trials} trials"
+    return LOSS_PROBABILITY.verdict(
         case,
-        "underpowered",
-        reason=f"the {n_trials} trials have fewer than {2 * PBO_BLOCKS} sessions in common",
-        remedy="evaluate the trials over the same sessions",
+        found.probability_of_loss,
+        quantity=f"probability that {trials} in one half of the record loses in the other",
+        alpha=case.limits.loss_probability_max,  # with one trial; less with several (`quant-assets calibrate`)
     )
 
 
-BACKTEST_OVERFITTING = register(
+LOSS_PROBABILITY = register(
     Gate(
-        name="cpcv_backtest_overfitting",
+        name="cpcv_loss_probability",
         kind="validation",
-        title="Backtest overfitting",
-        description="Probability that the best trial in sample is below the median out of sample.",
-        opens_when="the PBO over the ledger's trials is at most `pbo_max`; not applicable below "
-        f"{MIN_DISTINCT_TRIALS:g} effective trials",
-        limit=Limit("pbo_max", 0.2, "<=", "probability, over the ledger's trials", ge=0, le=1),
-        judge=judge_overfitting,
-        remedy="fewer, better founded trials: the ledger keeps those already made",
-        may_not_apply=True,  # a single trial cannot be overfitted by selection: PBO needs two
+        title="Probability of loss",
+        description="Probability that the best trial in sample loses out of sample.",
+        opens_when="the probability of loss (CSCV over the ledger's trials; of the one trial where there is one) is "
+        "at most `loss_probability_max`",
+        limit=Limit(
+            "loss_probability_max", 0.05, "<=", "probability, over the ledger's trials", ge=0, le=0.5
+        ),
+        judge=judge_loss,
+        remedy="more edge, or fewer and better founded trials: the ledger keeps those already made",
         place=5,
     )
 )

@@ -11,16 +11,19 @@ and what `quant_assets.gates.evidence.judge_candidate` decides is the same, seri
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
+from quant_assets.gates.cases import CSCV_BLOCKS
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.statistics import sharpe
 from quant_assets.statistics.rates import Rate
-from quant_assets.statistics.track_record import TrackRecord, track_record
+from quant_assets.statistics.track_record import TrackRecord, max_drawdown, track_record
 
 Series = NDArray[np.float64]
 
@@ -212,8 +215,13 @@ def returns_of(scatter: Series, true_sharpe_annual: float, law: ReturnLaw) -> Se
 
 Flags = NDArray[np.bool_]
 
-# PBO needs two trials; a series is one, so that gate does not apply.
-SERIES_GATES = ("cpcv_sharpe", "cpcv_probabilistic_sharpe", "cpcv_deflated_sharpe", "cpcv_max_drawdown")
+SERIES_GATES = (
+    "cpcv_sharpe",
+    "cpcv_probabilistic_sharpe",
+    "cpcv_deflated_sharpe",
+    "cpcv_max_drawdown",
+    "cpcv_loss_probability",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,8 +246,16 @@ class SeriesDecisions:
         return admitted
 
 
-def decide(returns: Series, limits: GatesConfig, periods_per_year: float) -> SeriesDecisions:
-    """Pass many series through the gates.
+def decide(
+    returns: Series,
+    limits: GatesConfig,
+    periods_per_year: float,
+    *,
+    n_trials: int = 1,
+    variance: Series | float = 0.0,
+    loss: Series | None = None,
+) -> SeriesDecisions:
+    """Pass many series through the gates, each as the candidate of a ledger.
 
     Parameters
     ----------
@@ -247,6 +263,12 @@ def decide(returns: Series, limits: GatesConfig, periods_per_year: float) -> Ser
         Net simple returns per period.
     limits : GatesConfig
     periods_per_year : float
+    n_trials : int
+        In each ledger.
+    variance : float or ndarray, shape (series,)
+        Of the per-period Sharpe ratios of the other trials.
+    loss : ndarray, shape (series,), optional
+        Probability of loss of each ledger; that of the series alone when not given.
 
     Raises
     ------
@@ -260,41 +282,77 @@ def decide(returns: Series, limits: GatesConfig, periods_per_year: float) -> Ser
             found=f"shape {returns.shape}, {int((~np.isfinite(returns)).sum())} not finite",
             action="pass one row for each series",
         )
-    record = track_record(returns, periods_per_year)
-    rho: Series | float = autocorrelations(returns) if limits.psr_standard == "2025" else 0.0
+    record, standard = track_record(returns, periods_per_year), limits.psr_standard
+    rho: Series | float = autocorrelations(returns) if standard == "2025" else 0.0
     ratio, n = record.sharpe_per_period, record.n_obs
     psr = sharpe.probabilistic_sharpe_ratio(
-        ratio, n, record.skewness, record.kurtosis, standard=limits.psr_standard, autocorrelation=rho
+        ratio, n, record.skewness, record.kurtosis, standard=standard, autocorrelation=rho
     )
+    error = sharpe.sharpe_standard_error(0.0, n, standard=standard, autocorrelation=rho)
     dsr = sharpe.deflated_sharpe_ratio(
-        ratio, n, 1, 0.0, record.skewness, record.kurtosis,
-        standard=limits.psr_standard, autocorrelation=rho,
+        ratio, n, n_trials, np.fmax(np.maximum(variance, 1.0 / n), error**2), record.skewness, record.kurtosis,
+        standard=standard, autocorrelation=rho,
     )  # fmt: skip
     annual = sharpe.annualised_sharpe(ratio, periods_per_year)
-    underpowered = _underpowered(record, rho, limits, periods_per_year) & ~np.isnan(annual)
-    # NaN compares false: a series without variance passes none of the first three.
+    short = _shorter_than_needed(record, rho, limits, periods_per_year, n_trials)
+    # What is too little is too little on any record that is long enough for anything.
+    underpowered = short & ((annual >= limits.sharpe_min) | (n < limits.min_record_sessions))
+    lost = losses(returns) if loss is None else loss
+    scale = limits.reference_volatility / np.where(np.isnan(ratio), np.nan, record.annual_volatility_fraction)
+    scaled = max_drawdown(returns * scale[:, None], axis=1)
+    # NaN compares false: a series without variance passes none.
     passed = {
         "cpcv_sharpe": (annual >= limits.sharpe_min) & ~underpowered,
         "cpcv_probabilistic_sharpe": psr >= limits.psr_min,
         "cpcv_deflated_sharpe": dsr >= limits.dsr_min,
-        "cpcv_max_drawdown": record.max_drawdown_fraction >= limits.max_drawdown_min,
+        "cpcv_max_drawdown": scaled >= limits.max_drawdown_min,
+        "cpcv_loss_probability": (lost <= limits.loss_probability_max) & (n >= 2 * CSCV_BLOCKS),
     }
-    return SeriesDecisions(passed, underpowered)
+    return SeriesDecisions(passed, underpowered & ~np.isnan(annual))
 
 
-def _underpowered(
-    record: TrackRecord, rho: Series | float, limits: GatesConfig, periods_per_year: float
+def _shorter_than_needed(
+    record: TrackRecord, rho: Series | float, limits: GatesConfig, periods_per_year: float, n_trials: int
 ) -> Flags:
-    """Whether the record is shorter than what the required Sharpe ratio needs to differ from 0."""
+    """Whether the best of so many trials without skill shows as much too often in so short a record."""
     required = limits.sharpe_min / math.sqrt(periods_per_year)
-    if required <= 0.0:
-        return np.zeros(record.sharpe_per_period.shape, dtype=np.bool_)
-    alpha, standard = limits.alpha, limits.psr_standard
-    normal = sharpe.minimum_track_record_length(required, alpha=alpha, standard=standard)
+    shown = np.fmax(record.sharpe_per_period, required)
+    alpha, standard = -math.expm1(math.log1p(-limits.false_pass_max) / n_trials), limits.psr_standard
+    normal = sharpe.minimum_track_record_length(shown, alpha=alpha, standard=standard)
     own = sharpe.minimum_track_record_length(
-        required, record.skewness, record.kurtosis, 0.0, alpha, standard=standard, autocorrelation=rho
+        shown, record.skewness, record.kurtosis, 0.0, alpha, standard=standard, autocorrelation=rho
     )
-    return np.asarray(record.n_obs < np.fmax(normal, own))
+    needed = np.where(shown > 0.0, np.fmax(normal, own), 0.0)
+    return np.asarray(record.n_obs < np.maximum(needed, limits.min_record_sessions))
+
+
+def losses(returns: Series) -> Series:
+    """Probability of loss (CSCV) of each row as the only trial: the share of halves of its record that lost."""
+    periods = returns.shape[1]
+    if periods < 2 * CSCV_BLOCKS:
+        return np.full(len(returns), np.nan)
+    sums = np.add.reduceat(returns, block_starts(periods), axis=1)
+    halves = sums @ first_halves().T
+    share: Series = (
+        (halves <= 0.0).sum(axis=1) + (sums.sum(axis=1, keepdims=True) <= halves).sum(axis=1)
+    ) / (2 * halves.shape[1])
+    # A half that does not vary has a Sharpe ratio of 0, and has not gained.
+    return np.where(np.ptp(returns, axis=1) > 0.0, share, 1.0)
+
+
+def block_starts(periods: int) -> NDArray[np.int64]:
+    """First period of each block of CSCV."""
+    size, longer = divmod(periods, CSCV_BLOCKS)
+    return np.array([block * size + min(block, longer) for block in range(CSCV_BLOCKS)])
+
+
+@cache
+def first_halves() -> Series:
+    """0/1 rows: the choices of half of the blocks that hold the first one; the others are what these leave."""
+    choices = [(0, *rest) for rest in combinations(range(1, CSCV_BLOCKS), CSCV_BLOCKS // 2 - 1)]
+    matrix = np.zeros((len(choices), CSCV_BLOCKS))
+    matrix[np.arange(len(choices))[:, None], np.array(choices)] = 1.0
+    return matrix
 
 
 def autocorrelations(returns: Series) -> Series:
@@ -381,38 +439,22 @@ def calibrate_selection(
             action="ask for more",
         )
     n_periods = round(years * PERIODS_PER_YEAR)
-    columns: dict[str, list[Any]] = {k: [] for k in ("ratio", "skewness", "kurtosis", "rho", "others", "psr")}
+    best: list[Series] = []
+    variances: list[float] = []
+    held = np.empty((0, n_periods))
     for scatter in scatters(law, n_trials * n_repetitions, n_periods, seed):
-        returns = returns_of(scatter, 0.0, law)
-        record, decisions = track_record(returns, PERIODS_PER_YEAR), decide(returns, limits, PERIODS_PER_YEAR)
-        columns["ratio"].append(record.sharpe_per_period)
-        columns["skewness"].append(record.skewness)
-        columns["kurtosis"].append(record.kurtosis)
-        columns["rho"].append(
-            autocorrelations(returns) if limits.psr_standard == "2025" else np.zeros(len(returns))
-        )
-        others = [flags for gate, flags in decisions.passed.items() if gate != "cpcv_deflated_sharpe"]
-        columns["others"].append(np.logical_and.reduce(others))
-        columns["psr"].append(decisions.passed["cpcv_probabilistic_sharpe"])
-    table = {name: np.concatenate(parts).reshape(n_repetitions, n_trials) for name, parts in columns.items()}
-    best = table["ratio"].argmax(axis=1)
-    chosen = {name: values[np.arange(n_repetitions), best] for name, values in table.items()}
-    deflated = sharpe.deflated_sharpe_ratio(
-        chosen["ratio"],
-        n_periods,
-        n_trials,
-        table["ratio"].var(axis=1, ddof=1),
-        chosen["skewness"],
-        chosen["kurtosis"],
-        standard=limits.psr_standard,
-        autocorrelation=chosen["rho"],
-    )
-    passed = deflated >= limits.dsr_min
+        held = np.concatenate([held, returns_of(scatter, 0.0, law)])
+        whole = len(held) // n_trials * n_trials
+        for ledger in held[:whole].reshape(-1, n_trials, n_periods):
+            ratios = ledger.mean(axis=1) / ledger.std(axis=1, ddof=1)
+            place = int(ratios.argmax())
+            best.append(ledger[place])
+            variances.append(float(np.delete(ratios, place).var(ddof=1)) if n_trials > 2 else 0.0)
+        held = held[whole:]
+    chosen = np.array(best)
+    honest = decide(chosen, limits, PERIODS_PER_YEAR, n_trials=n_trials, variance=np.array(variances))
     # One trial is not deflated: its deflated Sharpe ratio is the probabilistic one.
-    alone = sharpe.probabilistic_sharpe_ratio(
-        chosen["ratio"], n_periods, chosen["skewness"], chosen["kurtosis"],
-        standard=limits.psr_standard, autocorrelation=chosen["rho"],
-    ) >= limits.dsr_min  # fmt: skip
+    forgetful = decide(chosen, limits, PERIODS_PER_YEAR)
 
     def rate(flags: Any) -> Rate:
         return Rate(int(flags.sum()), n_repetitions)
@@ -420,8 +462,8 @@ def calibrate_selection(
     return SelectionRates(
         n_trials=n_trials,
         years=years,
-        with_ledger=rate(chosen["others"] & passed),
-        without_ledger=rate(chosen["others"] & alone),
-        deflated_alone=rate(passed),
-        probabilistic_alone=rate(chosen["psr"]),
+        with_ledger=rate(honest.admitted),
+        without_ledger=rate(forgetful.admitted),
+        deflated_alone=rate(honest.passed["cpcv_deflated_sharpe"]),
+        probabilistic_alone=rate(forgetful.passed["cpcv_probabilistic_sharpe"]),
     )

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_assets.common.settings import CostConfig
-from quant_assets.statistics.overfitting import hac_t_statistic
+from quant_assets.statistics.overfitting import FEWEST_FOR_MEAN, DependentMean, dependent_mean
 from quant_assets.statistics.sharpe import annualised_sharpe, sharpe_ratio
 from quant_assets.statistics.track_record import annual_return, track_record
 from quant_assets.trading.account import Accounts, Matrix, run_accounts
@@ -97,16 +97,21 @@ def information(scores: Matrix, label: Matrix) -> Information:
     )
 
 
-def coefficient(series: Matrix, lag: int) -> Coefficient:
+def mean_test(series: Matrix, horizon: int) -> DependentMean | None:
+    """Whether the mean of a series whose neighbours share up to ``horizon`` sessions is 0; None when too short."""
+    return dependent_mean(series) if len(series) >= max(2 * horizon, FEWEST_FOR_MEAN) else None
+
+
+def coefficient(series: Matrix, horizon: int) -> Coefficient:
     """Mean of the defined coefficients, and whether it differs from 0."""
     # The last bits of a correlation are rounding, and a spread of 1e-16 made of them would give a t of 1e16.
     defined = np.round(series[np.isfinite(series)], 12)
-    n = len(defined)
+    n, test = len(defined), mean_test(defined, horizon)
     return Coefficient(
         mean=float(defined.mean()) if n else float("nan"),
         sd=float(defined.std(ddof=1)) if n > 1 else float("nan"),
-        t_statistic=float(hac_t_statistic(defined, lag=lag)) if n > lag + 1 else float("nan"),
-        lag_sessions=lag,
+        t_statistic=test.statistic if test else float("nan"),
+        p_value=test.p_value if test else float("nan"),
         n_sessions=n,
     )
 
@@ -296,15 +301,14 @@ def _baseline(
         reason = book.definition.removeprefix("not available: ")
         return BaselineResult(book.name, False, reason, None, None, None)
     excess = accounts.net[0] - accounts.net[at]
-    lag = settings.horizon_sessions
-    enough = len(excess) > lag + 1
+    test = mean_test(excess, settings.horizon_sessions)
     return BaselineResult(
         name=book.name,
         available=True,
         reason=None,
         result=result,
         model_excess_per_period=float(excess.mean()),
-        model_excess_t_statistic=float(hac_t_statistic(excess, lag=lag)) if enough else float("nan"),
+        model_excess_t_statistic=test.statistic if test else float("nan"),
     )
 
 

@@ -134,14 +134,15 @@ class Coefficient:
     ----------
     mean, sd : float
         Over ``n_sessions``; NaN when there are too few.
-    t_statistic : float
-        Newey-West with ``lag_sessions`` (the horizon: neighbouring labels overlap); NaN with too few sessions.
+    t_statistic, p_value : float
+        Of `quant_assets.statistics.overfitting.dependent_mean`, because labels of neighbouring sessions overlap; NaN
+        on fewer sessions than twice the horizon.
     """
 
     mean: float
     sd: float
     t_statistic: float
-    lag_sessions: int
+    p_value: float
     n_sessions: int
 
 
@@ -188,8 +189,8 @@ class BookResult:
 class BaselineResult:
     """A baseline beside the model; ``result`` is None when the file lacks what it needs, and ``reason`` says what.
 
-    ``model_excess_per_period`` is the mean of the model's net return minus the baseline's, with a Newey-West
-    t-statistic.
+    ``model_excess_per_period`` is the mean of the model's net return minus the baseline's, with a t-statistic
+    that allows for dependence.
     """
 
     name: str

@@ -128,15 +128,15 @@ def test_a_broken_promise_makes_the_report_fail(report: CalibrationReport) -> No
 
 
 def test_a_probabilistic_gate_off_its_alpha_breaks_its_promise(report: CalibrationReport) -> None:
-    off = replace(report.stated_alpha[0], by_gate={"cpcv_probabilistic_sharpe": Rate(60, 150)})
-    broken = replace(report, stated_alpha=(off, *report.stated_alpha[1:]))
-    assert not broken.promises[-1].kept
+    off = replace(report.stated_alpha[2], by_gate={"cpcv_probabilistic_sharpe": Rate(60, 150)})
+    broken = replace(report, stated_alpha=(*report.stated_alpha[:2], off))
+    assert not broken.promises[4].kept
 
 
 def test_the_alpha_is_read_under_the_assumptions_of_the_standard_in_force(report: CalibrationReport) -> None:
-    assert "2012" in report.promises[-1].name
-    later = replace(report, limits=GatesConfig(psr_standard="2025"))
-    assert later.promises[-1].rate == report.stated_alpha[2].by_gate["cpcv_probabilistic_sharpe"]
+    assert "2025" in report.promises[4].name
+    earlier = replace(report, limits=GatesConfig(psr_standard="2012"))
+    assert earlier.promises[4].rate == report.stated_alpha[0].by_gate["cpcv_probabilistic_sharpe"]
 
 
 def test_the_report_is_strict_json_and_the_same_every_time(report: CalibrationReport) -> None:
