@@ -61,9 +61,9 @@ def ui(
 @app.command("instance-path", hidden=True)
 def instance_path() -> None:
     """Print the folder that DAGSTER_HOME must be, with its dagster.yaml in place."""
-    from quant_assets.defs.running import dagster_home
+    from quant_assets.common.home import Home
 
-    show_text(str(dagster_home()))
+    show_text(str(Home().dagster_folder()))
 
 
 def main() -> None:

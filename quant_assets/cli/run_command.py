@@ -21,7 +21,7 @@ from quant_assets.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from quant_assets.defs.running import StrategyOutcome
+    from quant_assets.gates.verdicts import StrategyOutcome
 
 
 def run(

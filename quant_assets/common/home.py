@@ -6,8 +6,18 @@ from pathlib import Path
 
 from quant_assets.common.configuration import home_address, home_dir
 from quant_assets.common.errors import ConfigurationError
-from quant_assets.common.files import Location, is_url, local_path, located, make_private
+from quant_assets.common.files import Location, is_url, local_path, located, make_private, write_whole
+from quant_assets.common.hashing import bytes_digest
 from quant_assets.common.store import ArtifactStore
+
+# Instance templates of earlier releases: one without a launcher that sees dead runs, and one without pools, which
+# was written where the checkout was not found. An untouched copy is replaced, an edited one never.
+_EARLIER_TEMPLATES = frozenset(
+    {
+        "59944923165759e912ea99f309dcba8da9510d4cd9f69c8892d815385b66616d",
+        "9ab98f81392f4727d3ac3c894617ad82d0e0324ab6fc204923af3762d8f5bed1",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,14 @@ class Home:
                 action="set QUANT_ASSETS_LOCAL to one (QUANT_ASSETS_HOME where the home is a folder), or use a "
                 "service for it",
             ) from error
+        return folder
+
+    def dagster_folder(self) -> Path:
+        """The folder of the Dagster instance, with the ``dagster.yaml`` that ships with the package in place."""
+        folder = self.local_folder("dagster", "Dagster's instance")
+        target = folder / "dagster.yaml"
+        if not target.exists() or bytes_digest(target.read_bytes()) in _EARLIER_TEMPLATES:
+            write_whole(target, Path(__file__).with_name("dagster.yaml").read_bytes())
         return folder
 
     @property

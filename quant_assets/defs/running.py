@@ -1,26 +1,30 @@
 """Running strategies in this process, as ``quant-assets run`` does, and showing them, as ``quant-assets ui``."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.utils import make_new_run_id
+from dagster._utils.concurrency import ConcurrencyKeyInfo
 
-from quant_assets.common.configuration import config_dir
 from quant_assets.common.errors import clearest
-from quant_assets.common.files import Location, located
+from quant_assets.common.files import located
 from quant_assets.common.home import Home
+from quant_assets.common.logging import get_logger
+from quant_assets.common.processes import all_gone, every, held_by, this_host, waited_for
 from quant_assets.common.same_origin import SameOrigin
 from quant_assets.defs.assets import asset_key
 from quant_assets.defs.storage import artifact_of, latest_event
-from quant_assets.gates.verdicts import GateReport, Verdict
+from quant_assets.gates.verdicts import GateReport, StrategyOutcome, Verdict
 from quant_assets.lineage.graph import Lineage
 
 # Dagster's own console lines would drown the progress lines; everything is in the run's event log.
@@ -30,42 +34,72 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 REFUSALS = frozenset({"DagsterAssetCheckFailedError", "GateClosed"})
 
 
-@dataclass(frozen=True)
-class StrategyOutcome:
-    """What running one strategy ended with.
+# On every run that a process of the platform started: only its own host can say whether a process lives.
+HOST_TAG = "quant/host"
+LOOK_SECONDS = 2.0
 
-    Attributes
-    ----------
-    decision : {"promoted", "refused", "error"}
-    verdicts : tuple of Verdict
-        Every verdict about the candidate, in the order of the gates.
-    reasons : tuple of str
-        Why it was refused, or what broke.
-    """
-
-    strategy: str
-    decision: str
-    verdicts: tuple[Verdict, ...]
-    reasons: tuple[str, ...]
-    tear_sheet: "Location | None"
-
-
-def dagster_home(home: Path | None = None) -> Path:
-    """The Dagster instance folder below the platform's home, with its ``dagster.yaml`` in place."""
-    folder = Home(str(home) if home else "").local_folder("dagster", "Dagster's instance")
-    target = folder / "dagster.yaml"
-    if not target.exists():
-        shipped = config_dir().resolve().parent / "infra" / "dagster" / "sqlite.yaml"
-        if shipped.exists():
-            shutil.copyfile(shipped, target)
-        else:
-            target.write_text("telemetry: {enabled: false}\n", encoding="utf-8")
-    return folder
+_log = get_logger("quant_assets.progress")
 
 
 def open_instance(home: Path | None = None) -> dg.DagsterInstance:
-    """The Dagster instance of the platform's home: the one that ``make dev`` shows."""
-    return dg.DagsterInstance.from_config(str(dagster_home(home)))
+    """The Dagster instance of the platform's home: the one that ``make dev`` shows. Dead runs are ended first."""
+    instance = dg.DagsterInstance.from_config(str(Home(str(home or "")).dagster_folder()))
+    end_dead_runs(instance)
+    return instance
+
+
+def is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether every process that worked on a run is gone. False where nobody here can know: another host's run."""
+    working = {dg.DagsterEventType.RUN_START, dg.DagsterEventType.STEP_START}
+    logs = instance.all_logs(run.run_id, of_type=working) if run.tags.get(HOST_TAG) == this_host() else ()
+    events = [(log.dagster_event, log.timestamp) for log in logs]
+    return all_gone({event.pid: moment for event, moment in events if event and event.pid})
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Mark runs whose processes were killed as failed, free the pool slots that they hold, and say so."""
+    pools = _pools(instance)
+    holders = {slot.run_id for pool in pools for slot in pool.claimed_slots}
+    runs = {run.run_id: run for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES))}
+    runs |= {run_id: run for run_id in holders - set(runs) if (run := instance.get_run_by_id(run_id))}
+    for run in runs.values():
+        if is_dead(instance, run):
+            if not run.is_finished:
+                instance.report_run_failed(run, "Its processes were killed.")
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+            freed = ", ".join(held_by(pools, run.run_id)) or "nothing held"
+            _log.warning("a killed run was ended", run=run.job_name, freed=freed)
+
+
+def _pools(instance: dg.DagsterInstance) -> list[ConcurrencyKeyInfo]:
+    store = instance.event_log_storage
+    return list(store.get_concurrency_infos(sorted(store.get_concurrency_keys())).values())
+
+
+def _tell_waits(instance: dg.DagsterInstance, run_id: str, told: set[str]) -> None:
+    """Say for what a run waits where a pool has no slot for it; a holder that was killed meanwhile is ended."""
+    waiting = set(waited_for(_pools(instance), run_id))
+    if waiting:
+        end_dead_runs(instance)
+    for claim in sorted(waiting - told):
+        _log.warning("waits", until=f"{claim} is free")
+    told |= waiting
+
+
+class WatchedRunLauncher(DefaultRunLauncher):
+    """Dagster's launcher for one machine, which can say that a run's processes are gone."""
+
+    supports_check_run_worker_health = True
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """As Dagster's own; the run says which host it is on."""
+        self._instance.add_run_tags(context.dagster_run.run_id, {HOST_TAG: this_host()})
+        super().launch_run(context)
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """What the daemon asks every few seconds."""
+        gone = is_dead(self._instance, run)
+        return CheckRunHealthResult(WorkerStatus.FAILED if gone else WorkerStatus.RUNNING)
 
 
 def failures(result: dg.ExecuteInProcessResult) -> tuple[list[str], list[str]]:
@@ -117,14 +151,23 @@ def run_strategies(
     return outcomes
 
 
+def executed(
+    definitions: dg.Definitions, job: str, instance: dg.DagsterInstance, **chosen: Any
+) -> dg.ExecuteInProcessResult:
+    """A run in this process, named as this host's."""
+    run_id, told = make_new_run_id(), set[str]()
+    tags = {HOST_TAG: this_host()}
+    with every(LOOK_SECONDS, lambda: _tell_waits(instance, run_id, told)):
+        return definitions.resolve_job_def(job).execute_in_process(
+            instance=instance, run_id=run_id, tags=tags, run_config=QUIET, raise_on_error=False, **chosen
+        )
+
+
 def _run_years(
     definitions: dg.Definitions, universe: str, years: Sequence[str], instance: dg.DagsterInstance
 ) -> list[str]:
-    job = definitions.resolve_job_def(raw_years_job(universe))
     for year in years:
-        result = job.execute_in_process(
-            instance=instance, partition_key=year, run_config=QUIET, raise_on_error=False
-        )
+        result = executed(definitions, raw_years_job(universe), instance, partition_key=year)
         if not result.success:
             refused, broken = failures(result)
             return refused + broken
@@ -134,27 +177,22 @@ def _run_years(
 def _run_strategy(
     definitions: dg.Definitions, lineage: Lineage, strategy: str, instance: dg.DagsterInstance, home: Home
 ) -> StrategyOutcome:
-    job = definitions.resolve_job_def(strategy)
-    result = job.execute_in_process(instance=instance, run_config=QUIET, raise_on_error=False)
+    result = executed(definitions, strategy, instance)
     refused, broken = failures(result)
     if refused and not broken:
         # The blocking checks kept the decision from running. Asked on its own it refuses in its body, and
         # writes the refusal with every reason into the ledger and the registry.
-        result = job.execute_in_process(
-            instance=instance,
-            run_config=QUIET,
-            raise_on_error=False,
-            asset_selection=[asset_key(lineage.decision(strategy).key)],
-        )
+        decision = asset_key(lineage.decision(strategy).key)
+        result = executed(definitions, strategy, instance, asset_selection=[decision])
         _, broken = failures(result)
     verdicts = strategy_verdicts(instance, home, lineage, strategy)
-    decision = "error" if broken else "promoted" if result.success else "refused"
+    ending = "error" if broken else "promoted" if result.success else "refused"
     reasons = tuple(broken) or tuple(
         f"{v.gate}: {v.reason}. {v.remedy}" for v in verdicts if v.status not in ("pass", "not_applicable")
     )
     sheet = latest_event(instance, dg.AssetKey([strategy, "tear_sheet"]), None)
     file = located(str(sheet.metadata["file"].value)) if sheet and "file" in sheet.metadata else None
-    return StrategyOutcome(strategy, decision, verdicts, reasons, file)
+    return StrategyOutcome(strategy, ending, verdicts, reasons, file)
 
 
 def strategy_verdicts(
@@ -181,7 +219,7 @@ def serve_ui(host: str, port: int, hosts: Iterable[str]) -> int:
     from dagster._core.workspace.load_target import ModuleTarget, WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
 
-    os.environ["DAGSTER_HOME"] = str(dagster_home())
+    os.environ["DAGSTER_HOME"] = str(Home().dagster_folder())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # its default would leave the daemon behind
     code = ModuleTarget("quant_assets.definitions", None, str(Path.cwd()), "quant_assets")
     with (

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from quant_assets.common.errors import EvidenceError
+from quant_assets.common.files import Location
 from quant_assets.common.hashing import json_digest
 
 Status = Literal["pass", "fail", "underpowered", "not_applicable"]
@@ -181,3 +182,23 @@ class GateReport:
 def limits_digest(limits: Mapping[str, Any]) -> str:
     """Digest of a set of limits, to compare those applied with those in force."""
     return json_digest(dict(limits))
+
+
+@dataclass(frozen=True)
+class StrategyOutcome:
+    """What running one strategy ended with.
+
+    Attributes
+    ----------
+    decision : {"promoted", "refused", "error"}
+    verdicts : tuple of Verdict
+        Every verdict about the candidate, in the order of the gates.
+    reasons : tuple of str
+        Why it was refused, or what broke.
+    """
+
+    strategy: str
+    decision: str
+    verdicts: tuple[Verdict, ...]
+    reasons: tuple[str, ...]
+    tear_sheet: "Location | None"

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from quant_assets.common.home import Home
 from quant_assets.definitions import build_definitions
-from quant_assets.defs.running import QUIET, StrategyOutcome, open_instance, run_strategies
+from quant_assets.defs.running import QUIET, open_instance, run_strategies
 from quant_assets.defs.storage import Home as HomeResource
 from quant_assets.defs.storage import artifact_of
 from quant_assets.gates.limits import GatesConfig
+from quant_assets.gates.verdicts import StrategyOutcome
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.configured import Settings, load_settings
 from quant_assets.lineage.graph import Lineage as Graph
