@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.provenance import save_memory
 from quant_assets.defs.assets import asset_of
 from quant_assets.defs.checks import checks_of
@@ -34,6 +35,25 @@ def build_definitions(settings: Settings, home: Home | None = None) -> dg.Defini
     )
     save_memory()
     return definitions
+
+
+def require_loadable(settings: Settings) -> None:
+    """What a configuration describes can be built: names, owners, tags and jobs that Dagster takes.
+
+    Raises
+    ------
+    ConfigurationError
+        With Dagster's own first line.
+    """
+    try:
+        dg.Definitions.validate_loadable(build_definitions(settings))
+    except dg.DagsterError as error:
+        raise ConfigurationError(
+            "configuration",
+            expected="a lineage that Dagster loads",
+            found=str(error).splitlines()[0],
+            action="rename or correct what it names",
+        ) from error
 
 
 defs = build_definitions(load_settings())

@@ -25,11 +25,15 @@ def config_show() -> None:
 
 @config_app.command("validate")
 def config_validate() -> None:
-    """Check every file of the configuration. Example: quant-assets config validate"""
+    """Check every file of the configuration, and build what it describes. Example: quant-assets config validate"""
     from quant_assets.common.configuration import config_dir
-    from quant_assets.lineage.configured import load_settings
+    from quant_assets.lineage.configured import load_settings, require_calendars
 
     settings = load_settings()
+    require_calendars(settings)
+    from quant_assets.definitions import require_loadable
+
+    require_loadable(settings)
     out().print(
         f"{config_dir()}: {len(settings.universes)} universes, {len(settings.strategies)} strategies, "
         f"gates and monitoring are valid"

@@ -1,9 +1,10 @@
 """Read ``configs/`` into `Settings`, or stop with one message that names file, key, value and remedy."""
 
+import datetime
 import os
 import re
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar
@@ -12,12 +13,23 @@ import yaml
 from pydantic import ValidationError
 
 from quant_assets.common.errors import ConfigurationError, closest
-from quant_assets.common.files import is_url, local_path, shown
+from quant_assets.common.files import bounded_text, control_character, is_url, local_path, shown
 from quant_assets.common.settings import Config
+from quant_assets.common.universe_settings import hide_passwords
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+# The longest shipped file has 2 kB and four levels; a list of 3,000 symbols has 20 kB and 3,000 values.
+MAX_BYTES = 128 * 1024
+MAX_DEPTH = 16
+MAX_VALUES = 20_000
+MAX_DIGITS = 40
+# Keys whose value is never shown, whatever it is.
+_SECRET = re.compile(r"passw|passphrase|pass$|pwd|secret|token|key$|credential|auth|dsn|login", re.IGNORECASE)
+_SHOWN_CHARACTERS = 80
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -28,15 +40,77 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = str(key_node.value)
             if key in seen:
-                line = key_node.start_mark.line + 1
-                raise ConfigurationError(
-                    f"{self.name}, line {line}",
-                    expected="each key once",
-                    found=f"{key!r} twice",
-                    action="remove one of the two",
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} twice: remove one of the two", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _require_bounded(text: str) -> None:
+    """Refuse, before anything is built, what would not end: nests, and aliases that multiply what they name."""
+    sizes: dict[str, int] = {}  # values below each anchor, its aliases written out
+    open_: list[tuple[str, int]] = []
+    count = 0
+    events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
+    for event in events:
+        mark: Any = event.start_mark
+        anchor: str = getattr(event, "anchor", None) or ""
+        if getattr(event, "tag", None) is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the tag {event.tag!r}", mark)
+        if isinstance(event, yaml.AliasEvent):
+            if anchor in {name for name, _ in open_}:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"*{anchor} inside of what it names", mark
+                )
+            count += sizes.get(anchor, 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+            sizes |= {anchor: 1} if anchor else {}
+            if problem := control_character(event.value):  # "\\0" is text until here
+                raise yaml.constructor.ConstructorError(None, None, problem, mark)
+            if event.implicit[0] and re.fullmatch(rf"[-+]?[0-9_xob]{{{MAX_DIGITS},}}", event.value):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"a number of {len(event.value)} digits", mark
+                )
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_.append((anchor, count))
+            count += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            named, before = open_.pop()
+            sizes |= {named: count - before} if named else {}
+        if count > MAX_VALUES or len(open_) > MAX_DEPTH:
+            limit = (
+                f"more than {MAX_VALUES} values" if count > MAX_VALUES else f"a nest deeper than {MAX_DEPTH}"
+            )
+            raise yaml.constructor.ConstructorError(None, None, limit, mark)
+
+
+def _load(text: str, name: str) -> Any:
+    """What a YAML text says.
+
+    Raises
+    ------
+    ConfigurationError
+        With the line and column, and nothing of the text: it may hold a password.
+    """
+    try:
+        _require_bounded(text)
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "no YAML"
+        raise ConfigurationError(
+            f"{name}{where}",
+            expected="valid YAML",
+            found=str(problem).removeprefix("found "),
+            action="correct the syntax",
+        ) from None
+    except (ValueError, OverflowError) as error:  # a date such as 2024-13-45 looks like one and is none
+        raise ConfigurationError(
+            name, expected="valid YAML", found=str(error), action="correct the value, or quote it as text"
+        ) from None
 
 
 def config_dir() -> Path:
@@ -92,20 +166,28 @@ def _substitute(value: Any, file: Path, where: str) -> Any:
             if found is None:
                 raise ConfigurationError(
                     f"{file}, key {where!r}",
-                    expected=f"the environment variable {name} that {match.group(0)} refers to",
+                    expected=f"the environment variable {name}, which ${{{name}}} names",
                     found="it is not set",
                     action=f"set {name}, or give a default as ${{{name}:-value}}",
                 )
             return found
 
         text = _VARIABLE.sub(replacement, value)
-        # a value that was nothing but a reference may stand for a number or a boolean
-        return yaml.safe_load(text) if _VARIABLE.fullmatch(value) else text
+        return _value(text) if _VARIABLE.fullmatch(value) else text
     if isinstance(value, dict):
         return {k: _substitute(v, file, f"{where}.{k}".lstrip(".")) for k, v in value.items()}
     if isinstance(value, list):
         return [_substitute(v, file, f"{where}[{i}]") for i, v in enumerate(value)]
     return value
+
+
+def _value(text: str) -> Any:
+    """A value that was nothing but a reference may stand for a number, a boolean or a list; else it is text."""
+    try:
+        found = _load(text, "")
+    except ConfigurationError:  # a password may look like anything
+        return text
+    return found if isinstance(found, bool | int | float | list | datetime.date | None) else text
 
 
 def read_yaml(file: Path, *, environment: bool = True) -> dict[str, Any]:
@@ -114,7 +196,8 @@ def read_yaml(file: Path, *, environment: bool = True) -> dict[str, Any]:
     Raises
     ------
     ConfigurationError
-        Missing file, invalid YAML, repeated key, something other than a mapping, an unset variable.
+        Missing file, no UTF-8 text, too large or too deep, invalid YAML, a tag, a repeated key, no mapping, an unset
+        variable. No message shows a value that was not understood.
     """
     if not file.is_file():
         near = sorted(p.name for p in file.parent.glob("*.y*ml")) if file.parent.is_dir() else []
@@ -124,16 +207,7 @@ def read_yaml(file: Path, *, environment: bool = True) -> dict[str, Any]:
             found=f"no such file; the folder holds {near or 'no YAML file'}",
             action="create it, or point $QUANT_ASSETS_CONFIGS at the folder that has it",
         )
-    loader = _UniqueKeyLoader(file.read_text(encoding="utf-8"))
-    loader.name = str(file)
-    try:
-        data = loader.get_single_data()
-    except yaml.YAMLError as error:
-        raise ConfigurationError(
-            str(file), expected="valid YAML", found=" ".join(str(error).split()), action="correct the syntax"
-        ) from error
-    finally:
-        loader.dispose()
+    data = _load(bounded_text(file, MAX_BYTES), str(file))
     data = {} if data is None else data
     if not isinstance(data, dict):
         raise ConfigurationError(
@@ -181,18 +255,32 @@ def parse(model: type[ConfigT], data: Mapping[str, Any], file: Path) -> ConfigT:
         location = tuple(first["loc"])
         key = ".".join(str(part) for part in location) or "(whole file)"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        value = _shown(first["input"], location, known=first["type"] != "extra_forbidden")
         if first["type"] == "extra_forbidden":
             valid = _valid_keys(model, location)
             raise ConfigurationError(
                 f"{file}, key {key!r}",
                 expected=f"one of {', '.join(valid)}",
-                found=f"unknown key {location[-1]!r} with value {first['input']!r}{more}",
+                found=f"unknown key {location[-1]!r} with {value}{more}",
                 action=f"{closest(str(location[-1]), valid)} Correct or remove the key".strip(),
-            ) from error
-        value = "nothing" if first["type"] == "missing" else repr(first["input"])
+            ) from None  # pydantic's own text shows the value
         raise ConfigurationError(
             f"{file}, key {key!r}",
             expected=first["msg"],
-            found=f"{value}{more}",
+            found=f"{'nothing' if first['type'] == 'missing' else value}{more}",
             action="correct the value" if first["type"] != "missing" else f"add the key {key!r}",
-        ) from error
+        ) from None
+
+
+def _shown(value: Any, location: tuple[int | str, ...], *, known: bool) -> str:
+    """A value for a message: never a secret, never a whole section. Of an unknown key only numbers are shown."""
+    if any(_SECRET.search(str(part)) for part in location):
+        return "a value that is not shown"
+    plain = not isinstance(value, dict | list | tuple)
+    if not plain and (isinstance(value, dict) or not known or any(isinstance(v, dict | list) for v in value)):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
+    if isinstance(value, str) and not known:
+        return f"a text of {len(value)} characters"
+    text = re.sub(r"(\$\{\w+:-)(?![0-9.]*\})[^}']*", r"\1***", repr(hide_passwords(value)))
+    text = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+    return text if known else f"value {text}"

@@ -86,6 +86,56 @@ def shown(address: Address) -> str:
     return re.sub(r"(://)[^/@\s]*@", r"\1***@", str(address))
 
 
+# Characters that a terminal or a spreadsheet obeys instead of showing, or that turn the order of what is shown.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+def control_character(text: str) -> str | None:
+    """Which invisible character a text holds and where, in words; None when it holds none but tab and line ends."""
+    found = _CONTROL.search(text)
+    if found is None:
+        return None
+    line = text.count("\n", 0, found.start()) + 1
+    return f"the control character U+{ord(found.group()):04X} in line {line}"
+
+
+def bounded_text(file: Path, most: int) -> str:
+    """The text of a small file that people write.
+
+    Parameters
+    ----------
+    file : Path
+    most : int
+        Bytes that it may have; no more than one beyond is read.
+
+    Raises
+    ------
+    ConfigurationError
+        When it is larger, cannot be read, is not UTF-8 or holds control characters.
+    """
+    text, found, action = "", "", "save it as plain UTF-8 text"
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(most + 1)
+        if len(data) > most:
+            found, action = f"more than {most} bytes", "check that it is the right file"
+        else:
+            text = data.decode("utf-8-sig")
+            found = control_character(text) or ""
+    except UnicodeDecodeError as error:
+        utf_16 = error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+        found = (
+            f"byte 0x{error.object[error.start]:02x} at offset {error.start}{': UTF-16' if utf_16 else ''}"
+        )
+    except OSError as error:
+        found, action = f"{type(error).__name__}: {error.strerror}", "make it readable"
+    if found:
+        raise ConfigurationError(
+            str(file), expected=f"UTF-8 text of at most {most} bytes", found=found, action=action
+        )
+    return text
+
+
 def make_folder(folder: Location) -> None:
     """Make a folder and those above it. Object stores have none to make."""
     if isinstance(folder, Path):

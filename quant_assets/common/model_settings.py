@@ -65,10 +65,10 @@ class LightGBMConfig(LearnerConfig):
     n_estimators: int = Field(default=80, ge=1, le=5000)
     learning_rate: float = Field(default=0.05, gt=0, le=1)
     num_leaves: int = Field(default=15, ge=2, le=1024)
-    min_data_in_leaf: int = Field(default=200, ge=1)
+    min_data_in_leaf: int = Field(default=200, ge=1, le=10**9)
     feature_fraction: float = Field(default=0.6, gt=0, le=1)
     bagging_fraction: float = Field(default=0.8, gt=0, le=1)
-    lambda_l2: float = Field(default=1.0, ge=0)
+    lambda_l2: float = Field(default=1.0, ge=0, le=1e9)
 
 
 class XGBoostConfig(LearnerConfig):
@@ -82,10 +82,10 @@ class XGBoostConfig(LearnerConfig):
     n_estimators: int = Field(default=80, ge=1, le=5000)
     learning_rate: float = Field(default=0.05, gt=0, le=1)
     max_depth: int = Field(default=4, ge=1, le=12)
-    min_child_weight: float = Field(default=200.0, ge=0)
+    min_child_weight: float = Field(default=200.0, ge=0, le=1e9)
     colsample_bytree: float = Field(default=0.6, gt=0, le=1)
     subsample: float = Field(default=0.8, gt=0, le=1)
-    reg_lambda: float = Field(default=1.0, ge=0)
+    reg_lambda: float = Field(default=1.0, ge=0, le=1e9)
 
 
 class CatBoostConfig(LearnerConfig):
@@ -95,7 +95,7 @@ class CatBoostConfig(LearnerConfig):
     n_estimators: int = Field(default=80, ge=1, le=5000)
     learning_rate: float = Field(default=0.05, gt=0, le=1)
     depth: int = Field(default=4, ge=1, le=10)
-    l2_leaf_reg: float = Field(default=3.0, ge=0)
+    l2_leaf_reg: float = Field(default=3.0, ge=0, le=1e9)
 
 
 class StackerConfig(Config):
@@ -105,7 +105,7 @@ class StackerConfig(Config):
     the negative log-likelihood (scikit-learn's ``C = 1 / alpha``). The inner split is purged.
     """
 
-    ridge_alpha: float = Field(default=1.0, ge=0)
+    ridge_alpha: float = Field(default=1.0, ge=0, le=1e12)
     inner_folds: int = Field(default=3, ge=2, le=20)
 
 

@@ -4,6 +4,7 @@ Every model refuses unknown keys. `quant_assets.common.configuration` reads the 
 violation into one message that names file, key, value and the closest valid key.
 """
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -22,6 +23,7 @@ from quant_assets.common.model_settings import (
 )
 from quant_assets.common.universe_settings import (
     LAST_CLOSE,
+    MOST_SEED,
     BokehSource,
     CsvSource,
     DefectKind,
@@ -38,6 +40,9 @@ from quant_assets.common.universe_settings import (
     UniverseConfig,
 )
 
+# 45 groups by 2, or 12 by 6. The shipped 6 by 2 are 15.
+MOST_SPLITS = 1000
+
 
 class ValidationConfig(Config):
     """Combinatorial purged cross-validation: N groups, k of them tested at a time."""
@@ -50,6 +55,9 @@ class ValidationConfig(Config):
     def _some_groups_train(self) -> Self:
         if self.n_test_groups >= self.n_groups:
             raise ValueError(f"n_test_groups {self.n_test_groups} must be below n_groups {self.n_groups}")
+        splits = math.comb(self.n_groups, self.n_test_groups)
+        if splits > MOST_SPLITS:
+            raise ValueError(f"{splits} splits, each a fit of every learner: at most {MOST_SPLITS} are made")
         return self
 
 
@@ -66,7 +74,7 @@ class CostConfig(Config):
     half_spread_bps: float = Field(default=1.0, ge=0, le=1000)
     impact_coefficient: float = Field(default=0.5, ge=0, le=10)
     borrow_fee_bps: float = Field(default=50.0, ge=0, le=10_000, description="a year, of short value")
-    capital: float = Field(default=10_000_000.0, gt=0, description="account currency")
+    capital: float = Field(default=10_000_000.0, gt=0, le=1e15, description="account currency")
 
     @property
     def doubled(self) -> "CostConfig":
@@ -117,10 +125,14 @@ class StrategyConfig(Config):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
     description: str = ""
-    owner: str = "team:research"
+    owner: str = Field(
+        default="team:research",
+        pattern=r"^(team:[A-Za-z0-9_.-]{1,64}|[A-Za-z0-9_.+-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,4})$",
+        description="team:NAME or an e-mail address: Dagster knows no other owners",
+    )
     universe: str
-    feature_packs: tuple[str, ...] = ("technical_v1",)
-    seed: int = Field(default=7, ge=0)
+    feature_packs: tuple[str, ...] = Field(default=("technical_v1",), max_length=64)
+    seed: int = Field(default=7, ge=0, le=MOST_SEED)
     holdout_sessions: int = Field(default=63, ge=21, le=1000, description="newest, for monitoring")
     label: LabelConfig = LabelConfig()
     models: ModelsConfig = ModelsConfig()

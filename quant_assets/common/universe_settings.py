@@ -1,11 +1,13 @@
 """What a universe file may say: where bars come from, symbols, calendar, dates, and how good the bars must be."""
 
 import re
+from collections import Counter
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import (
+    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -14,10 +16,38 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.errors import closest
+
+# ---------------------------------------------------------------------------------------------------- symbols
+
+
+# What a symbol may be, in files and in configuration: no first character that a spreadsheet takes for a formula.
+SYMBOL = r"^[A-Za-z0-9^][A-Za-z0-9._/=:&^+-]{0,31}$"
+SYMBOL_RULE = "letters, digits and . _ / = : & ^ + - (first a letter, a digit or ^), at most 32"
+# Bars of before have no exchange to speak of; later ones are no bars. Calendars know neither.
+FIRST_SESSION, LAST_SESSION = date(1900, 1, 1), date(2100, 12, 31)
+MOST_SYMBOLS = 20_000
+MOST_SEED = 2**31 - 1  # the learners' libraries keep a seed in 32 bits
+
+
+def _symbol(value: Any) -> Any:
+    """YAML reads TRUE, NO, ON, NULL and 0700 as something else than the text that they are here."""
+    if not isinstance(value, str):
+        raise PydanticCustomError(
+            "symbol",
+            "a symbol as text: YAML reads TRUE, NO, ON, NULL and numbers as other things, so quote it",
+        )
+    if not re.match(SYMBOL, value) or value.endswith("\n"):
+        raise PydanticCustomError("symbol", "a symbol of {rule}", {"rule": SYMBOL_RULE})
+    return value
+
+
+Symbol = Annotated[str, BeforeValidator(_symbol)]
+Day = Annotated[date, Field(ge=FIRST_SESSION, le=LAST_SESSION)]
+
 
 # ---------------------------------------------------------------------------------------------------- sources
 
@@ -53,7 +83,7 @@ class CsvSource(SourceConfig):
     kind: Literal["csv"]
     path: str = Field(min_length=1)
     columns: dict[str, str] = Field(default_factory=dict)
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    delimiter: str = Field(default=",", pattern=r"^[,;|\t ]$")
 
 
 class PostgresSource(SourceConfig):
@@ -110,7 +140,7 @@ class Edge(Config):
 class PlantedDrift(Config):
     """From ``start`` on, volatility and volume are multiplied: a regime the baseline never saw."""
 
-    start: date
+    start: Day
     volatility_factor: float = Field(default=2.0, gt=0, le=10)
     volume_factor: float = Field(default=2.0, gt=0, le=100)
 
@@ -125,15 +155,15 @@ class PlantedDefect(Config):
     """One defect put into a synthetic feed, to see it found. ``session`` counts from the feed's first."""
 
     kind: DefectKind
-    symbol: int = Field(ge=0)
-    session: int = Field(ge=1)
+    symbol: int = Field(ge=0, le=100_000)
+    session: int = Field(ge=1, le=100_000)
 
 
 class SyntheticSource(SourceConfig):
     """A seeded geometric market with fat-tailed returns, optionally with an edge, a drift and defects."""
 
     kind: Literal["synthetic"]
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**63)
     n_symbols: int = Field(ge=1, le=2000)
     annual_volatility: float = Field(default=0.24, gt=0, le=3)
     market_share: float = Field(default=0.3, ge=0, le=1, description="share of variance from one factor")
@@ -197,8 +227,8 @@ Severity = Literal["ERROR", "QUARANTINE", "WARN"]
 class AcceptedBar(Config):
     """A bar that one rule finds suspicious and a person has found right, with the reason."""
 
-    symbol: str = Field(min_length=1)
-    session: date
+    symbol: Symbol
+    session: Day
     rule: str
     reason: str = Field(min_length=10)
 
@@ -265,12 +295,20 @@ class UniverseConfig(Config):
     source: Source
     alternatives: tuple[Source, ...] = Field(default=(), max_length=8, description="in order of preference")
     reconciliation: ReconciliationConfig = ReconciliationConfig()
-    symbols: tuple[str, ...] | None = None
-    calendar: str = "XNYS"
-    start: date
-    end: date
+    symbols: tuple[Symbol, ...] | None = Field(default=None, min_length=1, max_length=MOST_SYMBOLS)
+    calendar: str = Field(default="XNYS", pattern=r"^[A-Za-z0-9_/]{1,32}$")
+    start: Day
+    end: Day
     quality: QualityConfig = QualityConfig()
     delisting: DelistingConfig = LAST_CLOSE
+
+    @field_validator("symbols")
+    @classmethod
+    def _symbols_once(cls, symbols: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        repeated = sorted(name for name, times in Counter(symbols or ()).items() if times > 1)
+        if repeated:
+            raise ValueError(f"{', '.join(repeated[:5])} more than once")
+        return symbols
 
     @model_validator(mode="after")
     def _dates_in_order(self) -> Self:
@@ -302,10 +340,9 @@ class UniverseConfig(Config):
         except ValidationError as error:
             details = [
                 InitErrorDetails(
-                    type=found["type"],
+                    type=PydanticCustomError(found["type"], "{said}", {"said": found["msg"]}),
                     loc=found["loc"],
                     input=hide_passwords(found["input"]),
-                    ctx=found.get("ctx", {}),
                 )
                 for found in error.errors()
             ]

@@ -1,16 +1,21 @@
 """Everything that ``configs/`` says, read and held against what exists, and what runs by itself in an environment."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.configuration import ConfigT, config_dir, home_dir, parse, read_yaml
-from quant_assets.common.errors import ConfigurationError, FeatureError, closest
+from quant_assets.common.errors import CalendarError, ConfigurationError, FeatureError, closest
 from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
 from quant_assets.features.pack import selected_packs
 from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile
+from quant_assets.market.calendar import sessions
 from quant_assets.market.rules import with_limits
+
+# Asset keys and jobs that the platform has itself.
+_RESERVED = re.compile(r"^(gates|gate_calibration|platform)$|_raw_bars$")
 
 
 class MonitoringConfig(Config):
@@ -44,7 +49,15 @@ def _read_folder(folders: list[Path], model: type[ConfigT]) -> dict[str, ConfigT
                     found=f"{file.stem!r} is defined in another configuration folder too",
                     action="rename or delete one of the two",
                 )
-            found[file.stem] = parse(model, {"name": file.stem, **read_yaml(file)}, file)
+            content = {"name": file.stem, **read_yaml(file)}
+            if content["name"] != file.stem or _RESERVED.search(file.stem):
+                raise ConfigurationError(
+                    f"{file}, key 'name'",
+                    expected="the name of the file, and none of the platform's own (gates, platform, ..._raw_bars)",
+                    found=repr(file.stem) if content["name"] == file.stem else "another name",
+                    action="leave the key out, and name the file as the thing is called",
+                )
+            found[file.stem] = parse(model, content, file)
     return found
 
 
@@ -54,7 +67,7 @@ def _read_monitoring(file: Path) -> MonitoringConfig:
         raise ConfigurationError(
             f"{file}, key 'drift'",
             expected="the limits of drift in gates.yaml, where no environment variable can change a limit",
-            found=repr(said["drift"]),
+            found="such a section",
             action=f"move the section 'drift' as it is to {file.with_name('gates.yaml')}",
         )
     return parse(MonitoringConfig, said, file)
@@ -129,6 +142,33 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
     return Settings(
         universes=universes, strategies=strategies, gates=gates, drift=drift, monitoring=monitoring
     )
+
+
+def require_calendars(settings: Settings) -> None:
+    """Every universe's calendar is one that exists, and has sessions between its dates.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the universe. Apart from `load_settings` because the calendars take a second to import.
+    """
+    for name, universe in settings.universes.items():
+        try:
+            n_sessions = sessions(universe.calendar, universe.start, universe.end).len()
+        except CalendarError as error:
+            raise ConfigurationError(
+                f"universe {name}, {error.what}",
+                expected=error.expected,
+                found=error.found,
+                action=error.action,
+            ) from error
+        if not n_sessions:
+            raise ConfigurationError(
+                f"universe {name}, keys 'start' and 'end'",
+                expected=f"sessions of {universe.calendar} between them",
+                found="none",
+                action="correct the dates",
+            )
 
 
 # ------------------------------------------------------------------------------------- what an environment runs

@@ -22,6 +22,7 @@ from quant_assets.common.settings import (
     ValidationConfig,
 )
 from quant_assets.common.store import Table, Value
+from quant_assets.common.universe_settings import LAST_SESSION
 from quant_assets.datasets.training_set import MIN_SESSIONS
 from quant_assets.features.pack import KEYS, join_packs, selected_packs
 from quant_assets.gates.limits import DriftConfig, GatesConfig
@@ -213,7 +214,10 @@ PRODUCT = Pipeline(
 
 # Stages that read no more of a universe than its name.
 _ANY = UniverseConfig(
-    name="panel", source=SyntheticSource(kind="synthetic", seed=0, n_symbols=2), start=SOME_DAY, end=date.max
+    name="panel",
+    source=SyntheticSource(kind="synthetic", seed=0, n_symbols=2),
+    start=SOME_DAY,
+    end=LAST_SESSION,
 )
 
 

@@ -41,7 +41,12 @@ ALIASES: dict[str, frozenset[str]] = {
 
 
 # Year first only: 03/04/2024 is March in one country and April in the next. A time of day may follow.
-_YEAR_FIRST = r"^(\d{4})([-/]?)(\d{2})([-/]?)(\d{2})(?:[T ]\d{1,2}:\d{2}.*)?$"
+_CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?: ?[AaPp][Mm])?"
+_ZONE = r"(?: ?(?:Z|[A-Z]{3,4}|[+-][0-9]{2}:?[0-9]{2}))?"
+_YEAR_FIRST = rf"^([0-9]{{4}})([-/]?)([0-9]{{2}})([-/]?)([0-9]{{2}})(?:[T ]{_CLOCK}{_ZONE})?$"
+# Beyond, a number is none of a bar, and products of two are soon infinite. Volumes that are only absurd (4e17 were
+# seen) are for the rules of quality to report.
+MOST = 1e20
 
 
 def text_of(name: str) -> pl.Expr:

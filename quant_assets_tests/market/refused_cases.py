@@ -104,7 +104,7 @@ LAYOUT = [
         lambda f: text([lines(f)[0].replace("open", "close"), *lines(f)[1:]]),
         (),
         "each column once",
-        "line 1: .*close_duplicated",
+        "line 1: .*'close'",
     ),
     Case(
         "open and volume swapped",

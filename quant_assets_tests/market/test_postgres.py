@@ -133,10 +133,10 @@ def test_a_query_runs_as_a_subselect_with_a_column_mapping(desk: Desk, table: Ca
 def test_a_schema_and_upper_case_names_are_taken_as_written(desk: Desk) -> None:
     desk.run('create schema "Market"')
     desk.run(f'create table "Market"."Daily.Bars" (symbol char(8), "Date" date, {PRICES}, note interval)')
-    desk.run(f"""insert into "Market"."Daily.Bars" values {ROWS.replace("'CCC'", "'O''X'")}""")
-    universe = desk.universe(table='Market."Daily.Bars"', symbols=["AAA", "O'X"])
+    desk.run(f"""insert into "Market"."Daily.Bars" values {ROWS.replace("'CCC'", "'O/X'")}""")
+    universe = desk.universe(table='Market."Daily.Bars"', symbols=["AAA", "O/X"])
     read = read_bars(universe)
-    assert read.bars["symbol"].unique().sort().to_list() == ["AAA", "O'X"]
+    assert read.bars["symbol"].unique().sort().to_list() == ["AAA", "O/X"]
     assert read.column_mapping["session"] == "Date"
     assert "1 columns ignored: note" in read.notes
     assert "does not exist" in str(refusal(desk.universe(table="market.bars")))

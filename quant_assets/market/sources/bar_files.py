@@ -3,6 +3,7 @@
 A file of usual columns can be adopted: it is described, and the universe and strategy files for it are written.
 """
 
+import csv
 import gzip
 import io
 import re
@@ -18,6 +19,7 @@ import polars as pl
 import yaml
 
 from quant_assets.common.errors import BarContractError, SourceError
+from quant_assets.common.files import control_character
 from quant_assets.common.settings import BokehSource, CsvSource, ParquetSource, StrategyConfig, UniverseConfig
 from quant_assets.market.parsing import bytes_cause, has_time_of_day, line_cause
 from quant_assets.market.sources.bar_source import Holdings, SourceRead, State, holdings_of
@@ -30,6 +32,13 @@ from quant_assets.market.sources.contract import MAX_OFFENDERS_SHOWN, conform, v
 
 
 _SHOWN_CHARACTERS = 60
+# 25 million bars of 20 bytes; a bar has 8 columns, and feature files of vendors some hundreds.
+MAX_TEXT_BYTES = 512 << 20
+MAX_LINE_CHARACTERS = 64 << 10
+MAX_COLUMNS = 1000
+MAX_SHOWN_HEADER = 200
+MAX_PARQUET_BYTES = 8 << 30
+MAX_FOOTER_BYTES = 16 << 20
 
 
 def read_delimited(path: Path, *, delimiter: str) -> pl.DataFrame:
@@ -42,8 +51,15 @@ def read_delimited(path: Path, *, delimiter: str) -> pl.DataFrame:
     BarContractError
         When a line has not as many cells as the header (an HTML page, a cut line, a note); names the lines.
     """
-    text = _decode(path)
-    lines = pl.Series("text", text.rstrip("\r\n").replace("\r\n", "\n").split("\n"))
+    text = _decode(path).rstrip("\r\n").replace("\r\n", "\n")
+    if "\r" in text:
+        raise SourceError(
+            f"{path}, line {text.count(chr(10), 0, text.index(chr(13))) + 1}",
+            expected="lines that end with a line feed",
+            found="a carriage return inside a line",
+            action="save the file again with the line ends of Unix or Windows",
+        )
+    lines = pl.Series("text", text.split("\n"))
     header = lines[0]
     if not header.strip():
         raise SourceError(
@@ -52,40 +68,79 @@ def read_delimited(path: Path, *, delimiter: str) -> pl.DataFrame:
             found="an empty first line" if lines.len() > 1 else "an empty file",
             action="download the file again",
         )
+    _require_narrow(path, lines, delimiter)
     # Quoted cells may hold the delimiter; they count as one cell.
     cells = lines.str.replace_all(r'"[^"]*"', "q").str.count_matches(delimiter, literal=True) + 1
+    plain = f'[^{delimiter}"]*'
+    quoted = rf'^(?:{plain}|"(?:[^"]|"")*")(?:[{delimiter}](?:{plain}|"(?:[^"]|"")*"))*$'
+    stray = lines.str.contains('"', literal=True) & ~lines.str.contains(quoted)
     junk = pl.DataFrame({"line": range(1, lines.len() + 1), "text": lines, "cells": cells}).filter(
-        (pl.col("cells") != cells[0]) | pl.col("text").str.starts_with("<")
+        (pl.col("cells") != cells[0]) | pl.col("text").str.starts_with("<") | stray
     )
     if junk.height:
         raise _junk_error(path, junk, n_lines=lines.len(), n_cells=int(cells[0]))
-    names = [name.strip() for name in pl.read_csv(io.StringIO(header), separator=delimiter).columns]
-    repeated = sorted({name for name in names if names.count(name) > 1 or "_duplicated_" in name})
+    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
+    repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise BarContractError(
             f"{path}, line 1",
             expected="each column once",
-            found=f"repeated names {repeated} in {header!r}",
+            found=f"repeated names {repeated} in {header[:MAX_SHOWN_HEADER]!r}",
             action="rename the columns in the file",
         )
-    body = "\n".join(lines.to_list())
-    frame = pl.read_csv(io.StringIO(body), separator=delimiter, infer_schema=False)
-    return frame.rename(dict(zip(frame.columns, names, strict=True)))
+    schema = dict.fromkeys(names, pl.String())
+    if lines.len() == 1:
+        return pl.DataFrame(schema=schema)
+    body = "\n".join(lines[1:].to_list())
+    try:
+        frame = pl.read_csv(io.StringIO(body), separator=delimiter, has_header=False, schema=schema)
+    except pl.exceptions.PolarsError as error:  # what is written above leaves none that we know of
+        raise SourceError(
+            f"{path}",
+            expected="delimited text",
+            found=f"{str(error).splitlines()[0][:200]}",
+            action="save the file again from its source",
+        ) from error
+    return frame
+
+
+def _require_narrow(path: Path, lines: pl.Series, delimiter: str) -> None:
+    """Refuse lines and headers that no table of bars has, before a parser makes room for them."""
+    longest = int(lines.str.len_bytes().arg_max() or 0)
+    n_columns = lines[0].count(delimiter) + 1
+    if len(lines[longest]) > MAX_LINE_CHARACTERS or n_columns > MAX_COLUMNS:
+        long = f"line {longest + 1} of {len(lines[longest])} characters"
+        raise SourceError(
+            f"{path}",
+            expected=f"lines of at most {MAX_LINE_CHARACTERS} characters and {MAX_COLUMNS} columns",
+            found=long if n_columns <= MAX_COLUMNS else f"{n_columns} columns",
+            action="save only the columns of the bars, a line for each bar",
+        )
 
 
 def _decode(path: Path) -> str:
-    data = path.read_bytes()
+    with path.open("rb") as stream:
+        zipped = stream.read(2) == b"\x1f\x8b"
     try:
-        plain = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+        # One byte more than may be: a bomb of a megabyte would unpack to all of the memory.
+        with gzip.open(path) if zipped else path.open("rb") as stream:
+            plain = stream.read(MAX_TEXT_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SourceError(
             f"{path}",
             expected="a complete gzip file",
-            found=f"{len(data)} bytes that do not unpack ({error})",
+            found=f"{path.stat().st_size} bytes that do not unpack ({error})",
             action="download the file again",
         ) from error
+    if len(plain) > MAX_TEXT_BYTES:
+        raise SourceError(
+            f"{path}",
+            expected=f"text of at most {MAX_TEXT_BYTES} bytes",
+            found=f"more{', unpacked' if zipped else ''}",
+            action="split the file by year, or write it as Parquet",
+        )
     try:
-        return plain.decode("utf-8-sig")
+        text = plain.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SourceError(
             f"{path}",
@@ -94,6 +149,14 @@ def _decode(path: Path) -> str:
             + ("" if (kind := bytes_cause(plain[:4], len(plain))) is None else f": {kind}"),
             action="save the file as UTF-8 (it may be another format: set the right `kind:`)",
         ) from error
+    if problem := control_character(text):
+        raise SourceError(
+            f"{path}",
+            expected="text without control characters",
+            found=problem,
+            action="download the file again, or remove them at its source",
+        )
+    return text
 
 
 def _junk_error(path: Path, junk: pl.DataFrame, *, n_lines: int, n_cells: int) -> BarContractError:
@@ -177,15 +240,43 @@ def _stem(file: Path) -> str:
 
 
 def _read_parquet(file: Path) -> pl.DataFrame:
+    """The table of a Parquet file, checked cell by cell before polars sees it.
+
+    Read by pyarrow: of 2,000 damaged files polars 2.1.0 panics on some, and takes what is in a cut page of others.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
     try:
-        return pl.read_parquet(file)
-    except pl.exceptions.PolarsError as error:
+        limit = {
+            "thrift_string_size_limit": MAX_FOOTER_BYTES,
+            "thrift_container_size_limit": MAX_FOOTER_BYTES,
+        }
+        with pyarrow.parquet.ParquetFile(file, page_checksum_verification=True, **limit) as parquet:
+            claimed = parquet.metadata
+            size = sum(claimed.row_group(n).total_byte_size for n in range(claimed.num_row_groups))
+            if claimed.num_columns > MAX_COLUMNS or not 0 <= size <= MAX_PARQUET_BYTES:
+                raise SourceError(
+                    f"{file}",
+                    expected=f"at most {MAX_COLUMNS} columns and {MAX_PARQUET_BYTES} bytes when unpacked",
+                    found=f"{claimed.num_columns} columns and {size} bytes",
+                    action="write only the columns of the bars, or split the file by year",
+                )
+            table = parquet.read()
+        table.validate(full=True)
+        frame = pl.from_arrow(table)
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
         raise SourceError(
             f"{file}",
             expected="a complete Parquet file",
-            found=f"{_what_it_is(file)} ({error})",
+            found=f"{_what_it_is(file)} ({' '.join(str(error).split())[:200]})",
             action="write the file again (it may be truncated), or set the right `kind:`",
         ) from error
+    if problem := control_character("".join(pl.DataFrame(frame).columns)):
+        raise SourceError(
+            f"{file}", expected="plain names of columns", found=problem, action="rename them at the source"
+        )
+    return pl.DataFrame(frame)
 
 
 def _what_it_is(file: Path) -> str:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from quant_assets.common.errors import BarContractError, closest
+from quant_assets.common.universe_settings import FIRST_SESSION, LAST_SESSION, SYMBOL, SYMBOL_RULE
 from quant_assets.market.parsing import (
     ALIASES,
+    MOST,
     PRICES,
     RAW_SCHEMA,
     date_problem,
@@ -42,12 +44,15 @@ EXPECTED = {
     "ambiguous date": "dates written year first, as 2024-07-03 (03/04/2024 is March here and April there)",
     "unfinished session": "bars of sessions that were over (stamped as the other bars are)",
     "header repeated": "one header line, the first",
+    "no symbol": f"symbols of {SYMBOL_RULE}",
+    "impossible date": f"sessions from {FIRST_SESSION} to {LAST_SESSION}",
     "differs only in case": "one spelling of each symbol",
     "thousands separator": "numbers without thousands separators, as 1200.5",
     "decimal comma": "numbers with a decimal point, as 1200.5",
     "no value but a word": "a number in every cell",
     "unparsable number": "numbers written with a decimal point and no thousands separator",
     "not finite": "finite numbers",
+    "too large": f"numbers up to {MOST:g}",
     "not positive": "prices above zero",
     "negative": "volume of zero or more",
     "high below low": "high on or above low",
@@ -94,11 +99,15 @@ def offenders_of(typed: pl.DataFrame) -> pl.DataFrame:
         if name != "adj_close":
             checks.append((name, "missing value", written.is_null()))
         if name == "symbol":
+            checks.append((name, "no symbol", ~value.str.contains(SYMBOL)))
             continue
         parsed = date_problem() if name == "session" else number_problem(name)
         checks.append((name, parsed, value.is_null() & written.is_not_null()))
-        if name != "session":
+        if name == "session":
+            checks.append((name, "impossible date", ~value.is_between(FIRST_SESSION, LAST_SESSION)))
+        else:
             checks.append((name, "not finite", ~value.is_finite()))
+            checks.append((name, "too large", value.is_finite() & (value > MOST)))
             limit, below = ("negative", value < 0) if name == "volume" else ("not positive", value <= 0)
             checks.append((name, limit, value.is_finite() & below))
     checks.append(("high", "high below low", pl.col("high").is_finite() & (pl.col("high") < pl.col("low"))))
