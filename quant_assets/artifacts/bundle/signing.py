@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 import base64
-import binascii
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -283,7 +282,7 @@ def read_envelope(signature: bytes | None) -> Envelope:
         statement = _Statement.model_validate_json(
             base64.b64decode(bundle.dsseEnvelope.payload, validate=True)
         )
-    except (ValidationError, binascii.Error) as error:
+    except (ValidationError, ValueError) as error:  # not base64, or not even ASCII
         raise _unsigned(f"an unreadable signature ({_first(error)})") from error
     (archive,) = statement.predicate.resources
     return Envelope(bundle.verificationMaterial.publicKey.hint, archive.digest)
@@ -368,7 +367,7 @@ def _hashing() -> Any:
     return config.set_ignored_paths(paths=[], ignore_git_paths=False)
 
 
-def _first(error: ValidationError | binascii.Error) -> str:
+def _first(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False)[0]

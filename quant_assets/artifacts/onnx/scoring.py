@@ -1,6 +1,7 @@
 """ONNX Runtime on one thread, behind checks that run before anything is loaded: what scores rows with a graph."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,10 @@ def checked_model(data: bytes) -> Any:
         )
     try:
         onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise _refused("a graph that the ONNX checker accepts", str(error).splitlines()[0]) from error
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        # The checker's own message may hold a damaged name, which is then no text: a UnicodeDecodeError.
+        first = (str(error).splitlines() or [""])[0]
+        raise _refused("a graph that the ONNX checker accepts", first[:200]) from error
     return model
 
 
@@ -94,7 +97,22 @@ def open_session(data: bytes) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    with _runtime_reported():
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def _runtime_reported() -> Iterator[None]:
+    """ONNX Runtime's errors, which have no root of their own, as one of ours."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__ != runtime.__name__:
+            raise
+        first = (str(error).splitlines() or [""])[0]
+        raise _refused("a graph that ONNX Runtime runs", first[:200]) from error
 
 
 def score(session: Any, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -127,7 +145,13 @@ def score(session: Any, features: NDArray[np.float32]) -> NDArray[np.float32]:
     result = np.empty(len(features), dtype=np.float32)
     for first in range(0, len(features), _ROWS_PER_RUN):
         rows = np.ascontiguousarray(features[first : first + _ROWS_PER_RUN])
-        result[first : first + len(rows)] = session.run([SCORE], {INPUT: rows})[0].ravel()
+        with _runtime_reported():
+            scores = session.run([SCORE], {INPUT: rows})[0]
+        if scores.dtype != np.float32 or scores.size != len(rows):
+            raise _refused(
+                f"a float32 score for each of {len(rows)} rows", f"{scores.dtype} of shape {scores.shape}"
+            )
+        result[first : first + len(rows)] = scores.ravel()
     return result
 
 
