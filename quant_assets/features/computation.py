@@ -13,6 +13,7 @@ from numpy import bool_, float64, int64
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import FeatureError
+from quant_assets.features.as_known import FOUND_WRONG, as_known
 from quant_assets.features.pack import Pack, find_pack
 
 # -------------------------------------------------------------------------------------------- bars as a panel
@@ -206,7 +207,8 @@ def compute(
     Parameters
     ----------
     bars : polars.DataFrame
-        Columns ``symbol, session, open, high, low, close, volume`` in any row order; others are ignored.
+        Columns ``symbol, session, open, high, low, close, volume`` in any row order; others are ignored, but for
+        ``found_wrong_at`` (`quant_assets.features.as_known`).
         Prices above 0 in one currency, adjusted for splits and dividends; volume at least 0.
     pack : str or Pack
         Registered name, or a pack itself.
@@ -234,6 +236,9 @@ def compute(
     check_precision(precision)
     if chosen.cross_section is not None:
         return compute_across(bars, chosen, precision=precision, mask=mask, threads=threads)
+    if FOUND_WRONG in bars.columns:
+        options: dict[str, Any] = {"precision": precision, "mask": mask, "threads": threads}
+        return as_known(bars, lambda known: compute(known, chosen, **options))
     panel = panel_of(bars)
     out = np.empty((len(chosen.features), panel.height), dtype=precision)
     kernel = chosen.block_kernel()

@@ -114,6 +114,12 @@ def _report(judged: Run) -> GateReport:
 # ---------------------------------------------------------------------------------------- stages on trial
 
 
+def bars_of(raw: pl.DataFrame, universe: UniverseConfig, strategy: StrategyConfig) -> pl.DataFrame:
+    """The adjusted panel of raw bars: actions derived, suspicious bars set aside, adjusted, each with its times."""
+    panel = "reconciled_bars" if universe.alternatives else "raw_bars"
+    return _made(strategy, ["bars"], {panel: Table(raw)}, universe).table("bars").frame
+
+
 def features_of(bars: pl.DataFrame, strategy: StrategyConfig) -> pl.DataFrame:
     """The strategy's feature packs over a panel, side by side."""
     names = [asset_name(pack) for pack in strategy.feature_packs]
@@ -202,6 +208,7 @@ def inner_splits(t0: Any, t1: Any, strategy: StrategyConfig) -> Iterator[Split]:
 
 
 PRODUCT = Pipeline(
+    bars=bars_of,
     features=features_of,
     labels=labels_of,
     training_set=training_set_of,

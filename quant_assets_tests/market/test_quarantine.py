@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from quant_assets.common.errors import BarContractError, ConfigurationError
-from quant_assets.common.settings import UniverseConfig
+from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.common.universe_settings import QualityConfig
+from quant_assets.lineage.pipeline import bars_of
 from quant_assets.market.actions import ACTIONS_SCHEMA, adjust_bars
 from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.rules import (
@@ -88,6 +89,56 @@ def test_a_spike_is_set_aside_as_the_source_had_it_with_its_evidence() -> None:
     (finding,) = failed(result).values()
     assert (finding.severity, finding.check_severity, finding.n_offenders) == ("QUARANTINE", "WARN", 1)
     assert finding.evidence == (f"S001 {SPIKE}: {row['evidence']}",)
+
+
+def test_what_only_the_next_close_can_tell_is_known_then_and_not_before() -> None:
+    config = universe("price_spike")
+    raw = read_bars(config).bars
+    assert quarantine(raw, NO_ACTIONS, config).quarantined["known_on"].to_list() == [date(2023, 3, 3)]
+    # the feed as it was on that evening: nothing can be said of a leap that may still stay
+    today = raw.filter(pl.col("session") <= SPIKE)
+    assert quarantine(today, NO_ACTIONS, config).quarantined.is_empty()
+    tomorrow = raw.filter(pl.col("session") <= date(2023, 3, 3))
+    assert quarantine(tomorrow, NO_ACTIONS, config).quarantined["session"].to_list() == [SPIKE]
+
+
+def test_what_the_bar_and_its_past_tell_is_known_at_its_own_close() -> None:
+    slipped = parted(universe("decimal_slip")).quarantined
+    # it also is a spike, which only the next close can tell: the earlier of the two counts
+    assert slipped.select("session", "known_on").rows() == [(SPIKE, SPIKE)]
+
+
+def test_a_huge_volume_is_known_when_the_window_around_it_is_complete() -> None:
+    config = universe()
+    raw = read_bars(config).bars
+    there = (pl.col("symbol") == "S001") & (pl.col("session") == SPIKE)
+    huge = raw.with_columns(
+        volume=pl.when(there).then(pl.col("volume") * 1000).otherwise("volume"),
+        close=pl.when(there).then(pl.col("close").shift(1).over("symbol")).otherwise("close"),
+    )
+    huge = huge.with_columns(
+        high=pl.max_horizontal("high", "close", "open"), low=pl.min_horizontal("low", "close", "open")
+    )
+    own = raw.filter(pl.col("symbol") == "S001")["session"]
+    out = quarantine(huge, NO_ACTIONS, config).quarantined
+    assert out.select("rule", "known_on").rows() == [("volume_spike", own.filter(own > SPIKE)[9])]
+
+
+def test_the_panel_says_when_a_bar_was_found_to_be_wrong_and_only_where_one_was() -> None:
+    clean, spiked = (
+        bars_of(read_bars(config).bars, config, StrategyConfig(name="any_name", universe="test"))
+        for config in (universe(), universe("price_spike"))
+    )
+    assert "found_wrong_at" not in clean.columns
+    wrong = spiked.filter(pl.col("found_wrong_at").is_not_null())
+    next_close = clean.filter(pl.col("session") == date(2023, 3, 3))["known_at"][0]
+    assert wrong.select("symbol", "session", "found_wrong_at").rows() == [("S001", SPIKE, next_close)]
+    assert spiked.height == clean.height
+    slipped = universe("decimal_slip")
+    assert (
+        bars_of(read_bars(slipped).bars, slipped, StrategyConfig(name="any_name", universe="test")).height
+        == clean.height - 1
+    )
 
 
 def test_a_row_that_breaks_several_rules_is_told_under_the_first_with_the_others_named() -> None:

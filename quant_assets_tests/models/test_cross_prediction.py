@@ -110,3 +110,23 @@ def test_a_split_that_the_embargo_empties_is_refused(frame):
     swallowing = ValidationConfig(n_groups=3, n_test_groups=2, embargo_sessions=100)
     with pytest.raises(ModelError, match="split 1 of 3"):
         cross_predict(frame, FEATURES, SMALL_MODELS, swallowing, seed=7, n_jobs=1)
+
+
+def test_rows_without_an_outcome_are_scored_by_fits_that_know_nothing_of_them(frame, predictions):
+    rows = frame.select("symbol", "session", "t0", *FEATURES)
+    ended = (pl.col("symbol") == rows["symbol"][0]) & (
+        pl.col("session") > rows["session"].unique().sort()[-9]
+    )
+    trained = frame.filter(~ended)
+    validation = ValidationConfig(n_groups=6, n_test_groups=2, embargo_sessions=2)
+    options = {"seed": 7, "n_jobs": 1}
+    only = cross_predict(trained, FEATURES, SMALL_MODELS, validation, **options)
+    scored = cross_predict(trained, FEATURES, SMALL_MODELS, validation, scored=rows, **options)
+    keys = ["symbol", "session"]
+    assert scored.select(keys).equals(rows.select(keys))
+    # what can be trained on has the bits that it would have alone
+    assert scored.join(trained.select(keys), on=keys, how="semi", maintain_order="left").equals(only)
+    rest = scored.join(trained.select(keys), on=keys, how="anti")
+    assert rest.height == frame.height - trained.height > 0
+    assert rest.drop(keys).null_count().sum_horizontal().item() == 0
+    assert not rest.select(pl.all_horizontal(pl.exclude(keys).is_nan())).to_series().any()

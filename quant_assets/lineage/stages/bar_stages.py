@@ -101,10 +101,12 @@ def bar_rule_findings(
     bars: Artifact, corporate_actions: Artifact, quarantined_bars: Artifact, *, universe: UniverseConfig
 ) -> Iterator[CheckResult]:
     """What the rules about the adjusted panel found."""
+    from quant_assets.features.as_known import FOUND_WRONG
     from quant_assets.market.rules.quality import check_bars
 
+    panel = bars.table().frame
     findings = check_bars(
-        bars.table().frame,
+        panel.filter(pl.col(FOUND_WRONG).is_null()) if FOUND_WRONG in panel.columns else panel,
         corporate_actions.table().frame,
         universe,
         quarantined=quarantined_bars.table().frame,
@@ -253,7 +255,7 @@ def corporate_actions(panel: Panel) -> Product:
     roots=_rules_behind,
 )
 def quarantined_bars(panel: Panel, corporate_actions: Artifact, *, universe: UniverseConfig) -> Product:
-    """Raw bars that look wrong, each with the rule, what was observed and the evidence; not in ``bars``."""
+    """Raw bars that look wrong: the rule, the evidence, when it can be known. No feature sees them from then on."""
     from quant_assets.market.rules.quality import quarantine
 
     parted = quarantine(frame_of(panel), corporate_actions.table().frame, universe)
@@ -276,15 +278,18 @@ def quarantined_bars(panel: Panel, corporate_actions: Artifact, *, universe: Uni
 def bars(panel: Panel, corporate_actions: Artifact, quarantined_bars: Artifact, *, calendar: str) -> Product:
     """The adjusted panel: prices times, and volume over, the factors of later corporate actions."""
     from quant_assets.market.actions import adjust_bars
+    from quant_assets.market.rules.quality import found_wrong
 
     aside = quarantined_bars.table().frame
-    kept = frame_of(panel).join(aside, on=["symbol", "session"], how="anti", maintain_order="left")
-    adjusted = adjust_bars(kept, corporate_actions.table().frame, calendar)
+    at_once = aside.filter(pl.col("known_on") <= pl.col("session"))
+    kept = frame_of(panel).join(at_once, on=["symbol", "session"], how="anti", maintain_order="left")
+    adjusted = found_wrong(adjust_bars(kept, corporate_actions.table().frame, calendar), aside)
     facts = {
         "symbols": adjusted["symbol"].n_unique(),
         "first_session": str(adjusted["session"].min()),
         "last_session": str(adjusted["session"].max()),
         "quarantined": aside.height,
+        "quarantined_once_known": aside.height - at_once.height,
         "coverage": adjusted.group_by("symbol", maintain_order=True).agg(
             first=pl.col("session").min(), last=pl.col("session").max(), sessions=pl.len()
         ),

@@ -157,6 +157,10 @@ class BarRule:
     may_be : tuple of Severity
         What a universe may make of the severity, the rule's own first. Empty for a rule that is fixed: rows that are
         impossible stay errors, and what spoils every later row cannot be let through unseen either.
+    later_bars : int
+        Bars of the symbol after an offender that the measure reads: an offender can be known to be one at the close
+        of the last of them, and not before. 0 for a rule that needs the bar and its past alone: its offenders are
+        never in the panel.
     acceptable : bool
         Whether a person may look at an offender and let it through, by name and with a reason.
     """
@@ -170,6 +174,7 @@ class BarRule:
     evidence: str = ""
     limits: tuple[Limit, ...] = ()
     may_be: tuple[Severity, ...] = ()
+    later_bars: int = 0
     acceptable: bool = False
 
     def __post_init__(self) -> None:

@@ -42,6 +42,7 @@ REASONS: dict[str, pl.DataType | type[pl.DataType]] = {
     "observed": pl.Float64,
     "limit": pl.Float64,
     "evidence": pl.String,
+    "known_on": pl.Date,
 }
 
 
@@ -111,8 +112,10 @@ class Quarantine:
     """Raw bars parted in two, and why.
 
     ``kept`` and ``quarantined`` hold every row of the input once, bit for bit, in its order; ``quarantined``
-    appends `REASONS`: the first rule it broke, what was observed, the limit, and a sentence (with the names of
-    other rules that it broke). ``accepted`` are the rows among ``kept`` that a person let through, with the
+    appends `REASONS`: the first rule it broke, what was observed, the limit, a sentence (with the names of
+    other rules that it broke), and the session at whose close it can be known to be wrong (of several rules the
+    earliest). Rows known on their own session are in no panel; the others are in it until then
+    (`quant_assets.features.as_known`). ``accepted`` are the rows among ``kept`` that a person let through, with the
     reason. ``findings`` has one entry per rule of `raw_rules`; a row that was taken counts under its first rule.
     """
 
@@ -137,8 +140,9 @@ def quarantine(bars: pl.DataFrame, actions: pl.DataFrame, universe: UniverseConf
     Returns
     -------
     Quarantine
-        A row goes when a rule of severity QUARANTINE finds it and it is not accepted for that rule. Rules of
-        other severities take nothing out; their findings block (ERROR) or show (WARN).
+        A row goes when a rule of severity QUARANTINE finds it and it is not accepted for that rule; one that only
+        later bars can show to be wrong stays until they are there. Rules of other severities take nothing out; their
+        findings block (ERROR) or show (WARN).
 
     Raises
     ------
@@ -235,7 +239,11 @@ def _suspects(judged: Judged, rules: tuple[BarRule, ...]) -> pl.DataFrame:
         if offenders.is_empty():
             continue
         told = pl.col("evidence") if rule.evidence else pl.lit(rule.description)
-        named = offenders.with_columns(rule=pl.lit(rule.name), evidence=told)
+        known = pl.col("session").shift(-rule.later_bars).over("symbol")
+        named = offenders.join(
+            judged.bars.select("row", known_on=known), on="row", how="left", maintain_order="left"
+        ).with_columns(rule=pl.lit(rule.name), evidence=told)
+        named = named.filter(pl.col("known_on").is_not_null())  # else nobody can know it yet
         parts.append(named.select(pl.col(name).cast(dtype) for name, dtype in schema.items()))
     ranks = {rule.name: rank for rank, rule in enumerate(rules)}
     return (
@@ -252,14 +260,46 @@ def _one_reason_each(suspects: pl.DataFrame) -> pl.DataFrame:
     others = pl.col("rule").slice(1).str.join(", ")
     return (
         suspects.group_by("row", maintain_order=True)
-        .agg(pl.col("symbol", "session", *REASONS).first(), others=others)
+        .agg(
+            pl.col("symbol", "session", *(name for name in REASONS if name != "known_on")).first(),
+            pl.col("known_on").min(),
+            others=others,
+        )
         .with_columns(
             evidence=pl.when(pl.col("others") == "")
             .then(pl.col("evidence"))
             .otherwise(sentence("{} (also: {})", "evidence", "others"))
         )
         .drop("others")
+        .select(suspects.columns)
     )
+
+
+def found_wrong(adjusted: pl.DataFrame, quarantined: pl.DataFrame) -> pl.DataFrame:
+    """Adjusted bars with the time at which each was found to be wrong, where there is such a bar.
+
+    Parameters
+    ----------
+    adjusted : polars.DataFrame
+        With ``symbol, session, known_at``: kept bars, and the quarantined ones that later bars showed to be wrong.
+    quarantined : polars.DataFrame
+        Of `Quarantine`.
+
+    Returns
+    -------
+    polars.DataFrame
+        With ``found_wrong_at`` (UTC), null for good bars; as it came when all of them are good.
+    """
+    closes = adjusted.select(known_on="session", found_wrong_at="known_at").unique().sort("known_on")
+    times = (
+        quarantined.filter(pl.col("known_on") > pl.col("session"))
+        .select(*KEY, "known_on")
+        .sort("known_on")
+        .join_asof(closes, on="known_on", strategy="forward")
+        .drop("known_on")
+    )
+    marked = adjusted.join(times, on=KEY, how="left", maintain_order="left")
+    return adjusted if marked["found_wrong_at"].is_null().all() else marked
 
 
 # ------------------------------------------------------------------------------- adjusted bars that were kept

@@ -14,6 +14,7 @@ import polars as pl
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import TARGET, feature_names_of
+from quant_assets.features.as_known import FOUND_WRONG
 from quant_assets.features.causality import SCALES
 from quant_assets.studies.leakage.leakage_report import Evidence, Pipeline, Stage, evidence_of
 
@@ -198,6 +199,75 @@ def altered_future(
         rows.evidence("training_set", what, "model inputs moved when later bars and labels changed"),
         targets.evidence("training_set", f"{what}, targets", "known targets moved when later bars changed"),
     )
+
+
+LEAP = 2.0  # a power of two: adjusted closes keep their ratio to raw ones to the bit
+
+
+def unadjusted(bars: pl.DataFrame) -> pl.DataFrame:
+    """Raw bars that would give an adjusted panel."""
+    return bars.select(
+        "symbol",
+        "session",
+        *(pl.col(name) / pl.col("price_factor") for name in PRICES),
+        pl.col("volume") / pl.col("volume_factor"),
+        adj_close="close",
+    )
+
+
+def leaping(raw: pl.DataFrame, names: Sequence[str], first: date, last: date) -> pl.DataFrame:
+    """Raw bars in which the prices of some names are `LEAP` times as high between two sessions, both included."""
+    there = pl.col("symbol").is_in(list(names)) & pl.col("session").is_between(first, last)
+    return raw.with_columns(
+        pl.when(there).then(pl.col(name) * LEAP).otherwise(name).alias(name)
+        for name in (*PRICES, "adj_close")
+    )
+
+
+def leap_that_stays_or_not(
+    original: Original,
+    universe: UniverseConfig,
+    strategy: StrategyConfig,
+    pipeline: Pipeline,
+    cuts: Sequence[date],
+) -> tuple[Evidence, ...]:
+    """Every second name doubles in a session; in one future it comes back at the next open, in the other it stays.
+
+    From raw bars to features: whether the leap was an error is not known at its close, so bars and features of that
+    session must not differ. A rule that takes bars out by what came after them takes it out in one future only.
+    """
+    bars, features = _Tally(), _Tally()
+    raw = unadjusted(original.bars)
+    end: date = raw.select(pl.col("session").max()).item()
+    for cut in cuts:
+        known_by: datetime = original.bars.filter(pl.col("session") == cut)["known_at"][0]
+        names = (
+            original.bars.filter(pl.col("session") == cut)["symbol"].unique().sort().gather_every(2).to_list()
+        )
+        back, stays = (
+            _told_by(pipeline.bars(leaping(raw, names, cut, until), universe, strategy), known_by)
+            for until in (cut, end)
+        )
+        decided = pl.col("session") <= cut
+        bars.add(back[1], stays[1], (*PRICES, "volume", "known_at", FOUND_WRONG), decided)
+        # The features get one past, so that what the bars leak is theirs alone.
+        clean = spliced(back[1], stays[0], decided)
+        features.add(
+            pipeline.features(back[0], strategy), pipeline.features(clean, strategy), original.inputs, decided
+        )
+    what = "a leap that comes back, or stays"
+    return (
+        bars.evidence("bars", what, "bars moved with what came after them"),
+        features.evidence("features", what, "feature values moved with what a leap turned out to be"),
+    )
+
+
+def _told_by(bars: pl.DataFrame, known_by: datetime) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Bars with the column of when they were found to be wrong, and the same without what was found out later."""
+    if FOUND_WRONG not in bars.columns:
+        bars = bars.with_columns(pl.lit(None, dtype=pl.Datetime("us", "UTC")).alias(FOUND_WRONG))
+    told = pl.when(pl.col(FOUND_WRONG) <= known_by).then(FOUND_WRONG)
+    return bars, bars.with_columns(told.alias(FOUND_WRONG))
 
 
 def _spliced_labels(before: pl.DataFrame, after: pl.DataFrame, known_by: datetime) -> pl.DataFrame:

@@ -14,6 +14,7 @@ from quant_assets.splits.purging import Split
 # ---------------------------------------------------------------------------------------- the stages on trial
 
 
+Bars = Callable[[pl.DataFrame, UniverseConfig, StrategyConfig], pl.DataFrame]
 Features = Callable[[pl.DataFrame, StrategyConfig], pl.DataFrame]
 Labels = Callable[[pl.DataFrame, UniverseConfig, StrategyConfig], pl.DataFrame]
 TrainingSet = Callable[[pl.DataFrame, pl.DataFrame, StrategyConfig, datetime], Table]
@@ -43,6 +44,7 @@ class Pipeline:
 
     Attributes
     ----------
+    bars : (raw bars, universe, strategy) -> adjusted panel
     features : (bars, strategy) -> frame ``symbol, session, ...``
     labels : (bars, universe, strategy) -> frame with ``t0, t1, known_at, forward_return``
     training_set : (features, labels, strategy, known_by) -> Table
@@ -52,6 +54,7 @@ class Pipeline:
     decisions : (predictions, bars, strategy) -> path returns, one row per path and session of the fill
     """
 
+    bars: Bars
     features: Features
     labels: Labels
     training_set: TrainingSet

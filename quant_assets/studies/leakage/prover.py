@@ -17,6 +17,7 @@ from quant_assets.studies.leakage.fitted import (
 from quant_assets.studies.leakage.future import (
     Original,
     altered_future,
+    leap_that_stays_or_not,
     positions,
     removed_names,
     rescaled_history,
@@ -86,6 +87,7 @@ def prove_no_leak(
     names = feature_names_of(training_set)
     evidence = (
         *stated_times(original, universe),
+        *leap_that_stays_or_not(original, universe, strategy, pipeline, cuts),
         *altered_future(original, universe, strategy, pipeline, cuts),
         *removed_names(original, universe, strategy, pipeline, cuts, seed=seed),
         *rescaled_history(original, universe, strategy, pipeline, seed=seed),

@@ -270,7 +270,9 @@ def trade(books: list[Matrix], outcomes: Outcomes, costs: CostConfig) -> Account
     charged = costs if outcomes.impact_note is None else costs.model_copy(update={"impact_coefficient": 0.0})
     targets = np.stack([tranche_average(book, outcomes.tranches)[outcomes.decisions] for book in books])
     targets *= outcomes.tradable
-    return run_accounts(targets, outcomes.returns, outcomes.sigma_daily, outcomes.adv_notional, charged)
+    return run_accounts(
+        targets, outcomes.returns, outcomes.sigma_daily, outcomes.adv_notional, charged, outcomes.halted
+    )
 
 
 def _positions(books: list[Book]) -> list[int]:

@@ -20,8 +20,15 @@ from pydantic import Field
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.errors import ValidationError
-from quant_assets.common.settings import CostConfig
-from quant_assets.trading.account import LIQUIDITY_SESSIONS, Matrix, last_known, trailing_liquidity
+from quant_assets.common.settings import LAST_CLOSE, CostConfig
+from quant_assets.trading.account import (
+    LIQUIDITY_SESSIONS,
+    Matrix,
+    last_known,
+    marks,
+    presence,
+    trailing_liquidity,
+)
 from quant_assets.trading.backtest.score_table import Panel
 
 # -------------------------------------------------------------------------------------------- what is chosen
@@ -212,6 +219,8 @@ class Outcomes:
     returns : array, shape (P, symbols)
         Simple return of each period; 0 where nothing can be held.
     tradable : array of bool, shape (P, symbols)
+    halted : array of bool, shape (P, symbols)
+        No price at the fill of a symbol that has not ended: what is held of it is carried to its next one.
     sigma_daily, adv_notional : array, shape (P, symbols)
         Liquidity known at the decision; NaN where impact is not charged.
     tranches : int
@@ -229,6 +238,7 @@ class Outcomes:
     decisions: NDArray[np.int64]
     returns: Matrix
     tradable: NDArray[np.bool_]
+    halted: NDArray[np.bool_]
     sigma_daily: Matrix
     adv_notional: Matrix
     tranches: int
@@ -259,6 +269,7 @@ def outcomes_of(panel: Panel, settings: BacktestSettings) -> Outcomes:
         decisions = np.arange(0, len(label), horizon)
         decisions = decisions[np.isfinite(label[decisions]).any(axis=1)]
         returns, tradable = label[decisions], np.isfinite(label[decisions])
+        halted = np.zeros(tradable.shape, dtype=bool)
         tranches, period_sessions = 1, horizon
     else:
         mark = panel.open if kind == "open" and panel.open is not None else _close(panel)
@@ -266,12 +277,12 @@ def outcomes_of(panel: Panel, settings: BacktestSettings) -> Outcomes:
         # A decision needs the next session to be filled in and the one after it to be valued at.
         stop = min(rows.stop, len(panel.sessions) - 2)
         decisions = np.arange(max(stop - rows.start, 0))
-        filled, valued = mark[rows.start + 1 : stop + 1], mark[rows.start + 2 : stop + 2]
-        tradable = np.isfinite(filled)
-        # What stops trading leaves at its last close, as in `quant_assets.trading.portfolio`.
-        leaving = np.where(np.isfinite(valued), valued, _close(panel)[rows.start + 1 : stop + 1])
-        returns = np.where(tradable, leaving / filled - 1.0, np.nan)
-        tradable &= np.isfinite(returns)
+        # What ends leaves at its last close and what halts is carried, as in `quant_assets.trading.portfolio`.
+        present = presence(np.isfinite(mark), LAST_CLOSE.after_sessions)
+        worth = marks(mark, _close(panel), present, LAST_CLOSE.final_return)
+        filled, valued = slice(rows.start + 1, stop + 1), slice(rows.start + 2, stop + 2)
+        returns = worth[valued] / worth[filled] - 1.0
+        tradable, halted = present.trading[filled] & np.isfinite(returns), present.halted[filled]
         tranches, period_sessions = horizon, 1
     sigma, adv, note = _liquidity(panel, settings, rows.start + decisions)
     if note is None and settings.costs.impact_coefficient > 0.0:
@@ -290,8 +301,9 @@ def outcomes_of(panel: Panel, settings: BacktestSettings) -> Outcomes:
         start=rows.start,
         label=label,
         decisions=decisions[first:],
-        returns=np.where(tradable, returns, 0.0)[first:],
+        returns=np.where(np.isfinite(returns) & (tradable | halted), returns, 0.0)[first:],
         tradable=tradable[first:],
+        halted=halted[first:],
         sigma_daily=sigma[first:],
         adv_notional=adv[first:],
         tranches=tranches,

@@ -302,7 +302,7 @@ _OUTCOME = {
 }
 _ACCOUNT_PRICES = (
     "Decided at the close of a session, filled at the next session's {mark}, 1/{h} of the account renewed each "
-    "session, marked every session; what stops trading leaves at its last close."
+    "session, marked every session; what ends leaves at its last close, what halts is carried to its next {mark}."
 )
 _ACCOUNT_RETURNS = (
     "Decided at the close of a session; the whole account is renewed every {h} session(s), so periods never "

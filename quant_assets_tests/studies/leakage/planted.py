@@ -10,6 +10,7 @@ import polars as pl
 
 from quant_assets.common.settings import ModelsConfig, StrategyConfig, UniverseConfig, ValidationConfig
 from quant_assets.common.store import Table
+from quant_assets.features.as_known import FOUND_WRONG
 from quant_assets.lineage import pipeline as product
 from quant_assets.lineage.pipeline import cross_predictions, traded
 from quant_assets.splits.cpcv import CombinatorialPurgedCV
@@ -21,7 +22,24 @@ RIDGE = 1e-3
 Scaler = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
+# ----------------------------------------------------------------------------------------------------------- bars
+
+
+def bars_without_what_came_back(
+    raw: pl.DataFrame, universe: UniverseConfig, strategy: StrategyConfig
+) -> pl.DataFrame:
+    """A leap for one session is taken out of history, although its own close could not tell."""
+    bars = product.bars_of(raw, universe, strategy)
+    return bars.filter(pl.col(FOUND_WRONG).is_null()) if FOUND_WRONG in bars.columns else bars
+
+
 # ------------------------------------------------------------------------------------------------------- features
+
+
+def features_without_what_came_back(bars: pl.DataFrame, strategy: StrategyConfig) -> pl.DataFrame:
+    """Bars that are ever found to be wrong are in no window, and have no row of their own."""
+    good = bars.filter(pl.col(FOUND_WRONG).is_null()) if FOUND_WRONG in bars.columns else bars
+    return product.features_of(good, strategy)
 
 
 def feature_of_tomorrow(bars: pl.DataFrame, strategy: StrategyConfig) -> pl.DataFrame:

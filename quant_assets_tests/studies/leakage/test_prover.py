@@ -123,6 +123,10 @@ def test_the_same_bars_give_the_same_report_to_the_bit(bars: pl.DataFrame) -> No
 # --------------------------------------------------------------------------------------------------- planted leaks
 
 LEAKS: dict[str, tuple[Stage, Pipeline, str]] = {
+    "a leap set aside because it came back": (
+        "bars", replace(QUICK, bars=planted.bars_without_what_came_back), "came after them"),
+    "features that never saw a leap": (
+        "features", replace(QUICK, features=planted.features_without_what_came_back), "what a leap turned out to be"),
     "a feature shifted by -1": (
         "features", replace(QUICK, features=planted.feature_of_tomorrow), "ret_1"),
     "tomorrow's candle": (

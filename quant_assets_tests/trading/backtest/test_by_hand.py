@@ -295,6 +295,23 @@ def test_a_symbol_whose_prices_stop_leaves_at_its_last_close_and_is_flagged() ->
     assert [(f.symbol, f.reason) for f in result.flagged if f.symbol == "B"] == [("B", "missing return")]
 
 
+def test_a_position_in_a_halted_symbol_is_carried_to_its_next_open() -> None:
+    # B is chosen on day 2 and bought on day 3; it is halted on days 4 and 5 and opens again, lower, on day 6
+    days, up = [date(2024, 1, d) for d in range(1, 10)], [1.0] * 9
+    frame = pl.concat(
+        pl.DataFrame({"symbol": s, "session": days, "score": score, "open": prices, "close": prices})
+        for s, score, prices in (
+            ("A", [2.0, 1, 1, 1, 1, 2, 2, 2, 2], [10.0 * u for u in up]),
+            ("B", [1.0, 2, 2, 2, 2, 1, 1, 1, 1], [20.0] * 5 + [15.0] * 4),
+        )
+    )
+    halted = (pl.col("symbol") == "B") & pl.col("session").is_in([days[3], days[4]])
+    result = run(frame.filter(~halted))
+    returns = net_returns(result)
+    # nobody gets out at 20: the fall shows in the period that ends with the first open
+    assert returns[1:4] == [0.0, 0.0, pytest.approx(15 / 20 - 1)]
+
+
 def test_sessions_per_year_are_counted_in_the_file() -> None:
     weekly = three_symbols().with_columns(
         session=pl.col("session")

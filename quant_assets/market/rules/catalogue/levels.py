@@ -46,6 +46,8 @@ def _padded_after_delisting(judged: Judged) -> pl.DataFrame:
     return _padding(judged, leading=False)
 
 
+# A bar in which nothing was traded is told from a market's at its own close. Whether trading ever begins, or goes on,
+# only says what the padding is called.
 register(
     BarRule(
         name="padded_before_listing",

@@ -76,6 +76,9 @@ register(
         measure=_decimal_slip,
         evidence="{which} is about {observed} times the closes around it ({around}): the decimal point slipped",
         limits=(SLIP_TOLERANCE,),
+        # The closes around confirm it, but the close before tells it at once: no market makes such a step in a night.
+        # Where the level stays, what is wrong is the feed: a split never re-based, another unit, and both block.
+        later_bars=0,
         may_be=("QUARANTINE", "ERROR"),
         acceptable=True,
     )
@@ -156,6 +159,7 @@ register(
         evidence="{which} is {times} times away from open {written.open}, close {written.close} "
         "and the closes around",
         limits=(RANGE_FACTOR,),
+        later_bars=1,
         may_be=("QUARANTINE", "ERROR", "WARN"),
         acceptable=True,
     )
@@ -199,6 +203,7 @@ register(
         measure=_price_spike,
         evidence="close {written.close} stands between {earlier} and {later}: a leap for one session only",
         limits=(SPIKE_FRACTION, SPIKE_MULTIPLE),
+        later_bars=1,
         may_be=("QUARANTINE", "ERROR", "WARN"),
         acceptable=True,
     )
@@ -240,6 +245,7 @@ register(
         measure=_volume_spike,
         evidence="volume {written.volume} is {times} times the median around it, and the close moved by {move} only",
         limits=(VOLUME_FACTOR,),
+        later_bars=USUAL_SESSIONS // 2,  # half of the centred window
         may_be=("QUARANTINE", "ERROR", "WARN"),
         acceptable=True,
     )
