@@ -48,7 +48,7 @@ def calibrate(
 
 
 def show_calibration(report: "CalibrationReport", console: "Console") -> None:
-    """Promises first, then power, sensitivity, selection and markets."""
+    """Promises first, then power, sensitivity, ledgers and markets."""
     promises = _table(f"Promises ({report.mode})", "measured", "95 % interval", "required", "kept")
     for p in report.promises:
         kept = styled("yes" if p.kept else "no")
@@ -76,13 +76,9 @@ def show_calibration(report: "CalibrationReport", console: "Console") -> None:
     for r in report.stated_alpha:
         rate = r.by_gate["cpcv_probabilistic_sharpe"]
         alpha.add_row(f"standard {r.standard}, autocorrelation {r.law.autocorrelation:g}", *_cells(rate))
-    selection = _table(
-        "The best of many without skill, three years",
-        "with ledger", "95 % interval", "without", "95 % interval", "DSR alone", "PSR alone",
-    )  # fmt: skip
-    for s in report.selection:
-        alone = (f"{s.deflated_alone.estimate:.2%}", f"{s.probabilistic_alone.estimate:.2%}")
-        selection.add_row(f"best of {s.n_trials}", *_cells(s.with_ledger), *_cells(s.without_ledger), *alone)
+    ledgers = [
+        _ledger_table(report, ratio) for ratio in dict.fromkeys(r.true_sharpe_annual for r in report.ledgers)
+    ]
     markets = _table(
         "Markets through the whole pipeline",
         "markets", "median Sharpe", "before costs", "pass", "95 % interval", "pass before costs", "95 % interval",
@@ -94,9 +90,28 @@ def show_calibration(report: "CalibrationReport", console: "Console") -> None:
             _number(m.median_sharpe_annual), _number(m.median_sharpe_annual_before_costs),
             *_cells(m.admitted), *_cells(m.admitted_before_costs),
         )  # fmt: skip
-    for table in (promises, curve, sensitivity, alpha, selection, markets):
+    for table in (promises, curve, sensitivity, alpha, *ledgers, markets):
         console.print(table)
         console.print()
+
+
+def _ledger_table(report: "CalibrationReport", true_sharpe: float) -> "Table":
+    """Ledgers by record length, and by volatility at ten years."""
+    rows = [r for r in report.ledgers if r.true_sharpe_annual == true_sharpe]
+    usual = report.power_curve[0].law.annual_volatility
+    cells = dict.fromkeys((r.years, r.annual_volatility) for r in rows)
+    heads = [f"{y:g} y" if v == usual else f"{y:g} y, {v:.0%}" for y, v in cells]
+    what = f"true Sharpe {true_sharpe:g}" if true_sharpe else "no skill"
+    table = _table(
+        f"The best trial of a ledger, {what}: share that passes, with its 95 % interval", "ledgers", *heads
+    )
+    for plan in dict.fromkeys(r.plan for r in rows):
+        found = {(r.years, r.annual_volatility): r.admitted for r in rows if r.plan == plan}
+        shares = [
+            f"{rate.estimate:.1%}\n{rate.interval[0]:.1%}-{rate.interval[1]:.1%}" for rate in found.values()
+        ]
+        table.add_row(plan.title, str(next(iter(found.values())).trials), *shares)
+    return table
 
 
 def _table(title: str, *columns: str) -> "Table":

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from quant_assets.common.errors import ValidationError
+from quant_assets.statistics.rates import Rate, clopper_pearson
 from quant_assets.statistics.sharpe import (
     annualisation_factor,
     annualised_sharpe,
+    deflated_sharpe_alpha,
     deflated_sharpe_ratio,
     expected_maximum_sharpe,
     minimum_backtest_length,
@@ -320,3 +322,35 @@ def test_undefined_input_is_refused_with_what_was_found(call, message):
     with pytest.raises(ValidationError) as refusal:
         call()
     assert message in str(refusal.value)
+
+
+def test_the_stated_alpha_of_a_deflated_sharpe_ratio_is_measured_and_interpolated_between_numbers_of_trials():
+    assert deflated_sharpe_alpha(1, 0.97, standard="2025") == pytest.approx(0.03)  # one trial: an exact test
+    for n, passed in ((2, 59_392), (10, 43_114), (400, 53_225)):
+        assert deflated_sharpe_alpha(n, 0.95, standard="2025") == passed / 1_000_000
+    between = deflated_sharpe_alpha(7, 0.95, standard="2025")
+    assert between == pytest.approx(
+        0.043048 + (0.043114 - 0.043048) * math.log(7 / 5) / math.log(2), abs=1e-9
+    )
+    # between two levels the lower one counts, so that the truth is not above what is stated
+    assert deflated_sharpe_alpha(10, 0.98, "2012") == deflated_sharpe_alpha(10, 0.975, "2012") == 0.001479
+    assert deflated_sharpe_alpha(10, 0.94, "2025") is None
+    assert deflated_sharpe_alpha(10_001, 0.95, "2025") is None
+    with pytest.raises(ValidationError, match="n_trials"):
+        deflated_sharpe_alpha(0.5, 0.95)
+
+
+@pytest.mark.parametrize("standard", ["2012", "2025"])
+@pytest.mark.parametrize("n_trials", [2, 10, 100])
+def test_the_table_of_stated_alphas_is_what_noise_shows(n_trials, standard):
+    ledgers = 20_000
+    trials = np.random.default_rng([7, n_trials]).normal(size=(ledgers, n_trials))
+    trials.sort(axis=1)
+    variance = np.maximum(trials[:, :-1].var(axis=1, ddof=1), 1.0) if n_trials > 2 else np.ones(ledgers)
+    periods = 10**8  # so long that the Sharpe ratio's own variance adds nothing
+    ratios = deflated_sharpe_ratio(
+        trials[:, -1] / math.sqrt(periods), periods, n_trials, variance / periods, standard=standard
+    )
+    passed = Rate(int((ratios >= 0.95).sum()), ledgers)
+    low, high = clopper_pearson(passed.passes, ledgers, 0.999)
+    assert low <= deflated_sharpe_alpha(n_trials, 0.95, standard) <= high

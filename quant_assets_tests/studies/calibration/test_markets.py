@@ -25,6 +25,7 @@ from quant_assets.studies.calibration.calibrating import (
     calibrate_gates,
     power_plot,
 )
+from quant_assets.studies.calibration.ledgers import LedgerPlan
 from quant_assets.studies.calibration.markets import (
     STRATEGY,
     MarketBatch,
@@ -41,7 +42,12 @@ QUICK = STRATEGY.model_copy(
 )
 PLAN = Plan(
     n_series=150,
-    selections=((5, 40),),
+    ledgers=(
+        LedgerPlan("plateau", 5, 0.8, 60, 30),
+        LedgerPlan("mixed", 3, 0.0, 60, 30),
+        LedgerPlan("search", 3, 0.8, 60, 30),
+    ),
+    ledger_years=(3.0, 10.0),
     batches=(MarketBatch(0.0, 2, SMALL), MarketBatch(0.08, 1, SMALL)),
 )
 
@@ -112,7 +118,7 @@ def test_a_batch_without_markets_is_refused() -> None:
 
 def test_the_report_states_each_promise_with_its_interval(report: CalibrationReport) -> None:
     names = [p.name for p in report.promises]
-    assert len(names) == len(set(names)) == 5
+    assert len(names) == len(set(names)) == 8
     for promise in report.promises:
         low, high = promise.rate.interval
         assert low <= promise.rate.estimate <= high
@@ -145,7 +151,7 @@ def test_the_report_is_strict_json_and_the_same_every_time(report: CalibrationRe
     series_only = replace(PLAN, batches=(MarketBatch(0.0, 1, replace(SMALL, n_symbols=2)),))
     again = calibrate_gates(GATES, plan=series_only, n_jobs=1, judge=judge_with_and_without_costs)
     assert again.power_curve == report.power_curve
-    assert again.selection == report.selection
+    assert again.ledgers == report.ledgers
 
 
 def test_tables_have_a_row_for_each_measurement(report: CalibrationReport) -> None:

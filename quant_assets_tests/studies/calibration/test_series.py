@@ -22,7 +22,6 @@ from quant_assets.studies.calibration.series import (
     ReturnLaw,
     autocorrelations,
     calibrate_on_series,
-    calibrate_selection,
     decide,
     returns_of,
     scatters,
@@ -181,22 +180,11 @@ def test_leverage_changes_no_decision() -> None:
     assert rates[0].admitted.interval[0] >= 0.9
 
 
-def test_the_best_of_many_without_skill_passes_only_where_nobody_counts() -> None:
-    rates = calibrate_selection(GATES, n_trials=20, n_repetitions=200, years=3, seed=8)
-    assert rates.with_ledger.interval[0] <= 0.01  # as the limit says; the interval of 200 reaches 2.8 %
-    assert rates.with_ledger.passes <= 5
-    assert rates.without_ledger.interval[0] > 0.1
-    assert rates.deflated_alone.interval[1] <= 0.09  # measured in the limit: 4.4 %
-    assert rates.probabilistic_alone.interval[0] > 0.5
-
-
 @pytest.mark.parametrize("wrong", [{"n_series": 0}, {"years": 0.001}, {"true_sharpe_annual": ()}])
 def test_a_calibration_of_nothing_is_refused(wrong: dict[str, object]) -> None:
     asked = {"n_series": 10, "years": 1.0, "true_sharpe_annual": (0.0,)} | wrong
     with pytest.raises(ValidationError, match="calibration on series"):
         calibrate_on_series(GATES, seed=1, **asked)  # type: ignore[arg-type]
-    with pytest.raises(ValidationError, match="at least two trials"):
-        calibrate_selection(GATES, n_trials=1, n_repetitions=1, years=1, seed=1)
 
 
 def test_rates_are_plain_data() -> None:

@@ -1,0 +1,129 @@
+"""Ledgers of many trials: what is drawn, that they are decided as the gates decide, and the rates that come out."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from quant_assets.common.errors import ValidationError
+from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.evidence import judge_candidate
+from quant_assets.gates.limits import GatesConfig
+from quant_assets.ledgers.trials import TrialLedger, trial_of
+from quant_assets.statistics.overfitting import probability_of_backtest_overfitting
+from quant_assets.studies.calibration import ledgers
+from quant_assets.studies.calibration.ledgers import LedgerPlan, calibrate_on_ledgers
+from quant_assets.studies.calibration.series import DAILY_LAW, PERIODS_PER_YEAR, SERIES_GATES, decide
+
+GATES = GatesConfig()
+
+
+def rates(
+    *plans: LedgerPlan, years: tuple[float, ...] = (4.0,), seed: int = 3
+) -> tuple[ledgers.LedgerRates, ...]:
+    return calibrate_on_ledgers(
+        GATES, plans=plans, years=years, volatilities=(0.1, 0.3), true_sharpe_annual=2.0, seed=seed, n_jobs=1
+    )
+
+
+def test_a_ledger_decided_with_many_others_is_decided_as_its_candidate_would_be(tmp_path: Path) -> None:
+    plan, periods = LedgerPlan("plateau", 4, 0.5, 24, 24), 1000
+    own, common = ledgers._draws(plan, 0, 24, periods, 5, DAILY_LAW)
+    trials = 0.006 * (math.sqrt(0.5) * own + math.sqrt(0.5) * common)
+    shift = 0.006 * np.linspace(0.0, 2.4, 24) / math.sqrt(PERIODS_PER_YEAR)
+    days = np.arange(np.datetime64("2000-01-03"), np.datetime64("2000-01-03") + periods)
+    seen = set()
+    for row in range(24):
+        streams = trials[row] + shift[row]
+        best, variance, sums, squares = ledgers._chosen(trials[[row]], np.full(4, shift[row]))
+        loss = ledgers._loss(sums[0], squares[0], periods)
+        assert loss == pytest.approx(probability_of_backtest_overfitting(streams.T).probability_of_loss)
+        chosen = streams[best[0]]
+        decisions = decide(
+            chosen[None], GATES, PERIODS_PER_YEAR, n_trials=4, variance=variance, loss=np.array([loss])
+        )
+        book = TrialLedger(tmp_path / str(row))
+        for number, stream in enumerate(streams):
+            trial = trial_of("s", f"t{number}", stream, days, run_id="r", recorded_at="t")
+            book.append(trial, stream, days)
+        path = pl.DataFrame(
+            {"path": pl.Series([0] * periods, dtype=pl.Int32), "session": days, "gross_return": chosen}
+            | {"net_return": chosen, "turnover": np.full(periods, 0.3)}
+            | {
+                cost: np.zeros(periods)
+                for cost in ("commission", "spread_cost", "impact_cost", "borrow_cost")
+            }
+        )
+        report = judge_candidate(
+            "5" * 64, path, book.snapshot("s"), GATES, PERIODS_PER_YEAR, book.returns_matrix("s")
+        )
+        for gate in SERIES_GATES:
+            passes = not closed_reasons(report.subject, report.verdicts, [gate])
+            assert bool(decisions.passed[gate][0]) == passes, f"ledger {row}, {gate}"
+            seen.add((gate, passes))
+    assert len(seen) >= 8  # passes and failures of most gates
+
+
+def test_the_kinds_correlate_as_they_say() -> None:
+    plan = LedgerPlan("search", 12, 0.8, 40, 1)
+    own, _ = ledgers._draws(plan, 0, 40, 1500, 1, DAILY_LAW)
+    searched = ledgers._searched(own, 0.8, 0.0)
+    first, second = searched[:, 0], searched[:, 1]
+    found = [np.corrcoef(a, b)[0, 1] for a, b in zip(first, second, strict=True)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.01)
+    ratios = searched.mean(axis=2) / searched.std(axis=2)
+    # The best of twelve independent trials without skill is 1.63 standard errors above 0; what was searched is more.
+    assert ratios.max(axis=1).mean() * math.sqrt(1500) > 1.63
+    again, _ = ledgers._draws(LedgerPlan("mixed", 12, 0.0, 40, 1), 0, 40, 1500, 1, DAILY_LAW)
+    assert np.array_equal(own, again)  # equally many trials share their draws
+
+
+def test_only_one_trial_of_a_mixed_ledger_has_skill() -> None:
+    (noise, skilled) = rates(LedgerPlan("mixed", 5, 0.0, 60, 60), years=(8.0,))
+    assert noise.admitted.passes <= 2
+    assert skilled.admitted.estimate > 0.75
+    plateau = rates(LedgerPlan("plateau", 5, 0.0, 60, 60), years=(8.0,))[1]
+    assert plateau.admitted.passes >= skilled.admitted.passes
+
+
+def test_near_copies_neither_let_noise_pass_nor_refuse_skill() -> None:
+    noise, skilled = rates(LedgerPlan("copies", 100, 0.999, 20, 20), years=(10.0,))[::2]
+    assert noise.admitted.passes == 0
+    assert skilled.admitted.passes >= 17
+    assert skilled.years == 10.0
+
+
+def test_volatility_is_measured_at_ten_years_and_changes_nothing() -> None:
+    found = rates(LedgerPlan("plateau", 2, 0.8, 30, 20), years=(2.0, 10.0))
+    assert [(r.true_sharpe_annual, r.years, r.annual_volatility) for r in found] == [
+        (0.0, 2.0, 0.1), (0.0, 10.0, 0.1), (0.0, 10.0, 0.3),
+        (2.0, 2.0, 0.1), (2.0, 10.0, 0.1), (2.0, 10.0, 0.3),
+    ]  # fmt: skip
+    assert found[4].admitted == found[5].admitted
+    assert found[4].admitted.trials == 20
+    json.dumps([r.to_json() for r in found], allow_nan=False)
+
+
+def test_the_rates_do_not_depend_on_how_the_work_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = LedgerPlan("mixed", 3, 0.0, 8, 5)
+    together = ledgers._draws(plan, 0, 8, 300, 9, DAILY_LAW)[0]
+    assert np.array_equal(ledgers._draws(plan, 0, 3, 300, 9, DAILY_LAW)[0], together[:3])
+    one, two = (
+        calibrate_on_ledgers(
+            GATES, plans=[plan], years=(2.0,), volatilities=(0.1,), true_sharpe_annual=2.0, seed=1, n_jobs=n
+        )
+        for n in (1, 2)
+    )
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("plateau", 0, 0.5, 5, 5), ("plateau", 2, 1.5, 5, 5), ("mixed", 2, 0.0, 5, 6), ("mixed", 2, 0.0, 5, 0)],
+)
+def test_a_plan_of_nothing_is_refused(wrong: tuple[str, int, float, int, int]) -> None:
+    with pytest.raises(ValidationError, match="calibration on ledgers"):
+        LedgerPlan(*wrong)  # type: ignore[arg-type]
