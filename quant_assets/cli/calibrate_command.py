@@ -58,7 +58,7 @@ def show_calibration(report: "CalibrationReport", console: "Console") -> None:
     curve = _table(
         f"Ten years at {law.annual_volatility:.0%} annual volatility, Student-t({law.tail_degrees_of_freedom:g}), "
         f"autocorrelation {law.autocorrelation:g}, {report.power_curve[0].admitted.trials} series each",
-        "pass", "95 % interval", "Sharpe", "PSR", "DSR, one trial", "drawdown",
+        "pass", "95 % interval", "Sharpe", "PSR", "DSR, one trial", "drawdown", "loss",
     )  # fmt: skip
     for r in report.power_curve:
         gates = [f"{rate.estimate:.2%}" for rate in r.by_gate.values()]
