@@ -136,7 +136,8 @@ SHARPE = register(
         "observed in at most `false_pass_max` of cases (else `underpowered`)",
         limit=Limit("sharpe_min", 1.2, ">=", "annualised, net of costs, median over paths"),
         further=(
-            # Measured by `quant-assets calibrate --full`: from here on no ledger of noise passes more than 1 %.
+            # Measured by `quant-assets calibrate --full`: from here on ledgers of noise pass in 1 % of cases, but for
+            # a margin of .2 % at two to four years, and a search that keeps what looks better.
             Limit("min_record_sessions", 504, ">=", "sessions of one path", ge=32, whole=True),
             Limit(
                 "false_pass_max", 0.01, "<=", "probability that a ledger without skill passes", gt=0, le=0.05

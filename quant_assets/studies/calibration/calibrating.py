@@ -14,7 +14,7 @@ import polars as pl
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.statistics.rates import Rate
 from quant_assets.statistics.sharpe import deflated_sharpe_alpha
-from quant_assets.studies.calibration.ledgers import LedgerPlan, LedgerRates, calibrate_on_ledgers
+from quant_assets.studies.calibration.ledgers import Kind, LedgerPlan, LedgerRates, calibrate_on_ledgers
 from quant_assets.studies.calibration.markets import (
     MarketBatch,
     MarketJudge,
@@ -352,13 +352,14 @@ BROAD = MarketSize(n_symbols=20, start=TEN_YEARS, end=END)
 
 def ledger_plans(*sizes: tuple[int, int, int]) -> tuple[LedgerPlan, ...]:
     """Ledgers of every kind, of so many trials each: (trials, ledgers without skill, ledgers with it)."""
+    kinds: tuple[tuple[Kind, float], ...] = (
+        *(("plateau", rho) for rho in PLATEAUS),
+        ("mixed", 0.0),
+        ("search", STEP),
+    )
     return tuple(
         LedgerPlan(kind, n_trials, correlation, n_ledgers, n_skilled)
-        for kind, correlation in (
-            *(("plateau", rho) for rho in PLATEAUS),
-            ("mixed", 0.0),
-            ("search", STEP),
-        )
+        for kind, correlation in kinds
         for n_trials, n_ledgers, n_skilled in sizes
     )
 
