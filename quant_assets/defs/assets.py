@@ -4,18 +4,22 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import dagster as dg
 import polars as pl
 import structlog
 
+from quant_assets.artifacts.attestation import Materialisation
+from quant_assets.common import home as homes
 from quant_assets.common.errors import GateClosedError
 from quant_assets.common.hashing import bytes_digest
 from quant_assets.common.logging import configure_logging, get_logger, logged_progress, resources_measured
 from quant_assets.common.store import Encoded, Table, Value, encode
 from quant_assets.defs.guard import GateClosed, guard_of
 from quant_assets.defs.storage import (
+    ATTESTATION_KEY,
     DATA_VERSION_TAG,
     INPUTS_TAG,
     MEDIA_TYPE_KEY,
@@ -23,13 +27,17 @@ from quant_assets.defs.storage import (
     EventHistory,
     Home,
     Stored,
-    artifact_of,
+    event_of,
+    evidence_of,
+    finished_steps,
     latest_event,
+    record_at,
 )
 from quant_assets.lineage.artifact import Artifact, Partitions, part_name, stated
 from quant_assets.lineage.declaring import File, Link, LongTable, Markdown, Picture
 from quant_assets.lineage.graph import Key, Lineage, Node, computed, described, fingerprint_of
 from quant_assets.lineage.scope import RunFacts
+from quant_assets.lineage.scrutiny import attestation, disbelief, inputs_of, trusted_in
 
 StoredResult = dg.MaterializeResult[Stored]
 
@@ -103,20 +111,27 @@ def _step(
     name = part_name(key.to_user_string(), partition)
     structlog.contextvars.bind_contextvars(run_id=context.run.run_id, asset_key=name, strategy=key.path[0])
     try:
-        effects = effects_of(context, node, lineage, partition)
+        effects = effects_of(context, node, lineage, given, partition)
         fingerprint = fingerprint_of(node, lineage, given, effects, partition)
         home: Home = context.resources.home
         store = home.place.store
-        previous = latest_event(context.instance, key, partition)
+        record, inputs = record_at(context.instance, key, partition), inputs_of(given)
+        previous = event_of(record) if record else None
         same_inputs = previous is not None and (previous.tags or {}).get(INPUTS_TAG) == fingerprint
-        if previous is not None and same_inputs and not stage.always:
-            artifact = artifact_of(previous, store)
-            if store.intact(artifact.sha256):
+        made = partial(
+            Materialisation, asset=name, code_version=node.code_version, fingerprint=fingerprint, inputs=inputs,
+            run_id=context.run.run_id,
+        )  # fmt: skip
+        if record is not None and previous is not None and same_inputs and not stage.always:
+            # What is not believed is not reused: signed again it would be.
+            evidence = evidence_of(record, store, partial(finished_steps, context.instance))
+            doubt = disbelief(evidence, name, node, inputs, trusted_in(home.place))
+            kept = evidence.artifact
+            if doubt is None and store.intact(kept.sha256):
                 _log.info("asset", status="reused", seconds=time.perf_counter() - started)
-                return _result(
-                    key, artifact.version, artifact.sha256, None, fingerprint, previous.metadata, True
-                )
-            _log.warning("damaged object, computing again", object=artifact.sha256)
+                again = made(version=kept.version, sha256=kept.sha256, media_type=kept.media_type)
+                return _result(key, again, None, previous.metadata, True, home.place)
+            _log.warning("computing again", reason=doubt or "damaged object", object=kept.sha256)
         with resources_measured() as used:
             try:
                 product = computed(lineage, node, given, effects)
@@ -135,19 +150,24 @@ def _step(
         _log.info(
             "asset", status="reused" if reused else "computed", seconds=seconds, bytes=len(encoded.data)
         )
-        return _result(key, encoded.version, sha256, encoded, fingerprint, metadata, reused)
+        new = made(version=encoded.version, sha256=sha256, media_type=encoded.media_type)
+        return _result(key, new, encoded, metadata, reused, home.place)
     finally:
         structlog.contextvars.unbind_contextvars("run_id", "asset_key", "strategy")
 
 
 def effects_of(
-    context: dg.AssetExecutionContext, node: Node, lineage: Lineage, partition: str | None
+    context: dg.AssetExecutionContext,
+    node: Node,
+    lineage: Lineage,
+    given: Mapping[Key, Artifact | Partitions],
+    partition: str | None,
 ) -> dict[str, Any]:
     """What a stage may do to the world, and what it is told about this run."""
     home: Home = context.resources.home
     place, run = home.place, context.run
     options = node.stage.options(**context.op_execution_context.op_config) if node.stage.options else None
-    return {
+    effects: dict[str, Any] = {
         "home": place,
         "run": RunFacts(
             run.run_id,
@@ -161,9 +181,9 @@ def effects_of(
         ),
         "options": options,
         "n_jobs": None,
-        "guard": guard_of(context.instance, lineage, node.key),
         "partition": partition,
     }
+    return {**effects, "guard": guard_of(context.instance, lineage, node.key, given, effects)}
 
 
 def resources_of(
@@ -187,25 +207,24 @@ def _table_facts(value: Value) -> dict[str, Any]:
 
 def _result(
     key: dg.AssetKey,
-    version: str,
-    sha256: str,
+    made: Materialisation,
     encoded: Encoded | None,
-    fingerprint: str,
     metadata: Mapping[str, dg.MetadataValue],
     reused: bool,
+    home: homes.Home,
 ) -> StoredResult:
-    media = dg.MetadataValue.text(encoded.media_type) if encoded else metadata[MEDIA_TYPE_KEY]
     return dg.MaterializeResult(
         asset_key=key,
-        value=Stored(sha256, encoded),
-        data_version=dg.DataVersion(stated(version)),
+        value=Stored(made.sha256, encoded),
+        data_version=dg.DataVersion(stated(made.version)),
         metadata={
             **metadata,
-            OBJECT_KEY: dg.MetadataValue.text(sha256),
-            MEDIA_TYPE_KEY: media,
+            OBJECT_KEY: dg.MetadataValue.text(made.sha256),
+            MEDIA_TYPE_KEY: dg.MetadataValue.text(made.media_type),
+            ATTESTATION_KEY: dg.MetadataValue.json(attestation(made, home)),
             "reused": dg.MetadataValue.bool(reused),
         },
-        tags={INPUTS_TAG: fingerprint},
+        tags={INPUTS_TAG: made.fingerprint},
     )
 
 

@@ -5,7 +5,7 @@ Pointers live in events, objects are immutable. A step receives `Artifact` handl
 it, so a step that reuses its last result reads nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from quant_assets.common.store import ArtifactStore, Encoded
 from quant_assets.lineage.artifact import HASHING, Artifact, Partitions
 from quant_assets.lineage.graph import Key
 from quant_assets.lineage.scope import KnownVintage
+from quant_assets.lineage.scrutiny import Evidence
 from quant_assets.lineage.stages.bar_stages import CHANGE, KNOWN_AT, LAST_SESSION, SYMBOL_DIGESTS
 
 DATA_VERSION_TAG = "dagster/data_version"
@@ -26,6 +27,7 @@ CODE_VERSION_TAG = "dagster/code_version"
 INPUTS_TAG = "quant/inputs"
 OBJECT_KEY = "quant/object"
 MEDIA_TYPE_KEY = "quant/media_type"
+ATTESTATION_KEY = "quant/attestation"
 
 
 class Home(dg.ConfigurableResource[Any]):
@@ -115,6 +117,30 @@ def latest_event(
     same_run = [record for record in records if record.run_id == run_id]
     chosen = (same_run or list(records))[:1]
     return chosen[0].asset_materialization if chosen else None
+
+
+def finished_steps(instance: dg.DagsterInstance, run_id: str) -> frozenset[str | None]:
+    """Steps of a run that succeeded; none of a run that the instance does not know."""
+    if instance.get_run_by_id(run_id) is None:
+        return frozenset()
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_SUCCESS).records
+    return frozenset(record.event_log_entry.step_key for record in records) - {None}
+
+
+def evidence_of(
+    record: dg.EventLogRecord, store: ArtifactStore, finished: Callable[[str], frozenset[str | None]]
+) -> Evidence:
+    """What a record says about its asset, and whose word that is. ``finished`` gives a run's steps that succeeded."""
+    event, tags = event_of(record), event_of(record).tags or {}
+    envelope = event.metadata.get(ATTESTATION_KEY)
+    return Evidence(
+        artifact_of(event, store),
+        tags.get(CODE_VERSION_TAG, ""),
+        tags.get(INPUTS_TAG, ""),
+        record.run_id,
+        record.event_log_entry.step_key in finished(record.run_id),
+        envelope.value if envelope else None,
+    )
 
 
 def known_at(record: dg.EventLogRecord) -> datetime:

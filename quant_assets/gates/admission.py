@@ -4,7 +4,8 @@ Every registered gate is required, at the time of the question. Missing, stale, 
 compared with a limit of its own: closed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from quant_assets.common.errors import GateClosedError
 from quant_assets.gates.gate import gate_names, gates
@@ -20,6 +21,24 @@ def foreign_limits(report: GateReport) -> tuple[str, ...]:
         if wanted is None or verdict.required != wanted:
             reasons.append(f"{verdict.gate}: judged by {verdict.required}, the report's limit is {wanted}")
     return tuple(reasons)
+
+
+def foreign_settings(report: GateReport, in_force: Mapping[str, Any]) -> tuple[str, ...]:
+    """Why what a report was judged on was made under other settings than those in force; empty when it was not.
+
+    Parameters
+    ----------
+    in_force : mapping
+        Plain JSON data by part of the configuration, as `GateReport.basis`.
+    """
+    if not report.basis:
+        return (f"{report.kind} report: does not say under which settings its evidence was made",)
+    changed = sorted(
+        part for part in {*report.basis, *in_force} if report.basis.get(part) != in_force.get(part)
+    )
+    if not changed:
+        return ()
+    return (f"{report.kind} report: judged under other settings than those in force ({', '.join(changed)})",)
 
 
 def closed_reasons(

@@ -6,7 +6,7 @@ NaN compares false and fails closed.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from quant_assets.common.errors import EvidenceError
@@ -124,6 +124,9 @@ class GateReport:
     verdicts : tuple of Verdict
     details : mapping
         Plain JSON data: the numbers behind the verdicts.
+    basis : mapping
+        Plain JSON data by part of the configuration: the settings that the evidence was made under. Empty in a report
+        of before this was recorded; promotion compares it with those in force.
     """
 
     kind: ReportKind
@@ -131,6 +134,11 @@ class GateReport:
     limits: Mapping[str, Any]
     verdicts: tuple[Verdict, ...]
     details: Mapping[str, Any] = field(default_factory=dict)
+    basis: Mapping[str, Any] = field(default_factory=dict)
+
+    def about(self, basis: Mapping[str, Any]) -> dict[str, Any]:
+        """Plain data for the store, of a report on evidence that was made under these settings."""
+        return replace(self, basis=basis).to_json()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for the store."""
@@ -140,6 +148,7 @@ class GateReport:
             "limits": dict(self.limits),
             "verdicts": [asdict(v) for v in self.verdicts],
             "details": dict(self.details),
+            "basis": dict(self.basis),
         }
 
     @classmethod
@@ -153,19 +162,21 @@ class GateReport:
         """
         try:
             verdicts = tuple(Verdict(**v) for v in data["verdicts"])
-            report = cls(data["kind"], data["subject"], data["limits"], verdicts, data["details"])
-        except (KeyError, TypeError) as error:
+            basis = data.get("basis", {})
+            report = cls(data["kind"], data["subject"], data["limits"], verdicts, data["details"], basis)
+        except (KeyError, TypeError, AttributeError) as error:
             raise EvidenceError(
                 "gate report",
                 expected="fields kind, subject, limits, verdicts, details",
                 found=f"{type(error).__name__}: {error}",
                 action="materialise the report again",
             ) from error
-        if report.kind not in get_args(ReportKind) or not isinstance(report.limits, Mapping):
+        told = (report.limits, report.basis)
+        if report.kind not in get_args(ReportKind) or not all(isinstance(m, Mapping) for m in told):
             raise EvidenceError(
                 "gate report",
-                expected=f"kind in {get_args(ReportKind)} and limits by name",
-                found=f"kind {report.kind!r}, limits {type(report.limits).__name__}",
+                expected=f"kind in {get_args(ReportKind)}, limits and settings by name",
+                found=f"kind {report.kind!r}, {' and '.join(type(m).__name__ for m in told)}",
                 action="materialise the report again",
             )
         strangers = sorted({v.subject for v in verdicts} - {report.subject})

@@ -186,6 +186,8 @@ class Stage:
     decides : bool
         Decides what serves. A strategy has one such asset, and automation asks for it once all blocking checks of
         everything upstream have passed.
+    rederived : bool
+        Cheap and pure: promotion makes it again from what it was made from, and it must come out the same.
     options : pydantic model, optional
         How much is done, chosen for a run: the parameter ``options``.
     pool : str or None
@@ -212,6 +214,7 @@ class Stage:
     always: bool = False
     guarded: bool = False
     decides: bool = False
+    rederived: bool = False
     options: type[BaseModel] | None = None
     pool: str | None = None
     team: str | None = None

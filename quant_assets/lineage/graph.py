@@ -158,8 +158,10 @@ def plain(value: Any) -> Any:
     """A part of the configuration as data for a digest; what is written for people only is left out."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude=FOR_PEOPLE)
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [plain(part) for part in value]
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 from quant_assets.common.errors import GateClosedError
+from quant_assets.common.hashing import json_digest
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.configured import Settings
@@ -87,14 +88,29 @@ class NoHistory:
         return {}
 
 
-class Guard(Protocol):
-    """Why the checks of a lineage do not open the way to promotion; empty when they do."""
+class Scrutiny(NamedTuple):
+    """What a guard found.
 
-    def __call__(self, already_closed: frozenset[str]) -> tuple[str, ...]:
+    Attributes
+    ----------
+    reasons : tuple of str
+        Why the lineage does not open the way to promotion; empty when it does.
+    seconds : mapping of str to float
+        What finding out took, by what was asked.
+    """
+
+    reasons: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+class Guard(Protocol):
+    """Whether the lineage opens the way to promotion: its checks, and all that can be found out again."""
+
+    def __call__(self, already_closed: frozenset[str]) -> Scrutiny:
         """Reasons, without those of checks whose gate the evidence closes anyway."""
 
 
-def no_guard(already_closed: frozenset[str]) -> tuple[str, ...]:
+def no_guard(already_closed: frozenset[str]) -> Scrutiny:
     """Without an orchestrator no check has run, so nothing is promoted."""
     raise GateClosedError(
         "promotion",
@@ -190,6 +206,17 @@ def research_of(strategy: StrategyConfig) -> StrategyConfig:
     return strategy.model_copy(update=defaults)
 
 
+def basis_of(scope: Scope) -> dict[str, Any]:
+    """What a verdict about a candidate is about, beside its version: the settings that its evidence was made under.
+
+    Those that shape a net return are told in full, all that shape the candidate by their digest.
+    """
+    universe, strategy = scope.bars.model_copy(update={"description": ""}), research_of(scope.plan)
+    told = {name: getattr(strategy, name) for name in ("label", "validation", "portfolio", "costs")}
+    plain = {name: part.model_dump(mode="json") for name, part in {"universe": universe, **told}.items()}
+    return {**plain, "configuration": json_digest([plain["universe"], strategy.model_dump(mode="json")])}
+
+
 # Parts of the configuration by the name of a parameter. Whoever reads one has it in his version.
 CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     "universe": lambda s: s.bars.model_copy(update={"description": ""}),
@@ -213,6 +240,7 @@ CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     "limits": lambda s: s.settings.gates.for_strategy(s.plan.gates),
     "gates": lambda s: s.settings.gates,
     "drift": lambda s: s.settings.drift,
+    "basis": basis_of,
     "member": lambda s: None,  # of a family; filled in for each of its assets
 }
 

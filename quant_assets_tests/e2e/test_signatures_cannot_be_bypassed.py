@@ -1,6 +1,7 @@
 """Every way around the signature and the payload scan, tried on real runs: the champion alias must not move."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from quant_assets.artifacts.bundle.bundle import Bundle
 from quant_assets.artifacts.bundle.signing import (
+    PUBLIC_FILE,
     SIGNING_VARIABLE,
     VERIFY_VARIABLE,
     development_key,
@@ -185,6 +187,10 @@ def test_another_key_signs_anew_and_the_champion_carries_the_new_signature(
     monkeypatch.setenv(SIGNING_VARIABLE, str(new.path))
     subject = lineage.champion("edge")
     chain = ["bundle_signature", "training_record", "promotion"]
+    # The old key signed all that the bundle stands on: until that was signed anew, it has to be trusted too.
+    assert "foreign key" in " ".join(failed_steps(lineage.materialise("edge", chain)).values())
+    publics = (lineage.home.path / "keys" / PUBLIC_FILE, new.path.with_name(PUBLIC_FILE))
+    monkeypatch.setenv(VERIFY_VARIABLE, os.pathsep.join(map(str, publics)))
     assert lineage.materialise("edge", chain).success
     champion = loaded(lineage)
     assert champion is not None

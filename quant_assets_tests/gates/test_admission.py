@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quant_assets.common.errors import GateClosedError
-from quant_assets.gates.admission import admit, closed_reasons, foreign_limits
+from quant_assets.gates.admission import admit, closed_reasons, foreign_limits, foreign_settings
 from quant_assets.gates.gate import find_gate, gate_names, gates
 from quant_assets.gates.verdicts import GateReport, Verdict, judge
 
@@ -176,3 +176,25 @@ def test_the_drift_gate_opens_below_the_number_that_makes_an_alarm() -> None:
     verdict = Verdict("feature_drift", "s", "pass", 2.0, 2.0, "<=", "two", "nothing")
     assert foreign_limits(GateReport("drift", "s", {"min_drifted_features": 3}, (verdict,))) == ()
     assert foreign_limits(GateReport("drift", "s", {"min_drifted_features": 2}, (verdict,))) != ()
+
+
+IN_FORCE = {"costs": {"half_spread_bps": 1.0}, "portfolio": {"gross_leverage": 1.0}, "configuration": "c"}
+
+
+@pytest.mark.parametrize(
+    ("basis", "named"),
+    [
+        ({**IN_FORCE, "costs": {"half_spread_bps": 0.0}}, "than those in force (costs)"),
+        ({**IN_FORCE, "costs": {}, "configuration": "d"}, "than those in force (configuration, costs)"),
+        ({k: v for k, v in IN_FORCE.items() if k != "portfolio"}, "than those in force (portfolio)"),
+        ({**IN_FORCE, "label": {}}, "than those in force (label)"),
+        ({}, "does not say under which settings"),
+    ],
+)
+def test_evidence_made_under_other_settings_is_named_by_what_differs(
+    basis: dict[str, Any], named: str
+) -> None:
+    report = GateReport("validation", SUBJECT, {}, (), {}, IN_FORCE)
+    assert foreign_settings(report, IN_FORCE) == ()
+    (reason,) = foreign_settings(dataclasses.replace(report, basis=basis), IN_FORCE)
+    assert named in reason

@@ -60,6 +60,13 @@ def test_a_report_survives_storage() -> None:
     assert GateReport.from_json(stored) == original
 
 
+def test_a_report_says_the_settings_of_its_evidence_and_one_of_before_says_none() -> None:
+    basis = {"costs": {"half_spread_bps": 1.0}, "configuration": "c" * 64}
+    stored = json.loads(canonical_json(report((passing("cpcv_sharpe"),)).about(basis)))
+    assert GateReport.from_json(stored).basis == basis
+    assert GateReport.from_json(without(stored, "basis")).basis == {}
+
+
 def without(data: dict[str, Any], key: str) -> dict[str, Any]:
     return {k: v for k, v in data.items() if k != key}
 

@@ -1,7 +1,8 @@
 """Artifacts: one fused ONNX graph, its INT8 counterpart where that means anything, parity, runtimes, bundle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -41,7 +42,7 @@ def real_rows(training_set: Table) -> "np.ndarray[tuple[int, int], np.dtype[np.f
     return rows
 
 
-@stage(group="artifacts", kinds=frozenset({"onnx"}))
+@stage(group="artifacts", rederived=True, kinds=frozenset({"onnx"}))
 def onnx_fp32(ensemble: Artifact, *, name: str) -> Product:
     """The whole ensemble as one float32 graph: features in, decision score out."""
     from quant_assets.artifacts.onnx.export import export_onnx
@@ -72,6 +73,7 @@ def onnx_int8(ensemble: Artifact, training_set: Artifact, *, int8_student: bool,
 @stage(
     group="artifacts",
     kinds=frozenset({"onnx", "json"}),
+    rederived=True,
     gates="parity",
     checks=(gate_checks("parity"),),
     roots=gates_behind("parity"),
@@ -83,6 +85,7 @@ def parity_report(
     onnx_int8: Artifact,
     *,
     limits: GatesConfig,
+    basis: Mapping[str, Any],
 ) -> Product:
     """Whether each artifact decides as the model it was made from, on-threshold rows included."""
     from quant_assets.artifacts.onnx.parity import parity_report as judge
@@ -97,7 +100,7 @@ def parity_report(
         rows=real_rows(training_set.table()),
         limits=limits,
     )
-    return Product(report.to_json(), {"verdicts": verdict_table(report), "details": dict(report.details)})
+    return Product(report.about(basis), {"verdicts": verdict_table(report), "details": dict(report.details)})
 
 
 class InferenceRun(BaseModel):

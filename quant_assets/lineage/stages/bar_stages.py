@@ -210,6 +210,7 @@ def disagreements(raw_bars: Partitions, *, universe: UniverseConfig) -> Mapping[
 
 @stage(
     group="market",
+    rederived=True,
     owner="universe",
     team="team:data",
     kinds=frozenset({"polars"}),
@@ -235,7 +236,7 @@ def reconciled_bars(raw_bars: Partitions, *, universe: UniverseConfig) -> Produc
     return Product(Table(chosen.bars), {"why_each_source_won": chosen.reasons, "left_out": chosen.left_out})
 
 
-@stage(group="market", owner="universe", team="team:data", kinds=frozenset({"polars"}))
+@stage(group="market", rederived=True, owner="universe", team="team:data", kinds=frozenset({"polars"}))
 def corporate_actions(panel: Panel) -> Product:
     """Splits and dividends, derived from the ratio of adjusted to raw closes."""
     from quant_assets.market.actions import derive_corporate_actions
@@ -248,6 +249,7 @@ def corporate_actions(panel: Panel) -> Product:
 
 @stage(
     group="market",
+    rederived=True,
     owner="universe",
     team="team:data",
     kinds=frozenset({"polars"}),
@@ -270,6 +272,7 @@ def quarantined_bars(panel: Panel, corporate_actions: Artifact, *, universe: Uni
 
 @stage(
     group="market",
+    rederived=True,
     owner="universe",
     team="team:data",
     kinds=frozenset({"polars"}),

@@ -75,6 +75,7 @@ def column_summary(*, value: Table, member: str) -> Mapping[str, Any]:
 @stage(
     name="features",
     group="features",
+    rederived=True,
     owner="universe",
     team="team:research",
     kinds=frozenset({"numba", "polars"}),
@@ -133,7 +134,7 @@ def feature_report(
 # --------------------------------------------------------------------------------------------------- datasets
 
 
-@stage(group="datasets", kinds=frozenset({"polars"}))
+@stage(group="datasets", rederived=True, kinds=frozenset({"polars"}))
 def labels(
     bars: Artifact, *, label: LabelConfig, sessions: SessionRange, delisting: DelistingConfig
 ) -> Product:
@@ -173,7 +174,7 @@ def training_rows(*, value: Table) -> Mapping[str, Any]:
     }
 
 
-@stage(group="datasets", kinds=frozenset({"polars"}), describe=training_rows)
+@stage(group="datasets", rederived=True, kinds=frozenset({"polars"}), describe=training_rows)
 def training_set(
     bars: Artifact,
     labels: Artifact,

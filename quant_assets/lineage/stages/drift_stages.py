@@ -1,6 +1,7 @@
 """Monitoring: the drift baseline of the training window, and the drift report of the newest one."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -11,7 +12,7 @@ from quant_assets.lineage.declaring import Product, gate_checks, gates_behind, s
 from quant_assets.lineage.stages.model_stages import models_of, recipe_of
 
 
-@stage(group="monitoring", kinds=frozenset({"numpy"}))
+@stage(group="monitoring", rederived=True, kinds=frozenset({"numpy"}))
 def drift_baseline(training_set: Artifact, *, drift: DriftConfig) -> Product:
     """Frozen bins of the training window, and how far its own windows stray without any drift."""
     from quant_assets.datasets.training_set import feature_names_of
@@ -31,6 +32,7 @@ def drift_baseline(training_set: Artifact, *, drift: DriftConfig) -> Product:
 @stage(
     group="monitoring",
     kinds=frozenset({"numpy"}),
+    rederived=True,
     gates="drift",
     checks=(gate_checks("drift"),),
     roots=gates_behind("drift"),
@@ -47,6 +49,7 @@ def drift_report(
     models: ModelsConfig,
     seed: int,
     embargo_sessions: int,
+    basis: Mapping[str, Any],
 ) -> Product:
     """Which features of the newest window drifted, against a null of the baseline's own windows."""
     from quant_assets.features.pack import join_packs
@@ -68,4 +71,4 @@ def drift_report(
         "rows_dropped_masked": later.height - newest.height,
         "alarms_per_year_without_drift": report.details["alarms_per_year_without_drift"],
     }
-    return Product(report.to_json(), facts)
+    return Product(report.about(basis), facts)

@@ -83,7 +83,7 @@ def path_figures(*, value: Table, sessions: SessionRange) -> Mapping[str, Any]:
     }
 
 
-@stage(group="validation", kinds=frozenset({"numpy"}), describe=path_figures)
+@stage(group="validation", rederived=True, kinds=frozenset({"numpy"}), describe=path_figures)
 def cpcv_paths(
     cpcv_predictions: Artifact,
     bars: Artifact,
@@ -140,6 +140,7 @@ def judged(
 @stage(
     group="validation",
     kinds=frozenset({"json"}),
+    rederived=True,
     gates="validation",
     checks=(gate_checks("validation"),),
     roots=gates_behind("validation"),
@@ -152,12 +153,13 @@ def validation_report(
     sessions: SessionRange,
     limits: GatesConfig,
     home: Home,
+    basis: Mapping[str, Any],
 ) -> Product:
     """One verdict per CPCV gate, about exactly this candidate."""
     from quant_assets.gates.evidence import verdict_table
 
     report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits)
-    return Product(report.to_json(), {"verdicts": verdict_table(report)})
+    return Product(report.about(basis), {"verdicts": verdict_table(report)})
 
 
 @stage(group="validation", kinds=frozenset({"html"}), roots=every_gate)

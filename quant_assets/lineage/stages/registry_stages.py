@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quant_assets.common.errors import ArtifactError, GateClosedError
+from quant_assets.common.hashing import json_digest
 from quant_assets.common.home import Home
 from quant_assets.common.settings import StrategyConfig
 from quant_assets.gates.limits import DriftConfig, GatesConfig
@@ -90,6 +91,11 @@ def uncounted_trials(home: Home, strategy: str, reports: Sequence[GateReport]) -
         for report in reports
         if report.kind == "validation" and report.details["trials"]["digest"] != now.digest
     )
+
+
+def told_in_full(basis: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in force as the ledger keeps them: each in full, and its digest."""
+    return {"settings": basis, "digests": {part: json_digest(told) for part, told in basis.items()}}
 
 
 # ------------------------------------------------------------------------------------------------- the stages
@@ -189,9 +195,10 @@ def promotion(
     home: Home,
     run: RunFacts,
     guard: Guard,
+    basis: Mapping[str, Any],
 ) -> Product:
     """The decision: moves the champion alias, or records the refusal with every reason and fails."""
-    from quant_assets.gates.admission import closed_reasons
+    from quant_assets.gates.admission import closed_reasons, foreign_settings
     from quant_assets.gates.limits import gates_digest, limits_in_force, unapproved
     from quant_assets.gates.verdicts import GateReport
     from quant_assets.ledgers.promotions import PromotionLedger
@@ -212,6 +219,7 @@ def promotion(
     # A gate that the evidence closes is one reason, not two.
     verdicts = [verdict for report in judged_reports for verdict in report.verdicts]
     closed = frozenset(reason.split(":")[0] for reason in closed_reasons(ensemble.version, verdicts))
+    scrutiny = guard(closed)
     standing = current_champion(home.mlflow_uri, name)
     decision = promote(
         home.mlflow_uri,
@@ -220,7 +228,8 @@ def promotion(
         reports=judged_reports,
         limits_in_force=in_force,
         further_reasons=(
-            *guard(closed),
+            *scrutiny.reasons,
+            *(reason for report in judged_reports for reason in foreign_settings(report, basis)),
             *leaks(leakage_report),
             *uncounted_trials(home, name, judged_reports),
             *unsigned,
@@ -236,7 +245,7 @@ def promotion(
         actor=f"dagster:{run.trigger}",
         run_id=run.run_id,
         now=now(),
-        basis={"gates": by_limits},
+        basis={"gates": by_limits, **told_in_full(basis)},
     )
     value = {
         "strategy": name,
@@ -245,4 +254,5 @@ def promotion(
         "bundle_sha256": bundle.sha256,
         "signing_key": signing_key,
     }
-    return Product(value, {**value, "decision": decision.decision, "ledger_entry": decision.ledger_entry})
+    facts = {"decision": decision.decision, "ledger_entry": decision.ledger_entry}
+    return Product(value, {**value, **facts, "seconds_to_find_out_again": dict(scrutiny.seconds)})
