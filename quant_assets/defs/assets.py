@@ -2,7 +2,6 @@
 
 import math
 import os
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,16 +10,12 @@ import dagster as dg
 import polars as pl
 import structlog
 
-from quant_assets.artifacts.attestation import Materialisation
-from quant_assets.common import home as homes
 from quant_assets.common.errors import GateClosedError
-from quant_assets.common.hashing import bytes_digest
-from quant_assets.common.logging import configure_logging, get_logger, logged_progress, resources_measured
-from quant_assets.common.store import Encoded, Table, Value, encode
+from quant_assets.common.logging import configure_logging, logged_progress
+from quant_assets.common.store import Table, Value
 from quant_assets.defs.guard import GateClosed, guard_of
 from quant_assets.defs.storage import (
     ATTESTATION_KEY,
-    DATA_VERSION_TAG,
     INPUTS_TAG,
     MEDIA_TYPE_KEY,
     OBJECT_KEY,
@@ -35,18 +30,13 @@ from quant_assets.defs.storage import (
 )
 from quant_assets.lineage.artifact import Artifact, Partitions, part_name, stated
 from quant_assets.lineage.declaring import File, Link, LongTable, Markdown, Picture
-from quant_assets.lineage.graph import Key, Lineage, Node, computed, described, fingerprint_of
+from quant_assets.lineage.graph import Key, Lineage, Node, fingerprint_of
 from quant_assets.lineage.scope import RunFacts
-from quant_assets.lineage.scrutiny import attestation, disbelief, inputs_of, trusted_in
+from quant_assets.lineage.scrutiny import RESOURCES_PREFIX, attestation, made_or_reused
 
 StoredResult = dg.MaterializeResult[Stored]
 
-# What computing an asset took, on its event: facts about one execution, and in no version.
-RESOURCES_PREFIX = "resources/"
-
 ONCE_CHECKED = dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
-
-_log = get_logger("quant_assets.progress")
 
 
 def asset_key(key: Key) -> dg.AssetKey:
@@ -103,71 +93,51 @@ def _step(
     the stage calls fresh. Dagster has no step memoisation of its own. A stage that reads or acts on the outside world
     is computed every time, and still reported as reused when it is the same version.
     """
-    started = time.perf_counter()
     if not structlog.is_configured():  # a step of a deployment: no command has chosen a style
         configure_logging("json" if os.environ.get("QUANT_ASSETS_LOG") == "json" else "console")
-    key, stage = context.asset_key, node.stage
+    key, place = context.asset_key, context.resources.home.place
     partition = context.partition_key if context.has_partition_key else None
     name = part_name(key.to_user_string(), partition)
     structlog.contextvars.bind_contextvars(run_id=context.run.run_id, asset_key=name, strategy=key.path[0])
     try:
-        effects = effects_of(context, node, lineage, given, partition)
+        effects = effects_of(context, node, lineage, partition)
+        effects["guard"] = guard_of(context.instance, lineage, node.key, given, effects)
         fingerprint = fingerprint_of(node, lineage, given, effects, partition)
-        home: Home = context.resources.home
-        store = home.place.store
-        record, inputs = record_at(context.instance, key, partition), inputs_of(given)
-        previous = event_of(record) if record else None
-        same_inputs = previous is not None and (previous.tags or {}).get(INPUTS_TAG) == fingerprint
-        made = partial(
-            Materialisation, asset=name, code_version=node.code_version, fingerprint=fingerprint, inputs=inputs,
-            run_id=context.run.run_id,
-        )  # fmt: skip
-        if record is not None and previous is not None and same_inputs and not stage.always:
-            # What is not believed is not reused: signed again it would be.
-            evidence = evidence_of(record, store, partial(finished_steps, context.instance))
-            doubt = disbelief(evidence, name, node, inputs, trusted_in(home.place))
-            kept = evidence.artifact
-            if doubt is None and store.intact(kept.sha256):
-                _log.info("asset", status="reused", seconds=time.perf_counter() - started)
-                again = made(version=kept.version, sha256=kept.sha256, media_type=kept.media_type)
-                return _result(key, again, None, previous.metadata, True, home.place)
-            _log.warning("computing again", reason=doubt or "damaged object", object=kept.sha256)
-        with resources_measured() as used:
-            try:
-                product = computed(lineage, node, given, effects)
-            except GateClosedError as refusal:
-                raise GateClosed(str(refusal), refusal.found.split("; ")) from refusal
-            facts = described(lineage, node, product, given, effects)
-        encoded = encode(product.value)
-        version = stated(encoded.version)
-        reused = (
-            same_inputs and previous is not None and (previous.tags or {}).get(DATA_VERSION_TAG) == version
+        record = record_at(context.instance, key, partition)
+        event = event_of(record) if record else None
+        known = record if event and (event.tags or {}).get(INPUTS_TAG) == fingerprint else None
+        previous = (
+            evidence_of(known, place.store, partial(finished_steps, context.instance)) if known else None
         )
-        sha256 = bytes_digest(encoded.data)  # the IO manager writes it, before the event that points to it
-        resources = {f"{RESOURCES_PREFIX}{k}": v for k, v in used.to_json().items()}
-        metadata = to_metadata({**_table_facts(product.value), **facts, **resources})
-        seconds = time.perf_counter() - started
-        _log.info(
-            "asset", status="reused" if reused else "computed", seconds=seconds, bytes=len(encoded.data)
+        step = made_or_reused(lineage, node, given, effects, name, fingerprint, previous)
+        kept, made = event.metadata if event and step.value is None else {}, step.made
+        return dg.MaterializeResult(
+            asset_key=key,
+            value=Stored(made.sha256, step.encoded),
+            data_version=dg.DataVersion(stated(made.version)),
+            metadata={
+                **(kept or to_metadata({**_table_facts(step.value), **step.facts})),
+                OBJECT_KEY: dg.MetadataValue.text(made.sha256),
+                MEDIA_TYPE_KEY: dg.MetadataValue.text(made.media_type),
+                ATTESTATION_KEY: dg.MetadataValue.json(attestation(made, place)),
+                "reused": dg.MetadataValue.bool(step.reused),
+            },
+            tags={INPUTS_TAG: made.fingerprint},
         )
-        new = made(version=encoded.version, sha256=sha256, media_type=encoded.media_type)
-        return _result(key, new, encoded, metadata, reused, home.place)
+    except GateClosedError as refusal:
+        raise GateClosed(str(refusal), refusal.found.split("; ")) from refusal
     finally:
         structlog.contextvars.unbind_contextvars("run_id", "asset_key", "strategy")
 
 
 def effects_of(
-    context: dg.AssetExecutionContext,
-    node: Node,
-    lineage: Lineage,
-    given: Mapping[Key, Artifact | Partitions],
-    partition: str | None,
+    context: dg.AssetExecutionContext, node: Node, lineage: Lineage, partition: str | None
 ) -> dict[str, Any]:
     """What a stage may do to the world, and what it is told about this run."""
     home: Home = context.resources.home
     place, run = home.place, context.run
     options = node.stage.options(**context.op_execution_context.op_config) if node.stage.options else None
-    effects: dict[str, Any] = {
+    return {
         "home": place,
         "run": RunFacts(
             run.run_id,
@@ -183,7 +153,6 @@ def effects_of(
         "n_jobs": None,
         "partition": partition,
     }
-    return {**effects, "guard": guard_of(context.instance, lineage, node.key, given, effects)}
 
 
 def resources_of(
@@ -199,33 +168,10 @@ def resources_of(
     return found
 
 
-def _table_facts(value: Value) -> dict[str, Any]:
+def _table_facts(value: Value | None) -> dict[str, Any]:
     if not isinstance(value, Table):
         return {}
     return {"dagster/row_count": value.frame.height, "dagster/column_schema": column_schema(value.frame)}
-
-
-def _result(
-    key: dg.AssetKey,
-    made: Materialisation,
-    encoded: Encoded | None,
-    metadata: Mapping[str, dg.MetadataValue],
-    reused: bool,
-    home: homes.Home,
-) -> StoredResult:
-    return dg.MaterializeResult(
-        asset_key=key,
-        value=Stored(made.sha256, encoded),
-        data_version=dg.DataVersion(stated(made.version)),
-        metadata={
-            **metadata,
-            OBJECT_KEY: dg.MetadataValue.text(made.sha256),
-            MEDIA_TYPE_KEY: dg.MetadataValue.text(made.media_type),
-            ATTESTATION_KEY: dg.MetadataValue.json(attestation(made, home)),
-            "reused": dg.MetadataValue.bool(reused),
-        },
-        tags={INPUTS_TAG: made.fingerprint},
-    )
 
 
 # ---------------------------------------------------------------------------------------- facts as metadata

@@ -10,12 +10,10 @@ from typing import Any
 
 import dagster as dg
 
-from quant_assets.common.store import ArtifactStore
 from quant_assets.defs.storage import evidence_of, finished_steps, record_at
-from quant_assets.lineage.artifact import Artifact, Partitions
-from quant_assets.lineage.graph import Key, Lineage, Node
+from quant_assets.lineage.graph import Key, Lineage
 from quant_assets.lineage.scope import Guard, Scrutiny
-from quant_assets.lineage.scrutiny import Evidence, Found, scrutinise
+from quant_assets.lineage.scrutiny import Evidence, Given, scrutinise
 
 
 class GateClosed(dg.Failure):
@@ -39,11 +37,7 @@ def required_checks(lineage: Lineage, target: Key) -> list[dg.AssetCheckKey]:
 
 
 def guard_of(
-    instance: dg.DagsterInstance,
-    lineage: Lineage,
-    target: Key,
-    given: Mapping[Key, Artifact | Partitions],
-    effects: Mapping[str, Any],
+    instance: dg.DagsterInstance, lineage: Lineage, target: Key, given: Given, effects: Mapping[str, Any]
 ) -> Guard:
     """The guard of one target, over the event log of an instance: what it says, and what can be found out again."""
 
@@ -51,23 +45,17 @@ def guard_of(
         said = {check: check_reasons(instance, [check]) for check in required_checks(lineage, target)}
         closed = {check for check, why in said.items() if why or check.name in already_closed}
         settled = {((c.asset_key.path[0], c.asset_key.path[1]), c.name) for c in closed}
-        read = partial(_newest, instance, effects["home"].store)
+        finished = cache(partial(finished_steps, instance))  # most of a lineage is of one run
+
+        def read(key: Key, partition: str | None) -> Evidence | None:
+            record = record_at(instance, dg.AssetKey(list(key)), partition)
+            return evidence_of(record, effects["home"].store, finished) if record else None
+
         scrutiny = scrutinise(lineage, target, given, read, effects, settled)
         told = (reason for check, why in said.items() if check.name not in already_closed for reason in why)
         return Scrutiny((*told, *scrutiny.reasons), scrutiny.seconds)
 
     return guard
-
-
-def _newest(instance: dg.DagsterInstance, store: ArtifactStore, nodes: Sequence[Node]) -> Found:
-    found: dict[Key, dict[str | None, Evidence]] = {node.key: {} for node in nodes}
-    finished = cache(partial(finished_steps, instance))  # most of a lineage is of one run
-    for node in nodes:
-        for partition in node.partitions or (None,):
-            record = record_at(instance, dg.AssetKey(list(node.key)), partition)
-            if record is not None:
-                found[node.key][partition] = evidence_of(record, store, finished)
-    return found
 
 
 def check_reasons(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What promotion finds out for itself about a candidate's evidence: it believes nothing that it can find out.
+"""Whose word a version is: steps sign what they make, and promotion believes nothing that it can find out for itself.
 
 Who made it: every asset between the source and the decision stands on a statement that a step of a run signed, about
 exactly the versions that it was made from. Whether it follows: what is cheap and pure is made again. What the checks
@@ -9,20 +9,25 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from quant_assets.artifacts.attestation import Material, Materialisation, attest, attested
 from quant_assets.artifacts.bundle.signing import TrustedKeys, signing_key, trusted_keys
 from quant_assets.common.errors import ArtifactError, ConfigurationError, QuantAssetsError
+from quant_assets.common.hashing import bytes_digest
 from quant_assets.common.home import Home
-from quant_assets.common.logging import get_logger
-from quant_assets.common.store import decode, identity_of
+from quant_assets.common.logging import get_logger, resources_measured
+from quant_assets.common.store import Encoded, Value, decode, encode, identity_of
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact, Partitions, part_name
-from quant_assets.lineage.graph import Key, Lineage, Node, computed
+from quant_assets.lineage.graph import Key, Lineage, Node, computed, described
 from quant_assets.lineage.scope import Scrutiny
 
-_log = get_logger(__name__)
+# What computing an asset took, among its facts: about one execution, and in no version.
+RESOURCES_PREFIX = "resources/"
+
+_log, _progress = get_logger(__name__), get_logger("quant_assets.progress")
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,11 @@ class Evidence:
     envelope: Any
 
 
-Found = Mapping[Key, Mapping[str | None, Evidence]]
+Given = Mapping[Key, Artifact | Partitions]
+Read = Callable[[Key, str | None], Evidence | None]
 
 
-def inputs_of(given: Mapping[Key, Artifact | Partitions]) -> dict[str, Material]:
+def inputs_of(given: Given) -> dict[str, Material]:
     """What a step was given, as an attestation names it."""
     found = {}
     for key, made in given.items():
@@ -119,11 +125,83 @@ def disbelief(
     return None
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a step did.
+
+    Attributes
+    ----------
+    made : Materialisation
+        What it signs for.
+    value, encoded : Value and Encoded, or None
+        None when the version of before was taken as it is.
+    facts : mapping
+        What people should see of it.
+    reused : bool
+        Whether it is the version of before.
+    """
+
+    made: Materialisation
+    value: Value | None
+    encoded: Encoded | None
+    facts: Mapping[str, Any]
+    reused: bool
+
+
+def made_or_reused(
+    lineage: Lineage,
+    node: Node,
+    given: Given,
+    effects: Mapping[str, Any],
+    name: str,
+    fingerprint: str,
+    previous: Evidence | None,
+) -> Step:
+    """Compute an asset (partition), or take its newest version when that is believed and nothing has changed.
+
+    What is not believed is not reused: signed again it would be.
+
+    Parameters
+    ----------
+    previous : Evidence or None
+        The newest version, if it was made with this very fingerprint.
+    """
+    started = time.perf_counter()
+    home: Home = effects["home"]
+    made = partial(
+        Materialisation,
+        asset=name,
+        code_version=node.code_version,
+        fingerprint=fingerprint,
+        inputs=inputs_of(given),
+        run_id=effects["run"].run_id,
+    )
+    if previous is not None and not node.stage.always:
+        kept = previous.artifact
+        doubt = disbelief(previous, name, node, inputs_of(given), trusted_in(home))
+        if doubt is None and home.store.intact(kept.sha256):
+            _progress.info("asset", status="reused", seconds=time.perf_counter() - started)
+            again = made(version=kept.version, sha256=kept.sha256, media_type=kept.media_type)
+            return Step(again, None, None, {}, True)
+        _progress.warning("computing again", reason=doubt or "damaged object", object=kept.sha256)
+    with resources_measured() as used:
+        product = computed(lineage, node, given, effects)
+        facts = described(lineage, node, product, given, effects)
+    encoded = encode(product.value)
+    reused = previous is not None and previous.artifact.version == encoded.version
+    status, seconds = "reused" if reused else "computed", time.perf_counter() - started
+    _progress.info("asset", status=status, seconds=seconds, bytes=len(encoded.data))
+    facts |= {f"{RESOURCES_PREFIX}{name}": value for name, value in used.to_json().items()}
+    sha256 = bytes_digest(encoded.data)  # it is stored before the event that points to it
+    new = made(version=encoded.version, sha256=sha256, media_type=encoded.media_type)
+    return Step(new, product.value, encoded, facts, reused)
+
+
 def scrutinise(
     lineage: Lineage,
     target: Key,
-    given: Mapping[Key, Artifact | Partitions],
-    read: Callable[[Sequence[Node]], Found],
+    given: Given,
+    read: Read,
     effects: Mapping[str, Any],
     settled: Collection[tuple[Key, str]],
 ) -> Scrutiny:
@@ -134,7 +212,7 @@ def scrutinise(
     given : mapping of (str, str) to Artifact or Partitions
         What the target's step received.
     read : callable
-        Gives the newest version of assets, by partition.
+        Gives the newest version of an asset (partition), or None.
     effects : mapping
         What stages and checks are told: ``home`` and whatever else.
     settled : collection of ((str, str), str)
@@ -142,11 +220,15 @@ def scrutinise(
     """
     seconds: dict[str, float] = {}
     behind = [node for node in lineage.ancestors(target) if node.key != target]
+    found: dict[Key, dict[str | None, Evidence]] = {node.key: {} for node in behind}
     with _timed(seconds, "events"):
-        found = read(behind)
-    missing = ["/".join(n.key) for n in behind if set(found[n.key]) != set(n.partitions or (None,))]
-    if missing:
-        return Scrutiny((f"evidence: never materialised ({', '.join(missing)})",), seconds)
+        for node in behind:
+            for partition in node.partitions or (None,):
+                evidence = read(node.key, partition)
+                if evidence is None:
+                    name = part_name("/".join(node.key), partition)
+                    return Scrutiny((f"evidence: {name} was never materialised",), seconds)
+                found[node.key][partition] = evidence
     artifacts = {key: _whole(parts) for key, parts in found.items()}
     home: Home = effects["home"]
     reasons: list[str] = []
@@ -177,8 +259,8 @@ def _whole(parts: Mapping[str | None, Evidence]) -> Artifact | Partitions:
 def _unattested(
     target: Node,
     behind: Sequence[Node],
-    given: Mapping[Key, Artifact | Partitions],
-    found: Found,
+    given: Given,
+    found: Mapping[Key, Mapping[str | None, Evidence]],
     artifacts: Mapping[Key, Artifact | Partitions],
     home: Home,
 ) -> Iterator[str]:
