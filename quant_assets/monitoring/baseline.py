@@ -19,6 +19,7 @@ from quant_assets.common.errors import DriftError
 from quant_assets.common.hashing import canonical_json
 from quant_assets.gates.limits import DriftConfig
 from quant_assets.monitoring.drift import Floats
+from quant_assets.monitoring.whitening import Whitening, first_rehearsed, fit_whitening
 from quant_assets.monitoring.window_null import (
     OVERLAP,
     AlarmRehearsal,
@@ -26,8 +27,10 @@ from quant_assets.monitoring.window_null import (
     alarms,
     distances_to_rest,
     fit_null,
+    jumped,
     left_out_p_values,
     window_counts,
+    window_drifted,
     window_starts,
 )
 
@@ -37,6 +40,14 @@ MIN_WINDOWS = 5
 # Order statistics kept per feature for the KS statistic: its error is at most 1/1024, far below any critical
 # value, and 29 features take 0.6 MB of JSON instead of 280 for 100 symbols and 20 years.
 SKETCH_SIZE = 1024
+
+# What is rehearsed: a window as it is, shifted by one standard deviation, and spread out twofold about the median.
+CHANGES = ("as is", "shifted", "spread")
+
+# Symbols of equal value have no spread; its logarithm stays finite.
+SMALLEST_VARIANCE = 1e-24
+
+Ranks = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,15 @@ class FeatureBaseline:
 
 @dataclass(frozen=True)
 class DriftBaseline:
-    """The training window as drift monitoring remembers it."""
+    """The training window as drift monitoring remembers it.
+
+    Attributes
+    ----------
+    level : Whitening
+        Steps of each feature's mean over symbols.
+    spread : Whitening or None
+        Steps of the logarithm of its standard deviation over symbols; None where a session has a single symbol.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -81,9 +100,19 @@ class DriftBaseline:
     n_rows: int
     drift: DriftConfig
     features: tuple[FeatureBaseline, ...]
+    level: Whitening
+    spread: Whitening | None
     rehearsal: AlarmRehearsal
 
     def __post_init__(self) -> None:
+        for whitening in (self.level, self.spread):
+            if whitening is not None and len(whitening.series) != len(self.features):
+                raise DriftError(
+                    "drift baseline",
+                    expected=f"a whitened series for each of {len(self.features)} features",
+                    found=f"{len(whitening.series)}",
+                    action="materialise drift_baseline again",
+                )
         for feature in self.features:
             sound = (
                 len(feature.frequencies) == len(feature.edges) + 1
@@ -131,7 +160,7 @@ class DriftBaseline:
 
 def feature_matrix(
     frame: pl.DataFrame, feature_names: Sequence[str], what: str
-) -> tuple[list[date], np.ndarray[Any, np.dtype[np.int64]], Floats]:
+) -> tuple[list[date], Ranks, Floats]:
     """Sessions in order, the session number of each row, and the values (n_rows, n_features).
 
     Raises
@@ -233,35 +262,33 @@ def fit_baseline(
             found=f"{len(sessions)} sessions",
             action="train on a longer history, or set a shorter drift.window_sessions",
         )
-    starts = window_starts(len(sessions), window)
-    fitted = []
-    chances: dict[str, list[Floats]] = {"as is": [], "shifted": [], "spread": []}
-    for column, name in enumerate(feature_names):
-        x = values[:, column]
-        ordered = np.sort(x)
-        edges = _bin_edges(ordered, drift.n_bins)
-        median, sd = float(np.median(ordered)), float(x.std())
-        changed = {"as is": x, "shifted": x + sd, "spread": median + 2.0 * (x - median)}
-        counts = {k: _session_counts(v, edges, session_of_row, len(sessions)) for k, v in changed.items()}
-        windows = {k: window_counts(c, starts, window) for k, c in counts.items()}
-        total = counts["as is"].sum(axis=0)
-        distances = {k: distances_to_rest(total, windows["as is"], w) for k, w in windows.items()}
-        for key, distance in distances.items():
-            disjoint = distance[::OVERLAP][:n_disjoint]
-            chances[key].append(left_out_p_values(distances["as is"], disjoint, n_disjoint))
-        picks = np.unique(
-            np.linspace(0, ordered.size - 1, min(SKETCH_SIZE, ordered.size)).round().astype(int)
-        )
-        fitted.append(
-            FeatureBaseline(
-                name=name,
-                edges=tuple(edges.tolist()),
-                frequencies=tuple((total / total.sum()).tolist()),
-                sketch=tuple(ordered[picks].tolist()),
-                null=fit_null(distances["as is"], n_disjoint, drift.alpha),
-            )
-        )
-    rung = {key: alarms(np.stack(columns, axis=-1), drift) for key, columns in chances.items()}
+    fitted, chances = zip(
+        *(
+            fit_feature(name, values[:, column], session_of_row, len(sessions), drift)
+            for column, name in enumerate(feature_names)
+        ),
+        strict=True,
+    )
+    first = first_rehearsed(window)
+    by_window = {key: np.stack([c[key] for c in chances], axis=-1)[first:] for key in CHANGES}
+    # Other features in each window, as few as make an alarm.
+    k = drift.min_drifted_features
+    planted = np.zeros((n_disjoint - first, len(feature_names)), dtype=bool)
+    for i, row in enumerate(planted):
+        row[np.arange(i * k, (i + 1) * k) % len(feature_names)] = True
+    series = session_series(session_of_row, values)
+    level, as_is, shifted = fit_whitening(series.level, window, k, planted * values.std(axis=0))
+    drifted = window_drifted(by_window["as is"], drift) | jumped(*as_is, drift)
+    after_shift = np.where(planted, by_window["shifted"], by_window["as is"])
+    after_spread = np.where(planted, by_window["spread"], by_window["as is"])
+    after_shift = window_drifted(after_shift, drift) | jumped(*shifted, drift)
+    after_spread = window_drifted(after_spread, drift)
+    spread = None
+    if series.spread is not None:
+        spread, as_is, doubled = fit_whitening(series.spread, window, k, planted * math.log(2.0))
+        drifted |= jumped(*as_is, drift)
+        after_spread |= jumped(*doubled, drift)
+    rung = alarms(drifted, drift)
     years = max((sessions[-1] - sessions[0]).days / 365.2425, 1e-9)
     return DriftBaseline(
         training_set_version=training_set_version,
@@ -271,20 +298,82 @@ def fit_baseline(
         n_symbols=features["symbol"].n_unique(),
         n_rows=features.height,
         drift=drift,
-        features=tuple(fitted),
+        features=fitted,
+        level=level,
+        spread=spread,
         rehearsal=AlarmRehearsal(
-            n_windows=int(rung["as is"].size),
-            false_alarms=int(rung["as is"].sum()),
-            power_mean_shift_1sd=float(rung["shifted"].mean()),
-            power_spread_x2=float(rung["spread"].mean()),
+            n_windows=int(rung.size),
+            false_alarms=int(rung.sum()),
+            power_mean_shift_1sd=float(alarms(after_shift, drift).mean()),
+            power_spread_x2=float(alarms(after_spread, drift).mean()),
             windows_per_year=(len(sessions) - 1) / years / window,
         ),
     )
 
 
-def _session_counts(
-    values: Floats, edges: Floats, session_of_row: np.ndarray[Any, np.dtype[np.int64]], n_sessions: int
-) -> Floats:
+def fit_feature(
+    name: str, x: Floats, session_of_row: Ranks, n_sessions: int, drift: DriftConfig
+) -> tuple[FeatureBaseline, dict[str, Floats]]:
+    """Bins, frequencies and null of one column of values.
+
+    Returns
+    -------
+    FeatureBaseline
+    dict
+        For each of `CHANGES` the p-value of every disjoint window after it, against the windows apart from it.
+    """
+    window = drift.window_sessions
+    starts, n_disjoint = window_starts(n_sessions, window), n_sessions // window
+    ordered = np.sort(x)
+    edges = _bin_edges(ordered, drift.n_bins)
+    median, sd = float(np.median(ordered)), float(x.std())
+    changed = dict(zip(CHANGES, (x, x + sd, median + 2.0 * (x - median)), strict=True))
+    counts = {k: _session_counts(v, edges, session_of_row, n_sessions) for k, v in changed.items()}
+    windows = {k: window_counts(c, starts, window) for k, c in counts.items()}
+    total = counts["as is"].sum(axis=0)
+    distances = {k: distances_to_rest(total, windows["as is"], w) for k, w in windows.items()}
+    picks = np.unique(np.linspace(0, ordered.size - 1, min(SKETCH_SIZE, ordered.size)).round().astype(int))
+    fitted = FeatureBaseline(
+        name=name,
+        edges=tuple(edges.tolist()),
+        frequencies=tuple((total / total.sum()).tolist()),
+        sketch=tuple(ordered[picks].tolist()),
+        null=fit_null(distances["as is"], n_disjoint, drift.alpha),
+    )
+    judged = np.stack([d[::OVERLAP][:n_disjoint] for d in distances.values()])
+    chances = left_out_p_values(distances["as is"], judged, n_disjoint)
+    return fitted, dict(zip(CHANGES, chances, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class SessionSeries:
+    """What each session's symbols have in common, feature by feature, shape (n_sessions, n_features).
+
+    Attributes
+    ----------
+    level : array
+        Mean over symbols.
+    spread : array or None
+        Natural logarithm of the standard deviation over symbols; None when a session has a single symbol.
+    """
+
+    level: Floats
+    spread: Floats | None
+
+
+def session_series(session_of_row: Ranks, values: Floats) -> SessionSeries:
+    """Level and spread of every session; rows are in the order of sessions."""
+    n_rows = np.bincount(session_of_row)
+    starts = np.cumsum(n_rows) - n_rows
+    level = np.add.reduceat(values, starts, axis=0) / n_rows[:, None]
+    if n_rows.min() < 2:
+        return SessionSeries(level, None)
+    squares = np.square(values - level[session_of_row])
+    variance = np.add.reduceat(squares, starts, axis=0) / n_rows[:, None]
+    return SessionSeries(level, 0.5 * np.log(np.maximum(variance, SMALLEST_VARIANCE)))
+
+
+def _session_counts(values: Floats, edges: Floats, session_of_row: Ranks, n_sessions: int) -> Floats:
     n_bins = edges.size + 1
     cells = session_of_row * n_bins + np.searchsorted(edges, values, side="left")
     counts = np.bincount(cells, minlength=n_sessions * n_bins)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from quant_assets.gates.limits import DriftConfig
 from quant_assets.monitoring.drift import Floats, benjamini_hochberg, js_distances
+from quant_assets.monitoring.whitening import MOVED_ALPHA
 from quant_assets.statistics.rates import clopper_pearson
 
 # ------------------------------------------------------------------------- what a distance does without drift
@@ -24,9 +25,10 @@ from quant_assets.statistics.rates import clopper_pearson
 # Measured without drift at alpha .01 (1000 panels of 8 features, 10 symbols, half of the variance common, 2400
 # sessions, windows of 63, AR(1) = 0 / .5 / .9 / .98 / .995): one feature alone rings 0.8 / 1.0 / 0.7 / 1.2 / 1.9 %
 # of the time, three features after Benjamini-Hochberg at most 0.1 %. A shift of every feature by one standard
-# deviation is seen in 100 / 100 / 40 / 11 / 10 % of windows: a quarter of a slow feature is one observation, and
-# no test can make more of it. The KS statistic in place of the JS distance saw a doubled spread at AR(1) = .5 in
-# 22 % of windows, the JS distance in 100 %.
+# deviation is seen in 100 / 100 / 40 / 11 / 10 % of windows: the distribution of a quarter of a slow feature is one
+# observation. The KS statistic in place of the JS distance saw a doubled spread at AR(1) = .5 in
+# 22 % of windows, the JS distance in 100 %. What this test cannot see of slow features, their steps show
+# (`quant_assets.monitoring.whitening`).
 
 
 # Windows overlap by two thirds: the mean and the spread are steadier than from disjoint ones alone.
@@ -131,15 +133,15 @@ def left_out_p_values(null_distances: Floats, judged: Floats, n_disjoint: int) -
     ----------
     null_distances : array, shape (n_windows,)
         Distances of the overlapping windows, in time order.
-    judged : array, shape (n_disjoint,)
+    judged : array, shape (..., n_disjoint)
         Distances to judge: of the disjoint windows as they are, or after a planted change.
     """
     positions = np.arange(null_distances.size)
     odds = logit(null_distances)
-    chances = np.empty(judged.size)
-    for index in range(judged.size):
+    chances = np.empty(judged.shape)
+    for index in range(judged.shape[-1]):
         apart = np.abs(positions - index * OVERLAP) >= OVERLAP
-        chances[index] = p_value(judged[index : index + 1], *moments(odds[apart], n_disjoint - 1))[0]
+        chances[..., index] = p_value(judged[..., index], *moments(odds[apart], n_disjoint - 1))
     return chances
 
 
@@ -155,8 +157,8 @@ class AlarmRehearsal:
     n_windows, false_alarms : int
         Windows judged as they are, and how many of them raised the alarm.
     power_mean_shift_1sd, power_spread_x2 : float
-        Share of windows that raise it after every feature is shifted by one of its standard deviations, or
-        spread out twofold about its median.
+        Share of windows that raise it when as few features as make an alarm (others in each window) jump at its
+        first session: by one of their standard deviations, or to twice the spread.
     windows_per_year : float
         Disjoint windows in a calendar year.
     """
@@ -174,7 +176,32 @@ class AlarmRehearsal:
         return self.false_alarms / self.n_windows * year, low * year, high * year
 
 
-def alarms(p_values: Floats, drift: DriftConfig) -> NDArray[np.bool_]:
+# The three tests share alpha, so that together they keep it. The two of a jump get the most: they are all that sees
+# slow features, and most features are slow; what the window test sees of fast ones it sees at any level.
+WINDOW_SHARE, JUMP_SHARE = 0.2, 0.4
+
+
+def window_drifted(p_values: Floats, drift: DriftConfig) -> NDArray[np.bool_]:
+    """Which features (columns) drifted in each window (rows), by its distribution."""
+    return np.asarray(benjamini_hochberg(p_values) <= WINDOW_SHARE * drift.alpha)
+
+
+def jumped(p_values: Floats, scores: Floats, drift: DriftConfig) -> NDArray[np.bool_]:
+    """Which features (columns) jumped in each window (rows): none, unless they did so together.
+
+    Parameters
+    ----------
+    p_values : array, shape (n_windows,)
+        Of the joint jump (`quant_assets.monitoring.whitening`).
+    scores : array, shape (n_windows, n_features)
+        Of each feature at its session, standard normal without drift.
+    """
+    from scipy.special import ndtri
+
+    together = p_values <= JUMP_SHARE * drift.alpha
+    return np.asarray(together[:, None] & (np.abs(scores) >= -ndtri(MOVED_ALPHA / 2.0)))
+
+
+def alarms(drifted: NDArray[np.bool_], drift: DriftConfig) -> NDArray[np.bool_]:
     """Whether each window (rows) raises the data set's alarm over its features (columns)."""
-    drifted = benjamini_hochberg(p_values) <= drift.alpha
     return np.asarray(drifted.sum(axis=-1) >= drift.min_drifted_features)

@@ -11,8 +11,8 @@ def judge_feature_drift(case: DriftCase) -> Verdict:
     return FEATURE_DRIFT.verdict(
         case,
         len(drifted),
-        quantity=f"number of features of {len(case.features)} that drifted (significant at {case.limits.alpha:g} "
-        f"after Benjamini-Hochberg{': ' + ', '.join(drifted) if drifted else ''})",
+        quantity=f"number of features of {len(case.features)} that drifted (distribution of the window, joint jump "
+        f"of level or of spread, at {case.limits.alpha:g} in all{': ' + ', '.join(drifted) if drifted else ''})",
     )
 
 
@@ -22,8 +22,8 @@ FEATURE_DRIFT = register(
         kind="drift",
         title="Feature drift",
         description="Features of the newest window that drifted from the training window.",
-        opens_when="fewer than `min_drifted_features` features drift at a false discovery rate of `alpha` "
-        "(`drift` of `gates.yaml`)",
+        opens_when="fewer than `min_drifted_features` features drift, by their distribution or by a joint jump, at "
+        "`alpha` (`drift` of `gates.yaml`)",
         # the gate opens below the number of drifted features that makes an alarm
         limit=Limit(
             "min_drifted_features", 3, "<=", "features that make an alarm", offset=-1.0, ge=1, whole=True

@@ -42,6 +42,7 @@ def drift_report(
     ensemble: Artifact,
     training_set: Artifact,
     features: Mapping[str, Artifact],
+    cpcv_predictions: Artifact,
     tuning: Artifact | None = None,
     *,
     packs: Sequence[str],
@@ -51,23 +52,38 @@ def drift_report(
     embargo_sessions: int,
     basis: Mapping[str, Any],
 ) -> Product:
-    """Which features of the newest window drifted, against a null of the baseline's own windows."""
+    """Which features of the newest window drifted, and whether the candidate's scores did."""
+    import numpy as np
+
     from quant_assets.features.pack import join_packs
     from quant_assets.gates.evidence import require_recipe, verdict_table
+    from quant_assets.models.ensemble import Ensemble
     from quant_assets.monitoring.baseline import DriftBaseline
-    from quant_assets.monitoring.drift_report import judge_drift
+    from quant_assets.monitoring.drift_report import compare_predictions, judge_drift
 
     recipe = recipe_of(models_of(models, tuning), training_set, seed, embargo_sessions)
+    candidate = Ensemble.from_json(ensemble.json())
     require_recipe("training set of the drift report", recipe, ensemble.json())
+    before = cpcv_predictions.table()
+    require_recipe("out-of-sample scores of the drift report", before.metadata["recipe"], ensemble.json())
     frozen = DriftBaseline.from_json(drift_baseline.json())
     matrix = join_packs({pack: table.frame for pack, table in by_pack(features, packs).items()})
     later = matrix.filter(pl.col("session") > training_set.table().frame["session"].max())
     # Rows that still warm up are not scored, so they cannot drift away from what is scored.
     newest = later.drop_nulls(list(frozen.feature_names))
-    report = judge_drift(frozen, newest, subject=ensemble.version)
+    scores = candidate.predict(newest.select(candidate.feature_names).to_numpy().astype(np.float32))
+    predictions = compare_predictions(
+        before.frame.select("symbol", "session", score="path_0"),
+        newest.select("symbol", "session", score=pl.Series(scores)),
+        drift,
+    )
+    report = judge_drift(frozen, newest, subject=ensemble.version, predictions=predictions)
     facts = {
         "verdicts": verdict_table(report),
         "features": pl.DataFrame(report.details["features"]),
+        "jumps": report.details["jumps"],
+        "predictions": predictions,
+        "cannot_be_seen": report.details["cannot_be_seen"],
         "rows_dropped_masked": later.height - newest.height,
         "alarms_per_year_without_drift": report.details["alarms_per_year_without_drift"],
     }
