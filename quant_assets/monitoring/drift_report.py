@@ -34,11 +34,11 @@ from quant_assets.monitoring.whitening import LONGEST_LAG, Jump
 from quant_assets.monitoring.window_null import JUMP_SHARE, jumped, p_value, window_drifted
 
 METHOD = (
-    "Three tests that share alpha (.2, .4, .4). Distribution: JS distance of the window from the baseline, against "
+    "Three tests that share alpha (.1, .45, .45). Distribution: JS distance of the window from the baseline, against "
     "the baseline's own windows (predictive Student t of its logit), Benjamini-Hochberg over features. Jump of "
     "level, jump of spread: the mean over symbols and the log standard deviation over symbols of each session, "
     "whitened by an autoregression and a moving scale; the greatest joint jump of as many features as make an "
-    "alarm, against that of the baseline's own sessions (Lomax tail); the features that moved with it at .025"
+    "alarm, against that of the baseline's own sessions (Lomax tail)"
 )
 
 # Measured with `python -m quant_assets_tests.benchmarks.drift_power`.

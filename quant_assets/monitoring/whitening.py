@@ -5,15 +5,15 @@ of a window says nothing about it. The step from one session to the next does: a
 five to seven standard deviations of the step. Two series of each feature are whitened by their own past: the mean
 over symbols (a jump of level), and the logarithm of the standard deviation over symbols (a jump of spread).
 
-1. Autoregression, order of 1 to 21 by AIC. Innovations over their moving mean absolute value (half-life 11 sessions)
+1. Autoregression, order of 1 to 21 by AIC. Innovations over their moving mean absolute value (half-life 23 sessions)
    lose the clusters of volatility; their normal scores lose the heavy tails: the body from quantiles, each tail a
    Student t over a threshold, averaged over the posterior of its degrees of freedom, so that it neither ends at the
    largest value seen nor rests on one estimate.
 2. A jump at session s leaves 1, 1 - a_1, 1 - a_1 - a_2, ... in the innovations from s on. S(s) is the projection of
    the scores on that signature, for every session of the window.
-3. The statistic is the largest sum, over sessions, of the k greatest S(s)^2 of all features: what moves the market's
-   features moves several at once, and together they are seen where none of them is alone.
-4. Its null is that of the baseline's own sessions, scored by what was fitted to the other quarters of the baseline:
+3. The statistic is the largest sum, over sessions at which at least k features moved, of the k greatest S(s)^2: what
+   moves the market moves several features at once, and together they are seen where none of them is alone.
+4. Its null is that of the baseline's own sessions, scored by what was fitted to the other nine tenths of it:
    the dependence between features, sessions and symbols is in it as it is. Beyond a threshold the tail is
    exponential, as that of a sum of squared normal scores is whatever their dependence, with the uncertainty of its
    scale (a Lomax tail), and a window has as many chances as sessions.
@@ -33,19 +33,19 @@ from quant_assets.monitoring.drift import Floats
 
 LONGEST_LAG = 21
 ORDERS = (1, 2, 5, 10, LONGEST_LAG)
-SCALE_DECAY = 0.94  # of the moving mean absolute innovation, as RiskMetrics (1996) has it for daily data
+SCALE_DECAY = 0.97  # of the moving mean absolute innovation: of .94, .97 sees 5 % more jumps of calm features
 SMALLEST_SCALE = 0.1  # of the long-run scale: a feature that stood still has not become infinitely precise
 TAIL_SHARE = 0.1  # of the scores on each side, beyond which a tail is fitted
 BODY = np.linspace(TAIL_SHARE, 1.0 - TAIL_SHARE, 65)
 TAIL_DEGREES = (2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 30.0, math.inf)
 TAIL_STEP, MOST_RATIO = 0.02, 1e4  # of the table of tails, in logarithms of the ratio to the end of the body
-FOLDS = 4
+FOLDS = 10
 STARTS = 3  # windows of the null start at thirds of a window
-STATISTIC_TAIL = 0.05  # share of the baseline's sessions to which the tail of the statistic is fitted
+STATISTIC_TAIL = 0.02  # share of the baseline's sessions to which the tail of the statistic is fitted
 
-# A feature moved with the others when it did so at this (two-sided) chance at the session of the jump. It names the
-# features of a jump that is significant already; with .01 in its place, one found jump in eight would lose a name.
-MOVED_ALPHA = 0.025
+# |S| from which a feature moved at a session: chance .05 without drift. It defines which features a joint jump is of;
+# what makes the jump significant is the sum.
+MOVED = 1.96
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def fit_whitening(
     -------
     Whitening
     Rehearsed
-        The windows as they are, by what was fitted to the other quarters of the baseline.
+        The windows as they are, by what was fitted to the other tenths of the baseline.
     Rehearsed
         The windows with the jumps, by what will be in use.
     """
@@ -489,10 +489,11 @@ def _project(windows: Floats, filters: Floats) -> Floats:
 
 
 def _greatest(projected: Floats, strongest: int) -> Floats:
-    """Sum of the greatest squares over features."""
+    """Sum of the greatest squares over features; 0 where fewer features moved."""
     squares = projected**2
     top = np.partition(squares, squares.shape[-1] - strongest, axis=-1)[..., -strongest:]
-    total: Floats = top.sum(axis=-1)
+    together = top[..., 0] >= MOVED**2  # the least of them
+    total: Floats = np.where(together, top.sum(axis=-1), 0.0)
     return total
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from quant_assets.gates.limits import DriftConfig
 from quant_assets.monitoring.drift import Floats, benjamini_hochberg, js_distances
-from quant_assets.monitoring.whitening import MOVED_ALPHA
+from quant_assets.monitoring.whitening import MOVED
 from quant_assets.statistics.rates import clopper_pearson
 
 # ------------------------------------------------------------------------- what a distance does without drift
@@ -178,7 +178,7 @@ class AlarmRehearsal:
 
 # The three tests share alpha, so that together they keep it. The two of a jump get the most: they are all that sees
 # slow features, and most features are slow; what the window test sees of fast ones it sees at any level.
-WINDOW_SHARE, JUMP_SHARE = 0.2, 0.4
+WINDOW_SHARE, JUMP_SHARE = 0.1, 0.45
 
 
 def window_drifted(p_values: Floats, drift: DriftConfig) -> NDArray[np.bool_]:
@@ -196,10 +196,8 @@ def jumped(p_values: Floats, scores: Floats, drift: DriftConfig) -> NDArray[np.b
     scores : array, shape (n_windows, n_features)
         Of each feature at its session, standard normal without drift.
     """
-    from scipy.special import ndtri
-
     together = p_values <= JUMP_SHARE * drift.alpha
-    return np.asarray(together[:, None] & (np.abs(scores) >= -ndtri(MOVED_ALPHA / 2.0)))
+    return np.asarray(together[:, None] & (np.abs(scores) >= MOVED))
 
 
 def alarms(drifted: NDArray[np.bool_], drift: DriftConfig) -> NDArray[np.bool_]:

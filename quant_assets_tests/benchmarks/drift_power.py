@@ -36,7 +36,7 @@ Panel = NDArray[np.float64]  # sessions, symbols, features
 
 FEATURES, SYMBOLS, BASELINE, DRIFTED = 29, 10, 2400, 3
 BURN_IN = 300
-BEFORE = 126  # sessions before the window that are shown: the moving scale forgets half in eleven
+BEFORE = 126  # sessions before the window that are shown: the moving scale forgets half in 23
 CHANGES = {"none": "no drift", "jump": "jump of 1 sd", "spread": "twice the spread", "ramp": "ramp of 1 sd"}
 
 

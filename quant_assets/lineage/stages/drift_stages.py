@@ -14,7 +14,7 @@ from quant_assets.lineage.stages.model_stages import models_of, recipe_of
 
 @stage(group="monitoring", rederived=True, kinds=frozenset({"numpy"}))
 def drift_baseline(training_set: Artifact, *, drift: DriftConfig) -> Product:
-    """Frozen bins of the training window, and how far its own windows stray without any drift."""
+    """Frozen bins of the training window, and how far its own windows and steps stray without any drift."""
     from quant_assets.datasets.training_set import feature_names_of
     from quant_assets.monitoring.baseline import fit_baseline
 
