@@ -23,13 +23,13 @@ import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import DriftError
 from quant_assets.monitoring.drift import Floats
+from quant_assets.monitoring.window_null import JumpNull, Rehearsed, disjoint, greatest, project, tail_chance
 
 LONGEST_LAG = 21
 ORDERS = (1, 2, 5, 10, LONGEST_LAG)
@@ -40,12 +40,6 @@ BODY = np.linspace(TAIL_SHARE, 1.0 - TAIL_SHARE, 65)
 TAIL_DEGREES = (2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 30.0, math.inf)
 TAIL_STEP, MOST_RATIO = 0.02, 1e4  # of the table of tails, in logarithms of the ratio to the end of the body
 FOLDS = 10
-STARTS = 3  # windows of the null start at thirds of a window
-STATISTIC_TAIL = 0.02  # share of the baseline's sessions to which the tail of the statistic is fitted
-
-# |S| from which a feature moved at a session: chance .05 without drift. It defines which features a joint jump is of;
-# what makes the jump significant is the sum.
-MOVED = 1.96
 
 
 @dataclass(frozen=True)
@@ -114,8 +108,8 @@ class Whitening:
         In the order of the features.
     strongest : int
         How many features the statistic adds up.
-    threshold, mean_excess : float
-        The statistic of a single session beyond which its tail is fitted, and the mean of what is beyond.
+    threshold, share, mean_excess : float
+        The statistic of a single session beyond which its tail is fitted, the share of sessions and the mean excess.
     exceedances : float
         Sessions of the baseline beyond, each counted once.
     """
@@ -123,13 +117,17 @@ class Whitening:
     series: tuple[SeriesModel, ...]
     strongest: int
     threshold: float
+    share: float
     mean_excess: float
     exceedances: float
 
     def __post_init__(self) -> None:
         lengths = {"coefficients": LONGEST_LAG, "newest": LONGEST_LAG, "knots": len(BODY)}
         lengths |= dict.fromkeys(("below", "above"), len(TAIL_DEGREES))
-        sound = 1 <= self.strongest <= len(self.series) and min(self.mean_excess, self.exceedances) > 0.0
+        sound = (
+            1 <= self.strongest <= len(self.series)
+            and min(self.share, self.mean_excess, self.exceedances) > 0.0
+        )
         for series in self.series:
             sound = sound and all(len(getattr(series, key)) == length for key, length in lengths.items())
             sound = sound and min(series.sd, series.long_run_scale) > 0.0 <= series.scale
@@ -144,7 +142,9 @@ class Whitening:
 
     def p_value(self, statistic: float | Floats, n_sessions: int) -> Floats:
         """Chance that a window of so many sessions without drift holds a session with a greater statistic."""
-        return tail_chance(statistic, self.threshold, self.mean_excess, self.exceedances, n_sessions)
+        return tail_chance(
+            statistic, self.threshold, self.share, self.mean_excess, self.exceedances, n_sessions
+        )
 
     @cached_property
     def _fitted(self) -> "_Scorer":
@@ -186,8 +186,8 @@ class Whitening:
 
     def judge(self, scores: Floats) -> Jump:
         """The most suspicious of the sessions (rows) of a window, given its scores."""
-        projected = _project(scores[None], _filters(self._coefficients, len(scores)))[0]
-        statistics = _greatest(projected, self.strongest)
+        projected = project(scores[None], _filters(self._coefficients, len(scores)))[0]
+        statistics = greatest(projected, self.strongest)
         session = int(statistics.argmax())
         return Jump(
             session=session,
@@ -195,20 +195,6 @@ class Whitening:
             p_value=float(self.p_value(float(statistics[session]), len(scores))),
             scores=tuple(projected[session].tolist()),
         )
-
-
-class Rehearsed(NamedTuple):
-    """Disjoint windows of the baseline, each against the tail of the others.
-
-    Attributes
-    ----------
-    p_values : array, shape (n_windows,)
-    scores : array, shape (n_windows, n_features)
-        S at the most suspicious session of each window.
-    """
-
-    p_values: Floats
-    scores: Floats
 
 
 def fit_whitening(
@@ -259,7 +245,7 @@ def fit_whitening(
 
     filters = _filters(coefficients, window_sessions)
     first = first_rehearsed(window_sessions) * window_sessions - LONGEST_LAG
-    null = _Null.of(scores, filters, first, strongest)
+    null = JumpNull.of(scores, filters, first, strongest)
     whitening = Whitening(
         tuple(
             SeriesModel(
@@ -281,7 +267,7 @@ def fit_whitening(
         *null.tail(),
     )
     # A jump adds its signature to the innovations, and to their moving scale.
-    windows = _disjoint(innovations, first, window_sessions) + (planted / sd)[:, None] * _signature(
+    windows = disjoint(innovations, first, window_sessions) + (planted / sd)[:, None] * _signature(
         coefficients, window_sessions
     )
     jumped = [
@@ -294,20 +280,6 @@ def fit_whitening(
 def first_rehearsed(window_sessions: int) -> int:
     """The first disjoint window of the baseline that has `LONGEST_LAG` sessions before it."""
     return -(-LONGEST_LAG // window_sessions)
-
-
-def tail_chance(
-    statistic: float | Floats, threshold: float, mean_excess: float, exceedances: float, n_sessions: int
-) -> Floats:
-    """Chance of a greater statistic in ``n_sessions`` sessions; 1 at the threshold and below it.
-
-    The excess over the threshold is exponential. Its scale is estimated from ``exceedances`` sessions, which makes
-    the predictive tail that of Lomax: (1 + x / (n m))^-n, with the mean excess m.
-    """
-    excess = (np.asarray(statistic, dtype=np.float64) - threshold) / mean_excess
-    one = STATISTIC_TAIL * (1.0 + np.maximum(excess, 0.0) / exceedances) ** -exceedances
-    chance: Floats = np.where(excess > 0, -np.expm1(n_sessions * np.log1p(-one)), 1.0)
-    return chance
 
 
 # ---------------------------------------------------------------------------------------------- autoregression
@@ -455,7 +427,7 @@ def _tail_weights(values: Floats, ends: Floats) -> Floats:
     return shares
 
 
-# ------------------------------------------------------------------------------------- the statistic and its null
+# ------------------------------------------------------------------------------------------ what a jump leaves
 
 
 def _signature(coefficients: Floats, n_sessions: int) -> Floats:
@@ -474,69 +446,3 @@ def _filters(coefficients: Floats, n_sessions: int) -> Floats:
         filters[:, session, session:] = signature[:, : n_sessions - session]
     unit: Floats = filters / np.sqrt((filters**2).sum(axis=2, keepdims=True))
     return unit
-
-
-def _disjoint(values: Floats, first: int, window: int) -> Floats:
-    """Disjoint windows from a position on: (n_windows, window, n_features)."""
-    n_windows = (len(values) - first) // window
-    return values[first : first + n_windows * window].reshape(n_windows, window, -1)
-
-
-def _project(windows: Floats, filters: Floats) -> Floats:
-    """S of each session: (n_windows, n_sessions, n_features) to the same shape."""
-    projected: Floats = np.matmul(filters, windows.transpose(2, 1, 0)).transpose(2, 1, 0)
-    return projected
-
-
-def _greatest(projected: Floats, strongest: int) -> Floats:
-    """Sum of the greatest squares over features; 0 where fewer features moved."""
-    squares = projected**2
-    top = np.partition(squares, squares.shape[-1] - strongest, axis=-1)[..., -strongest:]
-    together = top[..., 0] >= MOVED**2  # the least of them
-    total: Floats = np.where(together, top.sum(axis=-1), 0.0)
-    return total
-
-
-@dataclass(frozen=True, eq=False)
-class _Null:
-    """The statistic of the baseline's sessions beyond the threshold, and which window each is in."""
-
-    filters: Floats
-    first: int
-    strongest: int
-    threshold: float
-    excess: Floats
-    window_of: NDArray[np.int64]
-    repeats: int
-
-    @classmethod
-    def of(cls, scores: Floats, filters: Floats, first: int, strongest: int) -> "_Null":
-        window = filters.shape[-1]
-        statistics, places = [], []
-        starts = [(first + k * max(window // STARTS, 1)) % window for k in range(STARTS)]
-        for start in starts:
-            found = _greatest(_project(_disjoint(scores, start, window), filters), strongest).ravel()
-            statistics.append(found)
-            places.append(start + np.arange(found.size))
-        pooled, where = np.concatenate(statistics), np.concatenate(places)
-        threshold = float(np.quantile(pooled, 1.0 - STATISTIC_TAIL))
-        beyond = pooled > threshold
-        window_of = (where[beyond] - first) // window
-        return cls(filters, first, strongest, threshold, pooled[beyond] - threshold, window_of, len(starts))
-
-    def tail(self, without: int | None = None) -> tuple[float, float, float]:
-        """Threshold, mean excess and exceedances, each session counted once; without those of one window."""
-        excess = self.excess if without is None else self.excess[self.window_of != without]
-        smallest = 1e-9 * (1.0 + self.threshold)
-        mean = max(float(excess.mean()), smallest) if excess.size else smallest
-        return self.threshold, mean, max(excess.size / self.repeats, 1.0)
-
-    def rehearse(self, scores: Floats, *, first: int | None = None) -> Rehearsed:
-        """Judge each disjoint window by the tail of the others."""
-        window = self.filters.shape[-1]
-        projected = _project(_disjoint(scores, self.first if first is None else first, window), self.filters)
-        statistics = _greatest(projected, self.strongest)
-        worst = statistics.argmax(axis=1)
-        each = np.arange(len(statistics))
-        chances = [tail_chance(statistics[i, worst[i]], *self.tail(i), window) for i in each]
-        return Rehearsed(np.array(chances), projected[each, worst])

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quant_assets.gates.limits import DriftConfig
 from quant_assets.monitoring.drift import Floats, benjamini_hochberg, js_distances
-from quant_assets.monitoring.whitening import MOVED
 from quant_assets.statistics.rates import clopper_pearson
 
 # ------------------------------------------------------------------------- what a distance does without drift
@@ -143,6 +143,124 @@ def left_out_p_values(null_distances: Floats, judged: Floats, n_disjoint: int) -
         apart = np.abs(positions - index * OVERLAP) >= OVERLAP
         chances[..., index] = p_value(judged[..., index], *moments(odds[apart], n_disjoint - 1))
     return chances
+
+
+# ------------------------------------------------------------------------- what a joint jump does without drift
+
+# Of the whitened series: see `quant_assets.monitoring.whitening`.
+STARTS = 3  # windows of the null start at thirds of a window
+STATISTIC_TAIL = 0.02  # share of the baseline's sessions to which the tail of the statistic is fitted
+
+# |S| from which a feature moved at a session: chance .05 without drift. It defines which features a joint jump is of;
+# what makes the jump significant is the sum.
+MOVED = 1.96
+
+
+class Rehearsed(NamedTuple):
+    """Disjoint windows of the baseline, each against the tail of the others.
+
+    Attributes
+    ----------
+    p_values : array, shape (n_windows,)
+    scores : array, shape (n_windows, n_features)
+        S at the most suspicious session of each window.
+    """
+
+    p_values: Floats
+    scores: Floats
+
+
+def tail_chance(
+    statistic: float | Floats,
+    threshold: float,
+    share: float,
+    mean_excess: float,
+    exceedances: float,
+    n_sessions: int,
+) -> Floats:
+    """Chance of a greater statistic in ``n_sessions`` sessions; 1 at the threshold and below it.
+
+    A session exceeds the threshold with chance ``share``, and its excess is exponential. Its scale is estimated from
+    ``exceedances`` sessions, which makes the predictive tail that of Lomax: (1 + x / (n m))^-n, with the mean excess m.
+    """
+    excess = (np.asarray(statistic, dtype=np.float64) - threshold) / mean_excess
+    one = share * (1.0 + np.maximum(excess, 0.0) / exceedances) ** -exceedances
+    chance: Floats = np.where(excess > 0, -np.expm1(n_sessions * np.log1p(-one)), 1.0)
+    return chance
+
+
+def disjoint(values: Floats, first: int, window: int) -> Floats:
+    """Disjoint windows from a position on: (n_windows, window, n_features)."""
+    n_windows = (len(values) - first) // window
+    return values[first : first + n_windows * window].reshape(n_windows, window, -1)
+
+
+def project(windows: Floats, filters: Floats) -> Floats:
+    """S of each session: (n_windows, n_sessions, n_features) to the same shape."""
+    projected: Floats = np.matmul(filters, windows.transpose(2, 1, 0)).transpose(2, 1, 0)
+    return projected
+
+
+def greatest(projected: Floats, strongest: int) -> Floats:
+    """Sum of the greatest squares over features; 0 where fewer features moved."""
+    squares = projected**2
+    top = np.partition(squares, squares.shape[-1] - strongest, axis=-1)[..., -strongest:]
+    together = top[..., 0] >= MOVED**2  # the least of them
+    total: Floats = np.where(together, top.sum(axis=-1), 0.0)
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class JumpNull:
+    """The statistic of the baseline's sessions beyond the threshold, and which window each is in."""
+
+    filters: Floats
+    first: int
+    strongest: int
+    threshold: float
+    share: float
+    excess: Floats
+    window_of: NDArray[np.int64]
+    repeats: int
+
+    @classmethod
+    def of(cls, scores: Floats, filters: Floats, first: int, strongest: int) -> "JumpNull":
+        """From the scores of the baseline's sessions; ``first`` is where the first disjoint window begins."""
+        window = filters.shape[-1]
+        statistics, places = [], []
+        starts = [(first + k * max(window // STARTS, 1)) % window for k in range(STARTS)]
+        for start in starts:
+            found = greatest(project(disjoint(scores, start, window), filters), strongest).ravel()
+            statistics.append(found)
+            places.append(start + np.arange(found.size))
+        pooled, where = np.concatenate(statistics), np.concatenate(places)
+        # Few features seldom move together: the statistic is then mostly 0, and its tail begins where it does.
+        threshold = max(float(np.quantile(pooled, 1.0 - STATISTIC_TAIL)), strongest * MOVED**2)
+        beyond = pooled > threshold
+        share = max(int(beyond.sum()), 1) / pooled.size
+        window_of = (where[beyond] - first) // window
+        excess = pooled[beyond] - threshold
+        return cls(filters, first, strongest, threshold, share, excess, window_of, len(starts))
+
+    def tail(self, without: int | None = None) -> tuple[float, float, float, float]:
+        """Threshold, share, mean excess and exceedances, each session counted once; without those of one window.
+
+        One exceedance more than there are has the mean excess that features moving as one would have, the longest
+        tail of a sum of squared normal scores: twice their number.
+        """
+        excess = self.excess if without is None else self.excess[self.window_of != without]
+        n = excess.size / self.repeats
+        mean = (float(excess.sum()) / self.repeats + 2.0 * self.strongest) / (n + 1.0)
+        return self.threshold, self.share, mean, n + 1.0
+
+    def rehearse(self, scores: Floats, *, first: int | None = None) -> Rehearsed:
+        """Judge each disjoint window by the tail of the others."""
+        window = self.filters.shape[-1]
+        projected = project(disjoint(scores, self.first if first is None else first, window), self.filters)
+        statistics = greatest(projected, self.strongest)
+        worst = statistics.argmax(axis=1)
+        chances = [tail_chance(statistics[i, k], *self.tail(i), window) for i, k in enumerate(worst)]
+        return Rehearsed(np.array(chances), projected[np.arange(len(worst)), worst])
 
 
 # --------------------------------------------------------- how often the data set's alarm rings without drift

@@ -167,7 +167,7 @@ def test_slow_features_amount_to_fewer_windows_than_fast_ones(baseline: DriftBas
     slow_windows = np.median([f.null.effective_windows for f in fitted.features])
     assert slow_windows < 0.7 * fast_windows
     # Yet a jump is seen in both: in the distribution of the fast ones, in the step of the slow ones.
-    assert min(fitted.rehearsal.power_mean_shift_1sd, baseline.rehearsal.power_mean_shift_1sd) > 0.9
+    assert min(fitted.rehearsal.power_mean_shift_1sd, baseline.rehearsal.power_mean_shift_1sd) > 0.8
 
 
 def test_expected_alarms_per_year_carry_the_exact_binomial_interval(
