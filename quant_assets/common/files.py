@@ -9,6 +9,7 @@ import contextlib
 import mimetypes
 import os
 import re
+import stat
 import sys
 import tempfile
 import time
@@ -145,11 +146,13 @@ def make_folder(folder: Location) -> None:
 def make_private(folder: Path) -> None:
     """Make a folder that only its owner may enter, or make it so where it is his own and is not.
 
-    What is below it is then closed too, whatever its own mode.
+    What is below it is then closed too, whatever its own mode. A folder that is for more than this (the root,
+    a user's own, one that everybody may write to) stays as it is.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = folder.stat()
-    if found.st_uid == os.getuid() and found.st_mode & 0o077:
+    found, whole = folder.stat(), folder.resolve()
+    shared = found.st_mode & stat.S_ISVTX or whole in (whole.parent, Path.home())
+    if found.st_uid == os.getuid() and found.st_mode & 0o077 and not shared:
         folder.chmod(0o700)
 
 

@@ -1,10 +1,12 @@
 """A home is a folder, or a URL with a folder beside it."""
 
+import os
 from pathlib import Path
 
 import pytest
 from upath import UPath
 
+from quant_assets.cli.main import main
 from quant_assets.common.configuration import home_address, home_dir
 from quant_assets.common.errors import ConfigurationError, StorageError
 from quant_assets.common.home import Home
@@ -20,6 +22,33 @@ def test_a_folder_is_all_of_a_home(tmp_path: Path) -> None:
     assert home.promotion_ledger == tmp_path / "promotions" / "ledger.jsonl"
     assert Home(root=tmp_path.as_uri()).path == tmp_path
     assert home.store.root == tmp_path / "artifacts"
+
+
+def test_a_home_is_its_owners_alone_and_a_folder_for_everybody_stays_one(tmp_path: Path) -> None:
+    def mode(folder: Path) -> int:
+        return folder.stat().st_mode & 0o7777
+
+    for name, before in (("new", None), ("of_before", 0o755), ("of_a_group", 0o770)):
+        if before is not None:
+            (tmp_path / name).mkdir()
+            (tmp_path / name).chmod(before)
+        Home(root=str(tmp_path / name)).local_folder("dagster", "a test")
+        assert mode(tmp_path / name) == 0o700
+    (tmp_path / "as_tmp").mkdir()
+    (tmp_path / "as_tmp").chmod(0o1777)
+    Home(root=str(tmp_path / "as_tmp")).local_folder("dagster", "a test")
+    assert mode(tmp_path / "as_tmp") == 0o1777
+
+
+def test_a_command_leaves_nothing_for_others_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.umask(0o022)
+    try:
+        monkeypatch.setattr("sys.argv", ["quant-assets", "--help"])
+        with pytest.raises(SystemExit):
+            main()
+        assert os.umask(0o022) == 0o077
+    finally:
+        os.umask(before)
 
 
 def test_without_an_address_it_is_where_the_environment_says(
