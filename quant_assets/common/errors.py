@@ -12,6 +12,12 @@ def closest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     return f"did you mean {near[0]!r}?" if near else ""
 
 
+def brief(value: object, most: int = 80) -> str:
+    """A value as a message shows it: escaped, and cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+
+
 def clearest(messages: Sequence[str]) -> str:
     """Of an error and its causes, outermost first: the platform's own, which says what to do, else the innermost."""
     lines = [(message.strip().splitlines() or [""])[0] for message in messages] or ["failed"]

@@ -44,9 +44,10 @@ ALIASES: dict[str, frozenset[str]] = {
 _CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?: ?[AaPp][Mm])?"
 _ZONE = r"(?: ?(?:Z|[A-Z]{3,4}|[+-][0-9]{2}:?[0-9]{2}))?"
 _YEAR_FIRST = rf"^([0-9]{{4}})([-/]?)([0-9]{{2}})([-/]?)([0-9]{{2}})(?:[T ]{_CLOCK}{_ZONE})?$"
-# Beyond, a number is none of a bar, and products of two are soon infinite. Volumes that are only absurd (4e17 were
-# seen) are for the rules of quality to report.
-MOST = 1e20
+# Beyond, a number is none of a bar, and products of two are soon infinite; below, it is what misread bytes look like
+# (a Parquet page without its levels gives 3.5e-310). Volumes that are only absurd (4e17 were seen) are for the rules
+# of quality to report.
+MOST, LEAST = 1e20, 1e-20
 
 
 def text_of(name: str) -> pl.Expr:

@@ -56,6 +56,8 @@ def refusal(folder: Path, content: str | bytes) -> QuantAssetsError:
         ("A,２０２４-01-02,10,11,9,10,100", "(unparsable date)"),
         ("A,2024-01-02,10,11,9,10,1e300", "value '1e300' (too large)"),
         ("A,2024-01-02,10,11,9,10,1e400", "(not finite)"),
+        ("A,2024-01-02,10,11,9,10,3.5e-310", "(too small)"),
+        (f"A,{'9' * 5000},10,11,9,10,100", "(5002 characters) (unparsable date)"),
         ("A,2024-01-02,10,11,9,10,0x10", "(unparsable number)"),
     ],
 )

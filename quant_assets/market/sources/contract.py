@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from quant_assets.common.errors import BarContractError, closest
+from quant_assets.common.errors import BarContractError, brief, closest
 from quant_assets.common.universe_settings import FIRST_SESSION, LAST_SESSION, SYMBOL, SYMBOL_RULE
 from quant_assets.market.parsing import (
     ALIASES,
+    LEAST,
     MOST,
     PRICES,
     RAW_SCHEMA,
@@ -53,6 +54,7 @@ EXPECTED = {
     "unparsable number": "numbers written with a decimal point and no thousands separator",
     "not finite": "finite numbers",
     "too large": f"numbers up to {MOST:g}",
+    "too small": f"numbers of {LEAST:g} or more, or 0",
     "not positive": "prices above zero",
     "negative": "volume of zero or more",
     "high below low": "high on or above low",
@@ -108,6 +110,7 @@ def offenders_of(typed: pl.DataFrame) -> pl.DataFrame:
         else:
             checks.append((name, "not finite", ~value.is_finite()))
             checks.append((name, "too large", value.is_finite() & (value > MOST)))
+            checks.append((name, "too small", (value > 0) & (value < LEAST)))
             limit, below = ("negative", value < 0) if name == "volume" else ("not positive", value <= 0)
             checks.append((name, limit, value.is_finite() & below))
     checks.append(("high", "high below low", pl.col("high").is_finite() & (pl.col("high") < pl.col("low"))))
@@ -155,6 +158,7 @@ def _repeated(typed: pl.DataFrame) -> pl.DataFrame:
 
 
 MAX_OFFENDERS_SHOWN = 5
+MAX_SHOWN_COLUMNS = 600
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,8 @@ def conform(
             raise BarContractError(
                 f"{origin}: column {field!r}",
                 expected="one column that can be it",
-                found=f"{' and '.join(repr(c) for c in candidates)} among {frame.columns}",
+                found=f"{' and '.join(brief(c) for c in candidates[:5])} among "
+                f"{brief(frame.columns, MAX_SHOWN_COLUMNS)}",
                 action=f"name the right one under `columns:` in the universe YAML, as `{field}: {candidates[0]}`",
             )
         if candidates:
@@ -212,7 +217,7 @@ def conform(
         raise BarContractError(
             f"{origin}: column {', '.join(repr(f) for f in missing)}",
             expected=f"columns {', '.join(REQUIRED)} (or usual names for them) and optionally adj_close",
-            found=f"columns {frame.columns}",
+            found=f"columns {brief(frame.columns, MAX_SHOWN_COLUMNS)}",
             action=f"set `columns:` in the universe YAML, as `columns: {{{missing[0]}: <name in the file>}}`"
             if other is None
             else f"the file is delimited by {other!r}: set `delimiter: {other!r}` in the universe YAML",
@@ -238,7 +243,7 @@ def _explicit(columns: list[str], mapping: Mapping[str, str], origin: str) -> di
             if name not in known:
                 raise BarContractError(
                     f"{origin}: `columns:` entry `{ours}: {theirs}`",
-                    expected=f"{name!r} among {where} {known}",
+                    expected=f"{brief(name)} among {where} {brief(known, MAX_SHOWN_COLUMNS)}",
                     found="no such column",
                     action=closest(name, known, cutoff=0.0) or "name a column that exists",
                 )
@@ -270,7 +275,7 @@ def validate_bars(frame: pl.DataFrame, *, origin: str) -> pl.DataFrame:
         raise BarContractError(
             f"{origin}: column {', '.join(repr(f) for f in missing)}",
             expected=f"columns {', '.join(REQUIRED)}",
-            found=f"columns {frame.columns}",
+            found=f"columns {brief(frame.columns, MAX_SHOWN_COLUMNS)}",
             action="conform the frame first, or set `columns:` in the universe YAML",
         )
     if "adj_close" not in frame.columns:
@@ -318,7 +323,7 @@ def _refusal(offenders: pl.DataFrame, *, origin: str, n_rows: int, cause: str | 
     turn = pl.int_range(pl.len()).over("problem")
     shown = offenders.with_columns(turn=turn).sort("turn", "row", maintain_order=True)
     texts = [
-        f"row {row}, column {column}, value {'nothing' if value is None else repr(value)} ({problem}"
+        f"row {row}, column {column}, value {'nothing' if value is None else brief(value)} ({problem}"
         + (")" if earlier is None else f" row {earlier})")
         for row, column, value, problem, earlier, _ in shown.head(MAX_OFFENDERS_SHOWN).iter_rows()
     ]
