@@ -24,6 +24,7 @@ from quant_assets.models.ensemble import Ensemble
 # A graph has to fit one protobuf message (2 GiB); half of that for the whole archive leaves room to hold it twice.
 MAX_ARCHIVE_BYTES = 1 << 30
 MAX_FILES = 32
+_SHOWN_CHARACTERS = 1000  # names in a hostile archive are as long as their writer likes
 _FIRST_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _SAFE_NAME = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)?(\.[a-z0-9_]+)+")
 
@@ -105,7 +106,7 @@ def refused(expected: str, found: str) -> ArtifactError:
     return ArtifactError(
         "bundle",
         expected=expected,
-        found=found,
+        found=found if len(found) <= _SHOWN_CHARACTERS else f"{found[:_SHOWN_CHARACTERS]}...",
         action="do not load it; materialise the bundle again from its candidate",
     )
 
