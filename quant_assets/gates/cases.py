@@ -253,6 +253,39 @@ class ValidationCase:
 
 
 @dataclass(frozen=True)
+class WalkForwardTrack:
+    """The walk-forward track beside the worst of the cross-validated paths, once half of the record lies behind it.
+
+    Attributes
+    ----------
+    n_sessions : int
+    sharpe_annual : float
+        Net of costs; NaN when the returns do not vary.
+    worst_path : int
+        The path with the lowest Sharpe ratio over these sessions.
+    worst_sharpe_annual : float
+    p_value : float
+        One-sided, of `quant_assets.statistics.sharpe_difference.sharpe_difference`. The path is the worst of several
+        on these very sessions, so a track of equal skill is refused less often than the p-value says.
+    """
+
+    n_sessions: int
+    sharpe_annual: float
+    worst_path: int
+    worst_sharpe_annual: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class WalkForwardCase:
+    """A candidate's walk-forward track."""
+
+    subject: str
+    limits: GatesConfig
+    track: WalkForwardTrack
+
+
+@dataclass(frozen=True)
 class GraphParity:
     """An exported graph against the native model, over all sets of rows.
 

@@ -116,7 +116,7 @@ class Gate:
     ----------
     name : str
         As in ``cpcv_deflated_sharpe``: the name of its verdicts and of its asset check.
-    kind : {"validation", "parity", "drift"}
+    kind : {"validation", "walk_forward", "parity", "drift"}
         The report that it is judged in.
     title : str
         Heading for people.

@@ -90,7 +90,7 @@ class LimitSection(Config):
 class GatesConfig(LimitSection):
     """Limits of validation and parity. A gate passes iff value >= limit (or <= where its limit says so)."""
 
-    kinds = ("validation", "parity")
+    kinds = ("validation", "walk_forward", "parity")
 
     psr_standard: Literal["2012", "2025"] = "2025"
     baseline_max_sharpe_fall: float = Field(default=0.2, ge=0, description="annual, against a baseline file")

@@ -15,7 +15,7 @@ from quant_assets.common.hashing import json_digest
 
 Status = Literal["pass", "fail", "underpowered", "not_applicable"]
 Comparison = Literal[">=", "<="]
-ReportKind = Literal["validation", "parity", "drift"]
+ReportKind = Literal["validation", "walk_forward", "parity", "drift"]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class GateReport:
 
     Attributes
     ----------
-    kind : {"validation", "parity", "drift"}
+    kind : {"validation", "walk_forward", "parity", "drift"}
     subject : str
         Data version of the candidate.
     limits : mapping

@@ -174,7 +174,7 @@ class Stage:
     describe : callable, optional
         Further facts, from the value and any of the stage's inputs and configuration; in no version.
     checks : tuple of Check
-    gates : {"validation", "parity", "drift"} or None
+    gates : {"validation", "walk_forward", "parity", "drift"} or None
         The kind of report that the asset is, if gates are judged in it.
     partitions : callable, Scope -> sequence of str, optional
     fresh : callable, optional

@@ -5,7 +5,7 @@ No script, no other file, no clock: the same inputs give the same page, on a scr
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.gate import gate_names, gate_title
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.statistics import sharpe, track_record
-from quant_assets.trading.paths import information_coefficients, rank_ic_by_session
+from quant_assets.trading.paths import information_coefficients, path_statistics, rank_ic_by_session
 from quant_assets.trading.regimes import (
     FEWEST_SESSIONS_OF_A_RATIO,
     CapacityPoint,
@@ -169,6 +169,8 @@ class TearSheetInputs:
         As made by `quant_assets.trading.paths.rank_ic_by_session`; may be empty.
     regimes : polars.DataFrame
         As made by `quant_assets.trading.regimes.market_regimes`; may be empty.
+    walk_forward : polars.DataFrame
+        The one track whose models knew only the past, as `path_returns`; may be empty.
     capacity : tuple of CapacityPoint
         Of the path with the median Sharpe ratio; may be empty.
     capital : float or None
@@ -190,6 +192,7 @@ class TearSheetInputs:
     feature_importance: Mapping[str, float]
     rank_ic: pl.DataFrame = field(default_factory=pl.DataFrame)
     regimes: pl.DataFrame = field(default_factory=pl.DataFrame)
+    walk_forward: pl.DataFrame = field(default_factory=pl.DataFrame)
     capacity: tuple[CapacityPoint, ...] = ()
     capital: float | None = None
     description: str = ""
@@ -218,6 +221,7 @@ def candidate_tear_sheet(
     labels: pl.DataFrame,
     bars: pl.DataFrame,
     *,
+    walk_forward: pl.DataFrame,
     importance: Mapping[str, float],
     strategy: StrategyConfig,
     delisting: DelistingConfig,
@@ -231,6 +235,8 @@ def candidate_tear_sheet(
         Of kind ``validation``.
     path_returns, predictions, labels, bars : polars.DataFrame
         What the report was made from, the labels that the predictions were about, and the bars they were traded on.
+    walk_forward : polars.DataFrame
+        The track whose models knew only the past.
     importance : mapping of str to float
         Share of importance by feature.
     strategy : StrategyConfig
@@ -268,6 +274,7 @@ def candidate_tear_sheet(
             feature_importance=importance,
             rank_ic=rank_ic_by_session(predictions, labels),
             regimes=market_regimes(bars),
+            walk_forward=walk_forward,
             capacity=capacity_curve(
                 predictions,
                 bars,
@@ -312,6 +319,12 @@ def page_content(inputs: TearSheetInputs) -> dict[str, Any]:
         "limits": limits,
         "first": chosen["session"][0],
         "last": chosen["session"][-1],
+        "walk_forward": asdict(
+            path_statistics(inputs.walk_forward, per_year, standard=limits["psr_standard"])[0]
+        )
+        if inputs.walk_forward.height
+        else None,
+        "walk_forward_first": inputs.walk_forward["session"].min() if inputs.walk_forward.height else None,
         "years": yearly_table(chosen, per_year),
         "regimes": [] if inputs.regimes.is_empty() else regime_table(chosen, inputs.regimes, per_year),
         "costs": cost_table(chosen, per_year),
@@ -322,7 +335,7 @@ def page_content(inputs: TearSheetInputs) -> dict[str, Any]:
         if inputs.capacity
         else None,
         "sharpe_plot": plots.sharpe_distribution(sharpes, median, limits["sharpe_min"]),
-        "equity_plot": plots.equity_fan(inputs.path_returns, median),
+        "equity_plot": plots.equity_fan(inputs.path_returns, median, inputs.walk_forward),
         "drawdown_plot": plots.drawdown_fan(inputs.path_returns, median, limits["max_drawdown_min"]),
         "importance_plot": plots.importance_bars(inputs.feature_importance)
         if inputs.feature_importance

@@ -53,12 +53,19 @@ def sharpe_distribution(sharpes: Mapping[int, float | None], median_path: int, r
         return png_data_uri(figure_png(figure))
 
 
-def equity_fan(path_returns: pl.DataFrame, median_path: int) -> str:
-    """Net equity of each path, with the path of the median Sharpe ratio in front."""
+def equity_fan(path_returns: pl.DataFrame, median_path: int, walk_forward: pl.DataFrame | None = None) -> str:
+    """Net equity of each path, that of the median Sharpe ratio in front, and the walk-forward track if any."""
     with themed_figure(WIDTH, 2.9) as (figure, axes):
         sessions, net = _net_returns(path_returns)
         growth = {path: np.asarray(np.cumprod(1.0 + values) - 1.0) for path, values in net.items()}
         _fan(axes, sessions, growth, median_path)
+        if walk_forward is not None and walk_forward.height:
+            dates, tracks = _net_returns(walk_forward)
+            (track,) = tracks.values()
+            axes.plot(
+                dates, np.cumprod(1.0 + track) - 1.0, color=INK, linewidth=1.2, linestyle=(0, (4, 2)),
+                label="walk-forward",
+            )  # fmt: skip
         axes.axhline(0.0, color=MUTED, linewidth=0.8)
         axes.set_ylabel("net return since start")
         _legend_above(axes)

@@ -61,7 +61,13 @@ def test_every_asset_has_a_group_an_owner_kinds_a_version_and_one_sentence(key: 
 
 def test_a_gated_report_has_one_consumer_and_it_is_promotion() -> None:
     """Whatever else stood behind a gate would be missing for a refused candidate."""
-    for report in ("validation_report", "leakage_report", "parity_report", "drift_report"):
+    for report in (
+        "validation_report",
+        "walk_forward_report",
+        "leakage_report",
+        "parity_report",
+        "drift_report",
+    ):
         node = GRAPH.get(dg.AssetKey(["planted_edge", report]))
         assert {k.to_user_string() for k in node.child_keys} == {"planted_edge/promotion"}
         assert all(GRAPH.get(c).blocking for c in node.check_keys)

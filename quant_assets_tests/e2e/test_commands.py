@@ -100,7 +100,7 @@ def test_run_reuses_everything_and_ends_with_the_verdicts_and_exit_code_0(desk: 
         assert text in done.stdout
     edge, noise = json.loads(verdicts.read_text())
     assert (edge["decision"], noise["decision"]) == ("promoted", "refused")
-    assert len(noise["verdicts"]) == 8
+    assert len(noise["verdicts"]) == 10
 
 
 def test_check_exits_0_when_all_pass_1_on_an_error_and_2_without_a_verdict(

@@ -3,14 +3,17 @@
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from quant_assets.defs.running import QUIET
-from quant_assets.gates.gate import KINDS, gate_names
+from quant_assets.gates.cases import WalkForwardCase
+from quant_assets.gates.gate import KINDS, gate_names, gates_of
 from quant_assets.ledgers.promotions import PromotionLedger
+from quant_assets.lineage.stages.evidence_stages import beside_the_paths
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised
 
-REPORTS = ["validation_report", "parity_report", "drift_report"]
+REPORTS = ["validation_report", "walk_forward_report", "parity_report", "drift_report"]
 
 
 def refusal(lineage: Lineage, strategy: str = "edge") -> str:
@@ -27,8 +30,8 @@ def retrain(lineage: Lineage) -> None:
     lineage.change_strategy("edge", seed=8)
     everything = [
         "labels", "training_set", "lightgbm", "xgboost", "ensemble", "cpcv_predictions", "cpcv_paths",
-        "trial_ledger", "tear_sheet", "onnx_fp32", "onnx_int8", "bundle", "bundle_signature", "training_record",
-        "drift_baseline",
+        "trial_ledger", "walk_forward", "tear_sheet", "onnx_fp32", "onnx_int8", "bundle", "bundle_signature",
+        "training_record", "drift_baseline",
     ]  # fmt: skip
     assert lineage.materialise("edge", everything).success
 
@@ -176,6 +179,33 @@ def test_a_new_model_cannot_be_judged_by_the_paths_of_the_old_one(lineage: Linea
     assert "evidence of recipe" in " ".join(failed_steps(result).values())
 
 
+def test_a_new_model_cannot_use_the_walk_forward_track_of_the_old_one(lineage: Lineage) -> None:
+    lineage.change_strategy("edge", seed=8)
+    assert lineage.materialise(
+        "edge", ["lightgbm", "xgboost", "ensemble", "cpcv_predictions", "cpcv_paths"]
+    ).success
+    result = lineage.materialise("edge", ["walk_forward_report"])
+    assert not result.success
+    assert "evidence of recipe" in " ".join(failed_steps(result).values())
+
+
+def test_a_track_far_below_the_paths_closes_the_gate(lineage: Lineage) -> None:
+    track = lineage.artifact("edge", "walk_forward").table().frame
+    paths = lineage.artifact("edge", "cpcv_paths").table().frame
+    days = track["session"].tail(400)
+    known = beside_the_paths(track.filter(pl.col("session").is_in(days.implode())), paths, 252.0)
+    poor = track.with_columns(net_return=pl.col("net_return") - 0.004).filter(
+        pl.col("session").is_in(days.implode())
+    )
+    below = beside_the_paths(poor, paths, 252.0)
+    judged = [
+        gate.judge(WalkForwardCase("m" * 64, lineage.settings.gates, found)).status
+        for gate in gates_of("walk_forward")
+        for found in (known, below)
+    ]
+    assert judged == ["pass", "fail"]
+
+
 def test_a_graph_of_the_old_model_does_not_pass_parity_for_the_new_one(lineage: Lineage) -> None:
     lineage.change_strategy("edge", seed=8)
     assert lineage.materialise("edge", ["lightgbm", "xgboost", "ensemble"]).success
@@ -200,8 +230,8 @@ def test_trials_evaluated_after_the_report_must_be_counted_first(lineage: Lineag
     assert ledger.metadata["n_trials"].value == 2
     lineage.change_strategy("edge", seed=7)
     first_candidate = [
-        "lightgbm", "xgboost", "ensemble", "cpcv_predictions", "cpcv_paths", "tear_sheet", "onnx_fp32",
-        "onnx_int8", "bundle", "bundle_signature", "training_record",
+        "lightgbm", "xgboost", "ensemble", "cpcv_predictions", "cpcv_paths", "walk_forward", "tear_sheet",
+        "onnx_fp32", "onnx_int8", "bundle", "bundle_signature", "training_record",
     ]  # fmt: skip
     lineage.materialise(
         "edge", first_candidate

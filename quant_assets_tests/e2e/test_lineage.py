@@ -12,7 +12,8 @@ from quant_assets_tests.e2e.lineage import Lineage, lineage_in, materialised
 SHARED = ("bars", "technical_features")
 DETERMINISTIC = (
     "labels", "training_set", "scored_rows", "lightgbm", "xgboost", "ensemble", "cpcv_predictions", "cpcv_paths",
-    "validation_report", "onnx_fp32", "onnx_int8", "parity_report", "bundle", "drift_baseline", "drift_report",
+    "validation_report", "walk_forward", "walk_forward_report", "onnx_fp32", "onnx_int8", "parity_report", "bundle",
+    "drift_baseline", "drift_report",
 )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def added() -> Iterator[Callable[[Gate], Gate]]:
     yield add
     for name in names:
         unregister(name)
-    assert len(gates()) == 9
+    assert len(gates()) == 10
 
 
 def judged(limits: GatesConfig | None = None) -> GateReport:
@@ -82,7 +82,7 @@ def test_a_new_gate_is_required_in_its_place_after_those_of_its_report(added: Ca
         "cpcv_cost_margin",
         "cpcv_turnover",
     )
-    assert gate_names()[6:8] == ("cpcv_turnover", "onnx_parity")
+    assert gate_names()[6:8] == ("cpcv_turnover", "walk_forward")
     assert gates_of("validation")[-1] is find_gate("cpcv_turnover") is TURNOVER
 
 
@@ -144,7 +144,7 @@ def test_until_it_has_a_verdict_it_keeps_the_way_shut(added: Callable[[Gate], Ga
     admit(SUBJECT, (*before.verdicts, *others))
     added(TURNOVER)
     assert closed_reasons(SUBJECT, (*before.verdicts, *others)) == ("cpcv_turnover: no verdict",)
-    with pytest.raises(GateClosedError, match=r"each of 10 gates.*cpcv_turnover: no verdict"):
+    with pytest.raises(GateClosedError, match=r"each of 11 gates.*cpcv_turnover: no verdict"):
         admit(SUBJECT, (*before.verdicts, *others))
     outcome = Validation(CandidateSummary("s", SUBJECT, (*before.verdicts, *others)))
     assert (outcome.exit_code, outcome.missing) == (2, ("cpcv_turnover",))

@@ -42,7 +42,7 @@ def test_the_recipe_holds_the_code_that_fits_splits_weighs_and_stacks_and_the_li
         f"{ours}models.{name}"
         for name in (
             "ensemble", "fitting", "learners", "lightgbm_learner", "xgboost_learner", "catboost_learner",
-            "stacking", "training_arrays", "trees",
+            "stacking", "training_arrays",
         )
     } | {
         f"{ours}splits.cpcv", f"{ours}splits.purging", f"{ours}datasets.labels",

@@ -137,14 +137,17 @@ def test_an_admitted_model_is_promotable_and_says_what_is_judged_elsewhere() -> 
     assert "PROMOTABLE" in page
     assert "REFUSED" not in page
     assert "All 6 gates" in page
-    assert "Judged separately before promotion: ONNX parity, INT8 parity, Feature drift" in page
+    assert (
+        "Judged separately before promotion: Walk-forward track, ONNX parity, INT8 parity, Feature drift"
+        in page
+    )
 
 
 def test_a_gate_without_a_verdict_refuses_and_has_its_card() -> None:
     page = Page(render_tear_sheet(example(3.0, required_gates=gate_names()))).text
     assert "REFUSED" in page
-    assert "3 of 9 gates are closed" in page
-    assert page.count("the gate is closed") == 3
+    assert "4 of 10 gates are closed" in page
+    assert page.count("the gate is closed") == 4
 
 
 def test_verdicts_about_another_version_do_not_make_it_promotable() -> None:
@@ -230,6 +233,7 @@ def test_a_sheet_of_a_strategy_computes_its_own_ic_and_warns_of_few_names() -> N
         predictions,
         labels,
         bars_of(predictions),
+        walk_forward=inputs.path_returns.filter(pl.col("path") == 0).tail(200),
         importance={"rsi_14": 1.0},
         strategy=StrategyConfig(name="some_name", universe="u"),
         delisting=DelistingConfig(final_return=-0.3),
@@ -237,6 +241,7 @@ def test_a_sheet_of_a_strategy_computes_its_own_ic_and_warns_of_few_names() -> N
     )
     page = Page(html).text
     assert "With 3 names this is a demonstration" in page
+    assert "walk-forward, from 20" in page
     assert "A name whose bars end leaves the book at its last close -30%, with costs" in page
     assert "0 1.0000 0.000 – – 700" in page  # the ranks agree on every session: an IC of 1 without variance
     year = " ".join(["1.00"] * 12)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from quant_assets.gates.cases import CSCV_BLOCKS, ValidationCase
+from quant_assets.gates.cases import CSCV_BLOCKS, ValidationCase, WalkForwardCase
 from quant_assets.gates.gate import Gate, Limit, register
 from quant_assets.gates.verdicts import Verdict
 
@@ -225,5 +225,45 @@ LOSS_PROBABILITY = register(
         judge=judge_loss,
         remedy="more edge, or fewer and better founded trials: the ledger keeps those already made",
         place=5,
+    )
+)
+
+
+# ------------------------------------------------------------------ what is asked of the walk-forward track
+
+
+def judge_walk_forward(case: WalkForwardCase) -> Verdict:
+    """How likely the track's distance below the worst cross-validated path is by chance."""
+    track = case.track
+    return WALK_FORWARD.verdict(
+        case,
+        track.p_value,
+        quantity="probability of a walk-forward track at least so far below the worst cross-validated path by chance "
+        f"(annual net Sharpe ratio {track.sharpe_annual:.2f}, path {track.worst_path} over the same "
+        f"{track.n_sessions} sessions {track.worst_sharpe_annual:.2f})",
+        alpha=None,
+        power=None,
+    )
+
+
+WALK_FORWARD = register(
+    Gate(
+        name="walk_forward",
+        kind="walk_forward",
+        title="Walk-forward track",
+        description="Net Sharpe ratio of the walk-forward track against the worst CPCV path over the same sessions.",
+        opens_when="a walk-forward track with the true Sharpe ratio of the worst CPCV path would lie so far below it "
+        "with a probability of at least `walk_forward_p_min` (one-sided, Ledoit and Wolf 2008)",
+        limit=Limit(
+            "walk_forward_p_min",
+            0.01,
+            ">=",
+            "one-sided p-value: an honest candidate is refused so often at most",
+            ge=0.001,
+            le=0.5,
+        ),
+        judge=judge_walk_forward,
+        remedy="find what the paths knew of the future, or train on more history: the first windows have little",
+        place=1,
     )
 )

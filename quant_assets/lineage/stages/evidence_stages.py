@@ -6,8 +6,13 @@ a refused candidate must still get its tear sheet and its MLflow record; those r
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date
 from typing import Any
 
+import polars as pl
+
+from quant_assets.common.errors import EvidenceError
 from quant_assets.common.home import Home
 from quant_assets.common.settings import (
     CostConfig,
@@ -19,6 +24,7 @@ from quant_assets.common.settings import (
     ValidationConfig,
 )
 from quant_assets.common.store import Table
+from quant_assets.gates.cases import WalkForwardCase, WalkForwardTrack
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact
@@ -162,6 +168,121 @@ def validation_report(
     return Product(report.about(basis), {"verdicts": verdict_table(report)})
 
 
+# It shows an outcome of what the paths have shown: it reads them, so that nobody sees it before they are counted.
+@stage(group="validation", kinds=lambda s: s.plan.models.learners, pool=TRAINING_POOL)
+def walk_forward(
+    training_set: Artifact,
+    scored_rows: Artifact,
+    bars: Artifact,
+    cpcv_paths: Artifact,
+    tuning: Artifact | None = None,
+    *,
+    models: ModelsConfig,
+    seed: int,
+    embargo_sessions: int,
+    portfolio: PortfolioConfig,
+    costs: CostConfig,
+    delisting: DelistingConfig,
+    progress: Progress,
+    n_jobs: int | None,
+) -> Product:
+    """Net-of-cost returns of the ensemble refitted four times, each time on its past alone."""
+    from quant_assets.datasets.training_set import feature_names_of
+    from quant_assets.gates.evidence import require_recipe
+    from quant_assets.models.cross_prediction import FIRST_COMPARED, WINDOWS, walk_forward_predict
+    from quant_assets.trading.paths import path_returns
+
+    table, chosen = training_set.table(), models_of(models, tuning)
+    predictions = walk_forward_predict(
+        table.frame,
+        tuple(feature_names_of(table)),
+        chosen,
+        seed=seed,
+        embargo_sessions=embargo_sessions,
+        scored=scored_rows.table().frame,
+        n_jobs=n_jobs,
+        progress=progress("windows"),
+    )
+    recipe = recipe_of(chosen, training_set, seed, embargo_sessions)
+    require_recipe("path returns", cpcv_paths.table().metadata.get("recipe"), {"recipe": recipe})
+    frame = path_returns(predictions.drop("window"), bars.table().frame, portfolio, costs, delisting)
+    compared = predictions.filter(pl.col("window") >= FIRST_COMPARED)["session"].min()
+    return Product(
+        Table(frame, {"recipe": recipe, "bars": bars.version, "compared_from": str(compared)}),
+        {"refits": WINDOWS, "sessions": frame.height, "recipe": recipe},
+    )
+
+
+def beside_the_paths(track: pl.DataFrame, paths: pl.DataFrame, periods_per_year: float) -> WalkForwardTrack:
+    """The track against the path that did worst over the same sessions.
+
+    Parameters
+    ----------
+    track, paths : polars.DataFrame
+        As made by `quant_assets.trading.paths.path_returns`; of the track the sessions that are compared.
+
+    Raises
+    ------
+    EvidenceError
+        When a session of the track is missing in the paths: they were traded on other bars.
+    """
+    from quant_assets.statistics.sharpe import annualised_sharpe, sharpe_ratio
+    from quant_assets.statistics.sharpe_difference import below_the_worst
+
+    ordered = track.sort("session")
+    known = paths.filter(pl.col("session").is_in(ordered["session"].implode())).sort("path", "session")
+    numbers = known["path"].unique().sort()
+    if known.height != ordered.height * len(numbers):
+        raise EvidenceError(
+            "walk-forward track",
+            expected=f"its {ordered.height} sessions in each of the {len(numbers)} paths",
+            found=f"{known.height} of {ordered.height * len(numbers)}",
+            action="materialise cpcv_paths and walk_forward from the same bars",
+        )
+    net = known["net_return"].to_numpy().reshape(len(numbers), ordered.height)
+    worst, test = below_the_worst(ordered["net_return"].to_numpy(), net)
+    ratios = (sharpe_ratio(ordered["net_return"].to_numpy()), sharpe_ratio(net[worst]))
+    own, other = (float(annualised_sharpe(ratio, periods_per_year)) for ratio in ratios)
+    return WalkForwardTrack(ordered.height, own, int(numbers[worst]), other, test.p_value)
+
+
+@stage(
+    group="validation",
+    kinds=frozenset({"json"}),
+    gates="walk_forward",
+    checks=(gate_checks("walk_forward"),),
+    roots=gates_behind("walk_forward"),
+)
+def walk_forward_report(
+    walk_forward: Artifact,
+    cpcv_paths: Artifact,
+    ensemble: Artifact,
+    *,
+    sessions: SessionRange,
+    limits: GatesConfig,
+) -> Product:
+    """Whether the walk-forward track lies below the worst CPCV path by more than chance."""
+    from quant_assets.gates.evidence import plain_json, require_recipe, verdict_table
+    from quant_assets.gates.gate import gates_of
+    from quant_assets.gates.verdicts import GateReport
+    from quant_assets.market.calendar import periods_per_year
+
+    track, paths, candidate = walk_forward.table(), cpcv_paths.table(), ensemble.json()
+    for what, table in (("walk-forward track", track), ("path returns", paths)):
+        require_recipe(what, table.metadata.get("recipe"), candidate)
+    compared = track.frame.filter(pl.col("session") > date.fromisoformat(track.metadata["compared_from"]))
+    found = beside_the_paths(compared, paths.frame, periods_per_year(*sessions))
+    case = WalkForwardCase(ensemble.version, limits, found)
+    report = GateReport(
+        "walk_forward",
+        ensemble.version,
+        limits.model_dump(mode="json"),
+        tuple(gate.judge(case) for gate in gates_of("walk_forward")),
+        {"track": plain_json(asdict(found))},
+    )
+    return Product(report.to_json(), {"verdicts": verdict_table(report), **report.details["track"]})
+
+
 @stage(group="validation", kinds=frozenset({"html"}), roots=every_gate)
 def tear_sheet(
     cpcv_paths: Artifact,
@@ -170,6 +291,7 @@ def tear_sheet(
     cpcv_predictions: Artifact,
     labels: Artifact,
     bars: Artifact,
+    walk_forward: Artifact,
     *,
     strategy: StrategyConfig,
     delisting: DelistingConfig,
@@ -189,6 +311,7 @@ def tear_sheet(
         predictions,
         labels.table().frame,
         bars.table().frame,
+        walk_forward=walk_forward.table().frame,
         importance=Ensemble.from_json(ensemble.json()).importance(),
         strategy=strategy,
         delisting=delisting,
