@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quant_assets.cli.terminal import json_text, out, plain, require_folder, show_error, show_text, table_of
-from quant_assets.common.errors import ConfigurationError, QuantAssetsError
+from quant_assets.common.errors import ConfigurationError, QuantAssetsError, closest
 from quant_assets.common.settings import CostConfig
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from quant_assets.trading.backtest import BacktestSettings
     from quant_assets.trading.backtest.result import BacktestResult, BookResult
+    from quant_assets.trading.backtest.score_table import Panel
 
 _DEFAULTS = CostConfig()
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -72,6 +74,9 @@ def backtest(
         float, typer.Option(min=1, help="Size of the account, for impact.")
     ] = _DEFAULTS.capital,
     seed: Annotated[int, typer.Option(min=0, help="Of the random baseline.")] = 0,
+    universe: Annotated[
+        str | None, typer.Option("--universe", "-u", help="Whose trial it is; default: by the file's bars.")
+    ] = None,
     periods_per_year: Annotated[
         float | None, typer.Option(min=1, help="Sessions per year; default: counted in the file.")
     ] = None,
@@ -92,6 +97,8 @@ def backtest(
     Optional: open (to fill at), volume (market impact), market_cap, adj_close.
 
     The JSON report is the same, byte for byte, for the same data and options.
+
+    It is a look at an outcome, and so a trial: with close prices in DATA, of every universe with the same bars.
 
     Exit code 0 done, 1 when the data is missing or wrong, 2 for wrong usage, 130 when interrupted.
 
@@ -133,7 +140,9 @@ def backtest(
         place = ".".join(str(part) for part in first["loc"])
         raise typer.BadParameter(f"{place}: {first['msg']}, not {first['input']}") from error
     try:
-        result = run_backtest(read_panel(data, columns), settings)
+        panel = read_panel(data, columns)
+        result = run_backtest(panel, settings)
+        counted = count_look(panel, settings, universe)  # before anything is shown
     except ConfigurationError:
         raise
     except QuantAssetsError as error:
@@ -141,13 +150,74 @@ def backtest(
         raise typer.Exit(1) from error
     console = out()
     console.print(performance_table(result))
-    for line in notes(result):
+    for line in (*notes(result), counted):
         console.print(plain(line))
     if json_output is not None:
         from quant_assets.common.files import write_whole
 
         write_whole(json_output, result.to_json())
         console.print(f"report: {plain(str(json_output))}")
+
+
+def count_look(panel: "Panel", settings: "BacktestSettings", universe: str | None) -> str:
+    """Enter the model's book into the trial ledger of the home, and say where it counts.
+
+    The idea is the scores and how they are traded. Without a universe the book is that of the table's bars, which is
+    kin of every universe that has them; a table without closes has its forward returns in their place.
+
+    Raises
+    ------
+    ConfigurationError
+        For a universe that is not configured.
+    LedgerError
+        When the ledger is damaged, or shorter than it was.
+    """
+    import numpy as np
+    import polars as pl
+
+    from quant_assets.common.hashing import bytes_digest, json_digest
+    from quant_assets.common.home import Home
+    from quant_assets.common.settings import LabelConfig
+    from quant_assets.common.store import Table
+    from quant_assets.gates.evidence import Look, enter_trial, panel_sketch
+    from quant_assets.ledgers.trials import TrialLedger
+    from quant_assets.lineage.configured import load_settings
+    from quant_assets.trading.backtest import run_backtest
+
+    if universe is not None and universe not in (known := load_settings().universes):
+        raise ConfigurationError(
+            f"universe {universe!r}",
+            expected=f"one of {', '.join(known)}",
+            found="no universe of that name",
+            action=closest(universe, known) or "choose one of them",
+        )
+    full = run_backtest(panel, settings.model_copy(update={"extended_metrics": True}))
+    shown = [full.by_session] if full.by_session is not None else []  # there, with extended metrics
+    path = pl.concat(
+        pl.DataFrame({"session": series.session, "net_return": series.net_return}) for series in shown
+    )
+    path = path.drop_nans().with_columns(
+        pl.lit(0, pl.Int32).alias("path"), *(pl.lit(0.0).alias(name) for name in ("gross_return", "turnover"))
+    )
+    price = panel.forward_return if panel.close is None else panel.close
+    sessions, symbols = np.nonzero(panel.listed)
+    bars = pl.DataFrame(
+        {
+            "symbol": np.array(panel.symbols)[symbols],
+            "session": panel.sessions[sessions].astype("datetime64[D]"),
+            "close": (panel.score if price is None else price)[panel.listed],
+            "volume": np.ones(len(symbols)),
+        }
+    )
+    sketch = bytes_digest(panel_sketch(bars).tobytes())
+    book = f"{universe or f'scores_{sketch[:12]}'}.{LabelConfig().family}"
+    traded = settings.model_dump(mode="json", exclude={"extended_metrics", "compare_baselines", "seed"})
+    idea = json_digest({"scores": bytes_digest(panel.score.tobytes()), "traded": traded})
+    root = Home().path
+    enter_trial(root, Look(book, "backtest", idea, "backtest"), Table(path), bars)
+    ledger = TrialLedger(root)
+    kin = "".join(f", on the bars of {name}" for name in ledger.kin(book))
+    return f"trial {len(ledger.counted(book))} of {book}{kin}, counted since {ledger.since(book)[:10]}"
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -19,7 +19,10 @@ def config_show() -> None:
     from quant_assets.lineage.configured import load_settings
 
     settings = load_settings()
-    shown = {"gates_digest": gates_digest(settings.gates, settings.drift), **settings.model_dump(mode="json")}
+    shown = {
+        "gates_digest": gates_digest(settings.gates, settings.drift, settings.minima),
+        **settings.model_dump(mode="json"),
+    }
     show_text(json_text(shown, sort_keys=False))
 
 

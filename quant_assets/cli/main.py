@@ -16,6 +16,7 @@ from quant_assets.cli.promotion_command import promotion_app
 from quant_assets.cli.replay_command import replay
 from quant_assets.cli.run_command import run
 from quant_assets.cli.terminal import show_error, show_text
+from quant_assets.cli.trials_command import trials_app
 from quant_assets.cli.validate_command import validate
 from quant_assets.common.errors import QuantAssetsError
 
@@ -30,6 +31,7 @@ for command in (backtest, calibrate, features, replay, validate, run, check):
 app.add_typer(config_app, name="config")
 app.add_typer(model_app, name="model")
 app.add_typer(promotion_app, name="promotion")
+app.add_typer(trials_app, name="trials")
 
 
 @app.command()

@@ -42,6 +42,13 @@ class LabelConfig(Config):
     horizon_sessions: int = Field(default=5, ge=1, le=252)
     kind: LabelKind = "return"
 
+    @property
+    def family(self) -> str:
+        """What the label is a view of. Trials are counted by it: another horizon, or only the direction, is another
+        look at the same forward returns.
+        """
+        return "forward_return"
+
 
 class LearnerConfig(Config):
     """What the learners' sections share: a whitelist of objectives, refused with the reason."""

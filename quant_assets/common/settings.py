@@ -24,6 +24,7 @@ from quant_assets.common.model_settings import (
 from quant_assets.common.universe_settings import (
     LAST_CLOSE,
     MOST_SEED,
+    AssetClass,
     BokehSource,
     CsvSource,
     DefectKind,
@@ -172,6 +173,7 @@ class RetrainingConfig(Config):
 __all__ = [
     "LAST_CLOSE",
     "ArtifactsConfig",
+    "AssetClass",
     "BokehSource",
     "CatBoostConfig",
     "Config",

@@ -173,6 +173,8 @@ class SyntheticSource(SourceConfig):
     defects: tuple[PlantedDefect, ...] = ()
 
 
+AssetClass = Literal["equity", "future", "fx", "crypto"]
+
 Source = Annotated[
     BokehSource | ParquetSource | CsvSource | PostgresSource | SyntheticSource, Field(discriminator="kind")
 ]
@@ -296,6 +298,7 @@ class UniverseConfig(Config):
     alternatives: tuple[Source, ...] = Field(default=(), max_length=8, description="in order of preference")
     reconciliation: ReconciliationConfig = ReconciliationConfig()
     symbols: tuple[Symbol, ...] | None = Field(default=None, min_length=1, max_length=MOST_SYMBOLS)
+    asset_class: AssetClass = Field(default="equity", description="says what trading costs at least")
     calendar: str = Field(default="XNYS", pattern=r"^[A-Za-z0-9_/]{1,32}$")
     start: Day
     end: Day

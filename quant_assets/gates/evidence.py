@@ -4,7 +4,7 @@ All three read the same evidence (paths, ledger, candidate) through `judge_evide
 """
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
     from quant_assets.ledgers.trials import TrialSnapshot
     from quant_assets.statistics.overfitting import BacktestOverfitting
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from quant_assets.common.files import Location
-from quant_assets.common.hashing import frame_digest
+from quant_assets.common.hashing import frame_digest, json_digest
 from quant_assets.common.pages import publish_page
 from quant_assets.common.store import Table
 
 if TYPE_CHECKING:
+    from quant_assets.ledgers.promotions import LedgerEntry
     from quant_assets.ledgers.trials import Trial
 
 
@@ -77,15 +78,15 @@ def gate_details(case: ValidationCase) -> dict[str, Any]:
         "paths": rows,
         "aggregated": aggregated,
         "trials": {
-            "strategy": snapshot.strategy,
+            "book": snapshot.book,
             "n_trials": snapshot.n_trials,
             "effective_number_of_trials": snapshot.effective_number_of_trials,
             "trial_variance": snapshot.trial_variance,
             "selection_variance": case.selection_variance,
             "expected_maximum_sharpe_annual": sharpe.annualised_sharpe(best_of_noise, case.periods_per_year),
+            "lost_trials": snapshot.lost_trials,
             "digest": snapshot.digest,
-            "chain_length": snapshot.chain_length,
-            "chain_head": snapshot.chain_head,
+            "anchor": snapshot.anchor.text,
             "superior_ability": asdict(best) if best else None,
             "overfitting_logits": logit_histogram(case.overfitting) if case.overfitting else None,
         },
@@ -146,8 +147,8 @@ def judge_candidate(
     path_returns : polars.DataFrame
         As made by `quant_assets.trading.paths.path_returns`.
     snapshot : TrialSnapshot
-        Of the strategy's ledger, after the candidate's own evaluation (the net returns of its median path) was
-        appended.
+        Of the strategy's book of trials, after the candidate's own evaluation (the net returns of its median path)
+        was appended.
     limits : GatesConfig
         The limits in force for the strategy (`GatesConfig.for_strategy`).
     periods_per_year : float
@@ -192,16 +193,16 @@ def _check_ledger(case: ValidationCase) -> None:
     recorded = any(abs(own - other) <= 1e-12 for other in snapshot.sharpes)
     if not recorded:
         raise EvidenceError(
-            f"trial ledger of {snapshot.strategy}",
+            f"trial ledger of {snapshot.book}",
             expected=f"the evaluation that is judged, a Sharpe ratio of {own:.6g} per session",
             found=f"{snapshot.n_trials} trials without it",
             action="append the median path's net returns to the ledger before judging them",
         )
-    columns = 0 if trial_returns is None else trial_returns.shape[1]
-    if snapshot.n_trials > 1 and columns != snapshot.n_trials:
+    columns, streams = 0 if trial_returns is None else trial_returns.shape[1], len(snapshot.sharpes)
+    if streams > 1 and columns != streams:
         raise EvidenceError(
-            f"return streams of {snapshot.strategy}",
-            expected=f"one column for each of the ledger's {snapshot.n_trials} trials",
+            f"return streams of {snapshot.book}",
+            expected=f"one column for each of the ledger's {streams} streams",
             found=f"{columns}",
             action="take both from the same TrialLedger",
         )
@@ -210,30 +211,93 @@ def _check_ledger(case: ValidationCase) -> None:
 # --------------------------------------------------------------------------------------------------- evidence
 
 
-def count_trial(root: Location, strategy: str, paths: Table, *, run_id: str) -> dict[str, Any]:
-    """Enter an evaluation into the trial ledger, once, and return the ledger as it stands.
+@dataclass(frozen=True)
+class Look:
+    """Who looks at an outcome, and of which idea.
+
+    Attributes
+    ----------
+    book : str
+        Where it counts: the universe and the label family.
+    strategy : str
+    idea : str
+        Digest of the code and the configuration of everything behind what is looked at.
+    run_id : str
+    """
+
+    book: str
+    strategy: str
+    idea: str
+    run_id: str
+
+
+ANCHOR_FACT = "trial_anchor"  # under which events say where the ledger stood
+PRICES = ("open", "high", "low", "close")
+SKETCH_SHARE = 32
+RATIO_DECIMALS = 6  # a later dividend or split rescales the adjusted history, and moves a ratio by 1e-16
+
+
+def panel_digest(bars: pl.DataFrame, until: date) -> str:
+    """Digest of an adjusted panel's history up to a session: it stays when bars are added, or earlier ones rescaled.
+
+    Each bar counts as its prices over the symbol's close before and its volume over the volume before, to six
+    decimals; the first bar of a symbol as its name and session.
+    """
+    before = pl.col("close").shift(1).over("symbol")
+    ratios = [(pl.col(name) / before).round(RATIO_DECIMALS) for name in PRICES if name in bars.columns]
+    volume = pl.col("volume").cast(pl.Float64)
+    grown = (volume / volume.shift(1).over("symbol")).log().round(RATIO_DECIMALS).fill_nan(None)
+    history = bars.filter(pl.col("session") <= until).sort("symbol", "session")
+    return frame_digest(history.select("symbol", "session", *ratios, grown))
+
+
+def panel_sketch(bars: pl.DataFrame) -> NDArray[np.uint64]:
+    """A sample of a panel's bars that finds the same bars again, whatever the universe, the symbols or the file is
+    called.
+
+    One bar in `SKETCH_SHARE`, chosen by its hash, so two panels choose the same ones (Broder 1997; the share of the
+    smaller sketch that is in the other estimates the share of bars). A bar is its session and its return to six
+    decimals, 0 left out.
+    """
+    ratio = pl.col("close") / pl.col("close").shift(1).over("symbol") - 1.0
+    moves = (
+        bars.sort("symbol", "session")
+        .select(day=pl.col("session").cast(pl.Int32), move=(ratio * 10**RATIO_DECIMALS).round())
+        .filter(pl.col("move").is_finite() & (pl.col("move").abs() >= 1.0))
+    )
+    # The finaliser of splitmix64 (Steele, Lea and Flood 2014): every bit of the input moves half of the output's.
+    mixed = moves["day"].to_numpy().astype(np.uint64) << np.uint64(40)
+    mixed ^= moves["move"].cast(pl.Int64).to_numpy().astype(np.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return np.unique(mixed[mixed < np.uint64(2**64 // SKETCH_SHARE)])
+
+
+def enter_trial(root: Location, look: Look, paths: Table, bars: pl.DataFrame) -> "Trial":
+    """Enter an evaluation into the trial ledger, once.
 
     Parameters
     ----------
     root : Path or UPath
         The platform's home: trials are below ``trials/``.
+    look : Look
     paths : Table
         Path returns; the stream of the path with the median Sharpe ratio is the trial's.
+    bars : polars.DataFrame
+        The adjusted panel that they were made from.
 
     Notes
     -----
-    The trial's fingerprint is the content of its path returns: the same evaluation is the same trial, however
-    often and by whatever version of the code it is run, and any other outcome that was looked at is another one.
+    The trial's fingerprint is that of the idea and of its path returns. The same evaluation is the same trial,
+    however often it is run and under whatever strategy's name; any other number, date, symbol or outcome is another
+    one, except for the same idea on the same bars and newer ones, which goes on with its own track.
+
+    Raises
+    ------
+    LedgerError
+        When the ledger is damaged, or shorter than it was.
     """
-    from quant_assets.ledgers.trials import TrialLedger
-
-    enter_trial(root, strategy, paths, run_id=run_id)
-    snapshot = asdict(TrialLedger(root).snapshot(strategy))
-    return {**snapshot, "sharpes": list(snapshot["sharpes"])}
-
-
-def enter_trial(root: Location, strategy: str, paths: Table, *, run_id: str) -> "Trial":
-    """Enter an evaluation into the trial ledger, once; see `count_trial`."""
     from quant_assets.ledgers.trials import TrialLedger, trial_of
     from quant_assets.trading.paths import median_path, path_statistics
 
@@ -241,15 +305,100 @@ def enter_trial(root: Location, strategy: str, paths: Table, *, run_id: str) -> 
     median = median_path(path_statistics(paths.frame, 252.0, standard="2012"))
     stream = paths.frame.filter(pl.col("path") == median.path).sort("session")
     returns, sessions = stream["net_return"].to_numpy(), stream["session"].to_numpy()
-    trial = trial_of(
-        strategy,
-        frame_digest(paths.frame),
+    ledger, until = TrialLedger(root), bars["session"].max()
+    if not isinstance(until, date):
+        raise EvidenceError(
+            f"trial of {look.strategy}",
+            expected="the bars that its paths were made from",
+            found=f"{bars.height} rows, the last session {until!r}",
+            action="give the panel that was traded",
+        )
+    ledger.adopt(look.book, look.strategy)
+    described = trial_of(
+        look.book,
+        json_digest({"idea": look.idea, "outcome": frame_digest(paths.frame)}),
         returns,
         sessions,
-        run_id=run_id,
+        run_id=look.run_id,
         recorded_at=datetime.now(UTC).isoformat(),
     )
-    return TrialLedger(root).append(trial, returns, sessions)
+    trial = replace(
+        described,
+        strategy=look.strategy,
+        idea=look.idea,
+        panel_until=until.isoformat(),
+        panel_sha256=panel_digest(bars, until),
+        sketch_sha256=ledger.keep_sketch(panel_sketch(bars)),
+        continues=ledger.continued(
+            look.book,
+            look.idea,
+            until,
+            lambda earlier: panel_digest(bars, earlier),
+            described.returns_sha256,
+        ),
+    )
+    return ledger.append(trial, returns, sessions)
+
+
+def count_trial(
+    root: Location,
+    look: Look,
+    paths: Table,
+    bars: pl.DataFrame,
+    *,
+    earlier: Mapping[str, Any] | None,
+    decided: "Iterable[LedgerEntry]",
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Enter an evaluation into the trial ledger, once, and return the book as it stands, and what people are told.
+
+    Parameters
+    ----------
+    earlier : mapping, optional
+        The book as this asset saw it before, to which it is held.
+    decided : iterable of LedgerEntry
+        The promotion ledger: the book is held to where it stood at each decision too.
+
+    Raises
+    ------
+    LedgerError
+        As `enter_trial`.
+    """
+    from quant_assets.ledgers.trial_records import Anchor, promoted_anchors
+    from quant_assets.ledgers.trials import TrialLedger
+
+    # What was seen under another universe or label, or by a platform that counted for each strategy, holds nothing.
+    seen = dict(earlier or {})
+    anchors = [*promoted_anchors(decided), *([Anchor.of(seen)] if seen.get("book") == look.book else [])]
+    ledger = TrialLedger(root)
+    ledger.anchors.require(look.book, ledger.heads, anchors)
+    trial = enter_trial(root, look, paths, bars)
+    snapshot = ledger.snapshot(look.book, anchors)
+    facts = {
+        "trial": trial.fingerprint,
+        **counted_facts(root, look.book),
+        "n_trials": snapshot.n_trials,
+        "effective_number_of_trials": snapshot.effective_number_of_trials,
+    }
+    return {**asdict(snapshot), "sharpes": list(snapshot.sharpes)}, facts
+
+
+def counted_facts(root: Location, book: str) -> dict[str, Any]:
+    """What whoever looks at a trial is told of the ledger: where it stands, and since when trials are counted."""
+    from quant_assets.ledgers.trials import TrialLedger
+
+    ledger = TrialLedger(root)
+    return {ANCHOR_FACT: ledger.anchor(book).text, "trials_counted_since": ledger.since(book)[:10]}
+
+
+def counted_sentence(root: Location, report: GateReport) -> str:
+    """What a page says about the trials behind its figures."""
+    trials = report.details["trials"]
+    facts = counted_facts(root, trials["book"])
+    lost = f", {trials['lost_trials']} of them lost" if trials["lost_trials"] else ""
+    return (
+        f"N = {trials['n_trials']} trials of {trials['book']}{lost}, counted since {facts['trials_counted_since']}; "
+        "what was looked at before, or elsewhere, is in no figure."
+    )
 
 
 def require_recipe(what: str, found: str | None, candidate: Mapping[str, Any]) -> None:
@@ -300,15 +449,14 @@ def judge_evidence(
     require_recipe("path returns", paths.metadata.get("recipe"), candidate)
     snapshot = TrialSnapshot(**{**ledger, "sharpes": tuple(ledger["sharpes"])})
     book = TrialLedger(home)
-    book.require(snapshot.strategy, snapshot.chain_length, snapshot.chain_head)
-    if book.snapshot(snapshot.strategy).digest != snapshot.digest:
+    if book.snapshot(snapshot.book, [snapshot.anchor]).digest != snapshot.digest:
         raise EvidenceError(
-            f"trial ledger of {snapshot.strategy}",
+            f"trial ledger of {snapshot.book}",
             expected=f"the {snapshot.n_trials} trials that the ledger asset saw",
             found="more: another configuration was evaluated since",
             action="materialise trial_ledger and everything after it again, so that every trial counts",
         )
-    returns = book.returns_matrix(snapshot.strategy) if snapshot.n_trials > 1 else None
+    returns = book.returns_matrix(snapshot.book) if len(snapshot.sharpes) > 1 else None
     return judge_candidate(subject, paths.frame, snapshot, limits, periods_per_year, trial_returns=returns)
 
 

@@ -52,6 +52,8 @@ class Limit:
         Added to the configured number to give the one that is compared with.
     ge, gt, le, lt : float or None
         Bounds of what may be configured.
+    floor : float or None
+        The loosest that a file may say; bounds are what the number can mean.
     whole : bool
         Whether it counts something.
     per_strategy : bool
@@ -67,6 +69,7 @@ class Limit:
     gt: float | None = None
     le: float | None = None
     lt: float | None = None
+    floor: float | None = None
     whole: bool = False
     per_strategy: bool = True
 

@@ -4,17 +4,28 @@ Which limits there are is said by the gates: a gate that is registered has its k
 and its direction.
 """
 
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, create_model, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.errors import ConfigurationError, closest
 from quant_assets.common.hashing import json_digest
+from quant_assets.common.settings import AssetClass, StrategyConfig, UniverseConfig
 from quant_assets.gates.gate import KINDS, Limit, gates_of
 from quant_assets.gates.verdicts import ReportKind
 
@@ -146,14 +157,125 @@ class DriftConfig(LimitSection):
     n_bins: int = Field(default=10, ge=4, le=100)
 
 
+@dataclass(frozen=True)
+class Shortfall:
+    """One key that is looser than a minimum: its name in the file, what was found and what is asked."""
+
+    key: str
+    found: str
+    expected: str
+
+
+def _short(key: str, found: float, comparison: str, limit: float, *, unit: str = "") -> Iterator[Shortfall]:
+    if not (found >= limit if comparison == ">=" else found <= limit):
+        yield Shortfall(key, f"{found:g}{unit}", f"{comparison} {limit:g}{unit}")
+
+
+class CostMinima(Config):
+    """The least that trading costs of one asset class may be assumed to be; the bounds are the floors of all."""
+
+    commission_bps: float = Field(ge=0.0)
+    half_spread_bps: float = Field(ge=0.05)
+    impact_coefficient: float = Field(ge=0.05)
+    borrow_fee_bps: float = Field(default=0.0, ge=0.0, description="a year, of what is held short")
+    capital: float = Field(
+        default=100_000.0, ge=10_000.0, description="of a smaller account impact is nothing"
+    )
+
+
+def _costs() -> dict[AssetClass, CostMinima]:
+    return {
+        "equity": CostMinima(
+            commission_bps=0.1, half_spread_bps=0.5, impact_coefficient=0.2, borrow_fee_bps=10.0
+        ),
+        "future": CostMinima(commission_bps=0.05, half_spread_bps=0.2, impact_coefficient=0.2),
+        "fx": CostMinima(commission_bps=0.02, half_spread_bps=0.1, impact_coefficient=0.1),
+        "crypto": CostMinima(commission_bps=1.0, half_spread_bps=1.0, impact_coefficient=0.2),
+    }
+
+
+class MinimaConfig(Config):
+    """What a strategy and its universe may not be configured below; the bounds are the floors of ``gates.yaml``.
+
+    Costs: half a basis point is half of a spread of one cent on a share of 100, and the coefficient of the
+    square-root law is of order one (Almgren et al. 2005; Toth et al. 2011), so a fifth of it is lenient. A futures,
+    currency or crypto market has costs of its own: a universe says its ``asset_class``.
+    """
+
+    costs: dict[AssetClass, CostMinima] = Field(default_factory=_costs)
+    embargo_per_horizon: float = Field(default=1.0, ge=1.0, description="embargo sessions per label session")
+    groups: int = Field(default=4, ge=4, description="of combinatorial purged cross-validation")
+    paths: int = Field(default=3, ge=2, description="of combinatorial purged cross-validation")
+    gross_leverage: float = Field(default=0.1, ge=0.01)
+    price_tolerance_bps: float = Field(default=100.0, gt=0, le=250.0, description="at most, between sources")
+    names: int = Field(default=4, ge=3, description="of the training set, to be promoted")
+
+    @field_validator("costs")
+    @classmethod
+    def _of_every_asset_class(cls, value: dict[str, CostMinima]) -> dict[str, CostMinima]:
+        missing = [name for name in get_args(AssetClass) if name not in value]
+        if missing:
+            raise ValueError(f"no costs of {', '.join(missing)}")
+        return value
+
+    def of_universe(self, universe: UniverseConfig) -> tuple[Shortfall, ...]:
+        """Where a universe is configured more loosely than this."""
+        tolerance = universe.reconciliation.price_tolerance_bps
+        return tuple(_short("reconciliation.price_tolerance_bps", tolerance, "<=", self.price_tolerance_bps))
+
+    def of_strategy(self, strategy: StrategyConfig, universe: UniverseConfig) -> tuple[Shortfall, ...]:
+        """Where a strategy is configured more loosely than this."""
+        validation, costs = strategy.validation, self.costs[universe.asset_class]
+        horizon = math.ceil(self.embargo_per_horizon * strategy.label.horizon_sessions)
+        n_paths = math.comb(validation.n_groups - 1, validation.n_test_groups - 1)
+        return (
+            *(
+                short
+                for name in CostMinima.model_fields
+                for short in _short(
+                    f"costs.{name}", getattr(strategy.costs, name), ">=", getattr(costs, name)
+                )
+            ),
+            *_short("validation.embargo_sessions", validation.embargo_sessions, ">=", horizon),
+            *_short("validation.n_groups", validation.n_groups, ">=", self.groups),
+            *_short("validation.n_test_groups", n_paths, ">=", self.paths, unit=" paths"),
+            *_short("portfolio.gross_leverage", strategy.portfolio.gross_leverage, ">=", self.gross_leverage),
+        )
+
+    def of_record(self, n_names: int) -> tuple[str, ...]:
+        """Why data are too narrow to be promoted on; empty when they are not. They may be looked at, and count."""
+        if n_names >= self.names:
+            return ()
+        return (f"minima.names of gates.yaml: at least {self.names} names to be promoted, found {n_names}",)
+
+
+# The loosest that a file may say of what no gate declares; of the gates see `quant_assets.gates.gate.Limit.floor`.
+LOOSEST = {
+    "baseline_max_sharpe_fall": Limit("baseline_max_sharpe_fall", 0.2, "<=", floor=1.0),
+    "drift.alpha": Limit("alpha", 0.01, ">=", floor=0.001),
+}
+
+
 class GatesFile(GatesConfig):
-    """What ``gates.yaml`` says: the limits of validation and parity, and those of drift in a section of their own."""
+    """What ``gates.yaml`` says: the limits of validation and parity; those of drift, and the minima, in sections."""
 
     drift: DriftConfig = Field(default_factory=DriftConfig)
+    minima: MinimaConfig = Field(default_factory=MinimaConfig)
+
+    def loosened(self) -> tuple[Shortfall, ...]:
+        """Where the file is looser than the platform lets any file be."""
+        known = {limit.key: limit for limit in self.declared()}
+        known |= {f"drift.{limit.key}": limit for limit in self.drift.declared()} | LOOSEST
+        found: list[Shortfall] = []
+        for key, limit in known.items():
+            value = getattr(self.drift if key.startswith("drift.") else self, limit.key)
+            if limit.floor is not None:
+                found += _short(key, value, limit.comparison, limit.floor)
+        return tuple(found)
 
     def without_drift(self) -> GatesConfig:
         """The limits of validation and parity alone: what drift is judged by changes no other report."""
-        return GatesConfig.model_validate(self.model_dump(exclude={"drift"}))
+        return GatesConfig.model_validate(self.model_dump(exclude={"drift", "minima"}))
 
 
 def limits_in_force(gates: GatesConfig, drift: DriftConfig) -> dict[str, dict[str, Any]]:
@@ -186,7 +308,7 @@ def looser_limits(applied: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
 APPROVED_VARIABLE = "QUANT_ASSETS_APPROVED_GATES"
 
 
-def gates_digest(gates: GatesConfig, drift: DriftConfig) -> str:
+def gates_digest(gates: GatesConfig, drift: DriftConfig, minima: MinimaConfig) -> str:
     """Digest of everything in a configuration that decides what opens a gate, wherever it was read from.
 
     It is of values and not of a file: of ``gates.yaml`` with the defaults behind it, and of what each registered gate
@@ -197,7 +319,9 @@ def gates_digest(gates: GatesConfig, drift: DriftConfig) -> str:
         for kind in KINDS
         for gate in gates_of(kind)
     }
-    return f"sha256:{json_digest({'limits': limits_in_force(gates, drift), 'gates': declared})}"
+    least = minima.model_dump(mode="json")
+    said = {"limits": limits_in_force(gates, drift), "minima": least, "gates": declared}
+    return f"sha256:{json_digest(said)}"
 
 
 def unapproved(digest: str | None, *, to_promote: bool) -> tuple[str, ...]:

@@ -2,15 +2,17 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from pydantic import Field
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.configuration import ConfigT, config_dir, home_dir, parse, read_yaml
 from quant_assets.common.errors import CalendarError, ConfigurationError, FeatureError, closest
 from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
 from quant_assets.features.pack import selected_packs
-from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile
+from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile, MinimaConfig, Shortfall
 from quant_assets.market.calendar import sessions
 from quant_assets.market.rules import with_limits
 
@@ -32,6 +34,7 @@ class Settings(Config):
     gates: GatesConfig
     drift: DriftConfig
     monitoring: MonitoringConfig
+    minima: MinimaConfig = Field(default_factory=MinimaConfig)
 
     def universe_of(self, strategy: StrategyConfig) -> UniverseConfig:
         """The universe that a strategy trades."""
@@ -73,6 +76,29 @@ def _read_monitoring(file: Path) -> MonitoringConfig:
     return parse(MonitoringConfig, said, file)
 
 
+MINIMUM = "what the minima of gates.yaml ask for"
+RAISE = "correct it: no verdict could ever stand on it; a minimum changes for everyone, in a reviewed commit"
+REVIEW = "tighten it: this bound is the platform's own"
+
+
+def _require_strict(file: Path, found: Sequence[Shortfall], expected: str, action: str) -> None:
+    """Refuse a file that says something looser than it may.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the first key.
+    """
+    if found:
+        first, more = found[0], f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise ConfigurationError(
+            f"{file}, key {first.key!r}",
+            expected=f"{expected}, {first.expected}",
+            found=f"{first.found}{more}",
+            action=action,
+        )
+
+
 def load_settings(folder: Path | None = None, home: Path | None = None) -> Settings:
     """Read every configuration file.
 
@@ -98,7 +124,13 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
     strategies = _read_folder([r / "strategies" for r in roots], StrategyConfig)
     # The limits never depend on the environment: a ${...} there stays text and is refused as not a number.
     limits = parse(GatesFile, read_yaml(folder / "gates.yaml", environment=False), folder / "gates.yaml")
+    _require_strict(
+        folder / "gates.yaml", limits.loosened(), "a limit no looser than any file may set", REVIEW
+    )
     gates, drift = limits.without_drift(), limits.drift
+    for name, universe in universes.items():
+        file = next(f for r in roots if (f := r / "universes" / f"{name}.yaml").exists())
+        _require_strict(file, limits.minima.of_universe(universe), MINIMUM, RAISE)
     monitoring = _read_monitoring(folder / "monitoring.yaml")
     for strategy in strategies.values():
         file = next(f for r in roots if (f := r / "strategies" / f"{strategy.name}.yaml").exists())
@@ -116,6 +148,9 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
                 found=repr(strategy.name),
                 action="rename one of the two",
             )
+        _require_strict(
+            file, limits.minima.of_strategy(strategy, universes[strategy.universe]), MINIMUM, RAISE
+        )
         window = drift.window_sessions
         if strategy.holdout_sessions < window:
             raise ConfigurationError(
@@ -140,7 +175,12 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
                 f"{file}, {error.what}", expected=error.expected, found=error.found, action=error.action
             ) from error
     return Settings(
-        universes=universes, strategies=strategies, gates=gates, drift=drift, monitoring=monitoring
+        universes=universes,
+        strategies=strategies,
+        gates=gates,
+        drift=drift,
+        monitoring=monitoring,
+        minima=limits.minima,
     )
 
 

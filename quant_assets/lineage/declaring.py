@@ -173,6 +173,9 @@ class Stage:
         What else tells one version of a member from another: the fingerprint of its declaration.
     describe : callable, optional
         Further facts, from the value and any of the stage's inputs and configuration; in no version.
+    counts : callable, optional
+        Of a stage that shows an outcome: enters it into the trial ledger, from the value and any of the stage's
+        inputs, before anybody sees it; gives facts.
     checks : tuple of Check
     gates : {"validation", "walk_forward", "parity", "drift"} or None
         The kind of report that the asset is, if gates are judged in it.
@@ -207,6 +210,7 @@ class Stage:
     roots: Callable[[Scope, str | None], Sequence[str]] | None = None
     identity: Callable[[Scope, str | None], str] | None = None
     describe: Callable[..., Mapping[str, Any]] | None = None
+    counts: Callable[..., Mapping[str, Any]] | None = None
     checks: tuple[Check, ...] = ()
     gates: ReportKind | None = None
     partitions: Callable[[Scope], Sequence[str]] | None = None
@@ -233,8 +237,8 @@ class Stage:
         told -= {"partition"} if self.partitions is None else set()
         told -= set() if self.always else {"history", "guard"}  # who reads the world is asked every time
         self._require_keywords(self.function, told)
-        for further in filter(None, (self.describe, self.fresh)):
-            self._require_keywords(further, {*told, "value"} if further is self.describe else told)
+        for further in filter(None, (self.describe, self.counts, self.fresh)):
+            self._require_keywords(further, told if further is self.fresh else {*told, "value"})
         for check in self.checks:
             self._require_keywords(check.function, set(CHECK_EFFECTS))
 

@@ -1,7 +1,7 @@
 """The lineage of a configuration: every stage bound to its universes and strategies, with inputs and version."""
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,8 @@ from quant_assets.common.errors import ConfigurationError, StoreError, closest
 from quant_assets.common.hashing import combined_fingerprint, json_digest
 from quant_assets.common.lazy import every_module_of
 from quant_assets.common.provenance import Closure, closure_of
+from quant_assets.common.store import identity_of
+from quant_assets.gates.evidence import Look
 from quant_assets.lineage.artifact import Artifact, Partitions, stated
 from quant_assets.lineage.configured import Settings
 from quant_assets.lineage.declaring import GROUPS, Check, CheckSpec, Product, Stage, keywords_of, registered
@@ -265,6 +267,22 @@ class Lineage:
                 waiting += self.nodes[key].parents
         return tuple(node for key, node in self.nodes.items() if key in wanted)
 
+    def idea(self, keys: Sequence[Key], outside: Mapping[Key, str]) -> str:
+        """Digest of the code and configuration behind some assets: what tells one idea from another.
+
+        Parameters
+        ----------
+        keys : sequence of (str, str)
+        outside : mapping of (str, str) to str
+            Versions of assets that were given, or made by other functions than their stages'. They stand for
+            themselves: any other content is another idea.
+        """
+        behind = self.ancestors(*keys, given=outside)
+        reached = {*keys, *(parent for node in behind for parent in node.parents)} & set(outside)
+        # By name alone: whose they are is no part of the idea, so a copied strategy has the same one.
+        made = {node.name: node.code_version for node in behind}
+        return json_digest({"made": made, "given": {name: outside[owner, name] for owner, name in reached}})
+
     def blocking_checks(self, target: Key) -> tuple[tuple[Key, str], ...]:
         """Every check that stops what comes after, of everything that a target is made from."""
         return tuple(
@@ -380,9 +398,28 @@ def _in_order(nodes: Mapping[Key, Node]) -> list[Key]:
 def computed(
     lineage: Lineage, node: Node, artifacts: Mapping[Key, Artifact | Partitions], effects: Mapping[str, Any]
 ) -> Product:
-    """Call a node's stage: the value, and the facts that its function knows."""
-    product: Product = node.stage.function(**node.arguments(node.stage.function, artifacts, effects, lineage))
-    return product
+    """Call a node's stage: the value, and the facts that its function knows.
+
+    What shows an outcome is counted before anybody sees it: whatever happens after this has a trial in the ledger.
+    ``effects["outside"]`` are assets that no stage of the lineage made, with their versions.
+    """
+    outside: Mapping[Key, str] = effects.get("outside", {})
+
+    def arguments(function: Any, idea: Callable[[], str], **told: Any) -> dict[str, Any]:
+        if "look" in keywords_of(function):
+            told["look"] = Look(node.scope.book, node.scope.key, idea(), effects["run"].run_id)
+        return node.arguments(function, artifacts, {**effects, **told}, lineage)
+
+    function, counts = node.stage.function, node.stage.counts
+    product: Product = function(**arguments(function, lambda: lineage.idea(node.parents, outside)))
+    if counts is None:
+        return product
+
+    def idea() -> str:
+        own = {node.key: identity_of(product.value)} if node.key in outside else {}
+        return lineage.idea((node.key,), {**outside, **own})
+
+    return replace(product, facts={**product.facts, **counts(**arguments(counts, idea, value=product.value))})
 
 
 def described(

@@ -4,7 +4,7 @@ For notebooks, studies and replays, to the versions of the platform. What is pro
 orchestrator, whose guard asks for checks that ran there.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -120,7 +120,7 @@ def run(
         The last assets to make, by name; ``"verdicts"`` is every report in which gates are judged.
     home : Home, optional
         Where trials are counted and pages go; the platform's home when not given. Showing a result is looking at it:
-        the stage ``trial_ledger`` counts here as it does anywhere else.
+        ``cpcv_paths`` and ``tuning`` count here as they do anywhere else.
     given : mapping of str to value or Artifact, optional
         Assets that are not made but taken as they are, by name.
     instead : mapping of str to callable, optional
@@ -186,6 +186,7 @@ def run(
             "progress": progress,
             "n_jobs": n_jobs,
         },
+        replaced=frozenset(instead or ()),
         facts=facts,
         checks=checks,
     )
@@ -198,10 +199,16 @@ def make(
     given: Mapping[Key, Artifact | Partitions],
     *,
     effects: Mapping[str, Any],
+    replaced: Container[str] = (),
     facts: bool = False,
     checks: bool = False,
 ) -> Run:
     """Make assets and whatever they need that is not given. Everything stays in memory.
+
+    Parameters
+    ----------
+    replaced : container of str
+        Stages whose function is not the lineage's own: what they make counts as given.
 
     Raises
     ------
@@ -213,13 +220,18 @@ def make(
     artifacts: dict[Key, Artifact | Partitions] = dict(given)
     shown: dict[Key, Mapping[str, Any]] = {}
     judged: dict[Key, Sequence[CheckResult]] = {}
+    outside = {key: artifact.version for key, artifact in given.items()}
     around = {"history": NoHistory(), "guard": no_guard, "partition": None, "n_jobs": None, **effects}
+    around["outside"] = outside
     needed = lineage.ancestors(*targets, given=artifacts)
     if any(node.stage.guarded for node in needed):
         no_guard(frozenset())  # refused before anything is made: not even a record of the candidate is left
     for node in needed:
         options = node.stage.options() if node.stage.options else None
         told = {**around, "options": options}
+        foreign = node.stage.name in replaced
+        if foreign:
+            outside[node.key] = ""
         if node.partitions is None:
             product = computed(lineage, node, artifacts, told)
             artifacts[node.key] = Held("/".join(node.key), product.value)
@@ -231,6 +243,8 @@ def make(
                 product = computed(lineage, node, artifacts, {**told, "partition": partition})
                 parts[partition] = Held(part_name("/".join(node.key), partition), product.value)
             artifacts[node.key] = Partitions(parts)
+        if foreign:
+            outside[node.key] = artifacts[node.key].version
         if checks:
             judged[node.key] = [
                 result

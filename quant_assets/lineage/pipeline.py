@@ -193,7 +193,8 @@ def cross_predictions(
 def traded(predictions: pl.DataFrame, bars: pl.DataFrame, strategy: StrategyConfig) -> pl.DataFrame:
     """Positions taken from scores, filled, paid for and held: the returns and turnover of each path."""
     given = {"cpcv_predictions": Table(predictions, {"recipe": "on trial"}), "bars": Table(bars)}
-    return _made(strategy, ["cpcv_paths"], given).table("cpcv_paths").frame
+    with tempfile.TemporaryDirectory(prefix="on-trial-") as folder:  # it shows paths, and is nobody's trial
+        return _made(strategy, ["cpcv_paths"], given, home=Home(folder)).table("cpcv_paths").frame
 
 
 def outer_splits(t0: Any, t1: Any, strategy: StrategyConfig) -> Iterator[Split]:
@@ -233,10 +234,11 @@ def _made(
     upto: Sequence[str],
     given: Mapping[str, Value],
     universe: UniverseConfig | None = None,
+    home: Home | None = None,
 ) -> Run:
     untuned = research_of(strategy).model_copy(update={"tuning": None})
-    return run(untuned.name, settings_of(universe or _ANY, untuned), upto, given=given, home=_NOWHERE)
+    return run(untuned.name, settings_of(universe or _ANY, untuned), upto, given=given, home=home or _NOWHERE)
 
 
-# None of the stages above writes anything.
+# No other of the stages above writes anything.
 _NOWHERE = Home("memory://nowhere")

@@ -177,6 +177,11 @@ class Scope:
             raise TypeError(f"{self.key} has no strategy")
         return self.strategy
 
+    @property
+    def book(self) -> str:
+        """The book of trials that a look at a strategy counts in: its universe and label family."""
+        return f"{self.bars.name}.{self.plan.label.family}"
+
     @cached_property
     def packs(self) -> tuple[str, ...]:
         """Feature packs of the strategy; in a universe's scope those of all its strategies, by name."""
@@ -219,13 +224,15 @@ def basis_of(scope: Scope) -> dict[str, Any]:
 
 # Parts of the configuration by the name of a parameter. Whoever reads one has it in his version.
 CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
-    "universe": lambda s: s.bars.model_copy(update={"description": ""}),
+    # The asset class says what costs may be assumed, not how bars are made.
+    "universe": lambda s: s.bars.model_copy(update={"description": "", "asset_class": "equity"}),
     "calendar": lambda s: s.bars.calendar,
     "delisting": lambda s: s.bars.delisting,
     "sessions": lambda s: SessionRange(s.bars.calendar, s.bars.start, s.bars.end),
     "strategy": lambda s: s.plan,
     "research": lambda s: research_of(s.plan),
     "name": lambda s: s.key,
+    "book": lambda s: s.book,
     "packs": lambda s: s.packs,
     "holdout_sessions": lambda s: s.plan.holdout_sessions,
     "label": lambda s: s.plan.label,
@@ -239,6 +246,7 @@ CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     "int8_student": lambda s: s.plan.artifacts.int8_student,
     "limits": lambda s: s.settings.gates.for_strategy(s.plan.gates),
     "gates": lambda s: s.settings.gates,
+    "minima": lambda s: s.settings.minima,
     "drift": lambda s: s.settings.drift,
     "basis": basis_of,
     "member": lambda s: None,  # of a family; filled in for each of its assets
@@ -246,4 +254,4 @@ CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
 
 # What a stage does to the world, or is told about its run. In no version.
 CHECK_EFFECTS = ("home", "history")
-EFFECTS = ("home", "run", "progress", "history", "options", "n_jobs", "guard", "partition", "value")
+EFFECTS = ("home", "run", "look", "progress", "history", "options", "n_jobs", "guard", "partition", "value")

@@ -194,7 +194,9 @@ class Judge(Protocol):
     def fold_value(self, rows: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
         """Value of the scores of one fold's rows alone. Finite; higher is better."""
 
-    def track_value(self, scores: NDArray[np.float64]) -> tuple[float, str]:
+    def track_value(
+        self, params: Mapping[str, int | float], scores: NDArray[np.float64]
+    ) -> tuple[float, str]:
         """Value of all rows' scores (NaN where none was made), entered into the ledger; also the row's name."""
 
     def is_counted(self, fingerprint: str) -> bool:
@@ -319,7 +321,9 @@ def _run_trial(
         if not any(t.state == TrialState.COMPLETE for t in study.get_trials(deepcopy=False)):
             raise
         evaluation = _Evaluation(np.empty(0), (), "failed", str(error))
-    value, fingerprint = judge.track_value(evaluation.scores) if evaluation.fold_values else (0.0, None)
+    value, fingerprint = (
+        judge.track_value(params, evaluation.scores) if evaluation.fold_values else (0.0, None)
+    )
     outcome = {
         "value": value if evaluation.state == "complete" else None,
         "fold_values": evaluation.fold_values,
@@ -406,7 +410,7 @@ def _count_again(search: Search, judge: Judge, folds: list[Fold], record: TrialR
         return
     seen = len(record.fold_values)
     evaluation = _evaluate(search, judge, folds, record.params, lambda values: len(values) < seen)
-    _, fingerprint = judge.track_value(evaluation.scores)
+    _, fingerprint = judge.track_value(record.params, evaluation.scores)
     if fingerprint != record.fingerprint:
         raise StoreError(
             f"trial {record.number} of the study",

@@ -133,6 +133,8 @@ def dataset_profile(frame: pl.DataFrame, feature_names: Sequence[str]) -> dict[s
 
 
 RUN_URL_TAG = "dagster.run_url"
+# Where the trial ledger stood: a copy that nobody loses who loses the home.
+TRIAL_BOOK_TAG, TRIAL_ANCHOR_TAG = "quant.trial_book", "quant.trial_anchor"
 MODEL_FILE = "model.onnx"
 MODEL_FOLDER = "model"
 
@@ -363,6 +365,8 @@ def candidate_record(
             **({RUN_URL_TAG: run_url} if run_url else {}),
             "quant.model_version": report.subject,
             "quant.dataset_version": evidence.training_set_version,
+            TRIAL_BOOK_TAG: report.details["trials"]["book"],
+            TRIAL_ANCHOR_TAG: report.details["trials"]["anchor"],
             **{
                 f"quant.upstream.{k}": v for k, v in evidence.training_set.metadata.items() if k != "features"
             },

@@ -17,9 +17,17 @@ from upath import UPath
 
 from quant_assets.common.errors import RegistryError
 from quant_assets.common.logging import get_logger
+from quant_assets.ledgers.trial_records import Anchor
 from quant_assets.registry.connection import connect, exclusive, reported
 from quant_assets.registry.model_files import NATIVE_FOLDER, write_model_directory, write_native_models
-from quant_assets.registry.record import MODEL_FILE, MODEL_FOLDER, RUN_URL_TAG, TrainingRecord
+from quant_assets.registry.record import (
+    MODEL_FILE,
+    MODEL_FOLDER,
+    RUN_URL_TAG,
+    TRIAL_ANCHOR_TAG,
+    TRIAL_BOOK_TAG,
+    TrainingRecord,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -230,6 +238,29 @@ def record_training(tracking_uri: str, record: TrainingRecord, *, artifact_root:
         url=page if http else None,
         reused=finished,
     )
+
+
+def recorded_anchors(tracking_uri: str, book: str) -> tuple[Anchor, ...]:
+    """Where a book of trials stood at each training record of any strategy.
+
+    Raises
+    ------
+    RegistryError
+        When the server cannot say: unknown is not the same as none.
+    """
+    client = connect(tracking_uri)
+    found: set[str] = set()
+    with reported(tracking_uri, f"reading the trial anchors of {book}"):
+        experiments = [str(e.experiment_id) for e in client.search_experiments()]
+        token = None
+        while True:
+            page = client.search_runs(
+                experiments, f"tags.`{TRIAL_BOOK_TAG}` = '{book}'", max_results=1000, page_token=token
+            )
+            found |= {run.data.tags[TRIAL_ANCHOR_TAG] for run in page}
+            token = page.token
+            if not token:
+                return tuple(Anchor.parse(text) for text in sorted(found))
 
 
 def _require_model(record: TrainingRecord) -> None:

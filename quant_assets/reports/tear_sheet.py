@@ -226,6 +226,7 @@ def candidate_tear_sheet(
     strategy: StrategyConfig,
     delisting: DelistingConfig,
     n_symbols: int,
+    counted: str = "",
 ) -> str:
     """The tear sheet of one candidate of a configured strategy.
 
@@ -244,6 +245,8 @@ def candidate_tear_sheet(
         Of the universe.
     n_symbols : int
         Names in a cross-section; few of them are a caveat of their own.
+    counted : str
+        How many trials are behind the figures, and since when they are counted.
     """
     caveats = [
         f"Costs assume an account of {strategy.costs.capital:,.0f}; cash earns nothing, shorts pay "
@@ -255,6 +258,7 @@ def candidate_tear_sheet(
         ),
         f"A name whose bars end leaves the book at its last close {delisting.final_return:+.0%}, with costs; "
         "a halted one is carried to its next open.",
+        *([counted] if counted else []),
     ]
     if n_symbols < FEW_SYMBOLS:
         caveats.insert(

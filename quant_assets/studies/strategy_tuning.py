@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import LAST_CLOSE, DelistingConfig, StrategyConfig, TuningConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import decidable_rows, feature_names_of
-from quant_assets.gates.evidence import enter_trial
+from quant_assets.gates.evidence import Look, enter_trial
 from quant_assets.ledgers.trials import TrialLedger
 from quant_assets.models.training_arrays import training_arrays, unseen_rows
 from quant_assets.models.tuning import Search, TrialRecord, best_trial, tune
@@ -55,8 +56,8 @@ class NetSharpe:
         Of the universe.
     root : Path or UPath
         The platform's home: trials are below ``trials/``.
-    run_id : str
-        Who evaluates.
+    look : Look
+        Who looks; its idea is that of what the training set and the bars are made from.
     """
 
     def __init__(
@@ -66,21 +67,28 @@ class NetSharpe:
         strategy: StrategyConfig,
         delisting: DelistingConfig,
         root: Location,
-        run_id: str,
+        look: Look,
     ) -> None:
         self._rows, self._strategy, self._delisting = rows.select("symbol", "session"), strategy, delisting
-        self._root, self._run_id = root, run_id
+        self._root, self._look, self._panel = root, look, bars
+        self._search = search_digest(strategy, delisting)
         self._bars = bars_of(rows, bars)
-        self._counted = {t.fingerprint for t in TrialLedger(root).trials(strategy.name)}
+        self._counted = {t.fingerprint for t in TrialLedger(root).records(look.book)}
 
     def fold_value(self, rows: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
         """Net Sharpe ratio per session of trading one fold's scores alone; 0 when nothing was traded."""
         return net_sharpe(fold_returns(self._rows[rows], scores, self._bars, self._strategy, self._delisting))
 
-    def track_value(self, scores: NDArray[np.float64]) -> tuple[float, str]:
-        """Net Sharpe ratio per session of the whole track, and the fingerprint of its ledger row."""
+    def track_value(
+        self, params: Mapping[str, int | float], scores: NDArray[np.float64]
+    ) -> tuple[float, str]:
+        """Net Sharpe ratio per session of the whole track, and the fingerprint of its ledger row.
+
+        The idea is the parameters: the same ones, drawn by a later search on newer data, go on with their own track.
+        """
         returns = track_returns(self._rows, scores, self._bars, self._strategy, self._delisting)
-        trial = enter_trial(self._root, self._strategy.name, Table(returns), run_id=self._run_id)
+        idea = json_digest([self._look.idea, self._search, dict(params)])
+        trial = enter_trial(self._root, replace(self._look, idea=idea), Table(returns), self._panel)
         self._counted.add(trial.fingerprint)
         return net_sharpe(returns), trial.fingerprint
 
@@ -132,14 +140,31 @@ def net_sharpe(returns: pl.DataFrame) -> float:
 TRIAL_CODE = (tune, decidable_rows, bars_of, track_returns, net_sharpe)
 
 
+def search_digest(strategy: StrategyConfig, delisting: DelistingConfig) -> str:
+    """Digest of what shapes the track of given parameters, beside the data: configuration and code."""
+    return json_digest(
+        {
+            "delisting": delisting.model_dump(mode="json"),
+            "models": strategy.models.model_dump(mode="json"),
+            "folds": _tuning_of(strategy).folds,
+            "seed": strategy.seed,
+            "embargo_sessions": strategy.validation.embargo_sessions,
+            "portfolio": strategy.portfolio.model_dump(mode="json"),
+            "costs": strategy.costs.model_dump(mode="json"),
+            "code": [closure_of(function).digest for function in TRIAL_CODE],
+        }
+    )
+
+
 def study_name_of(
     strategy: StrategyConfig,
+    look: Look,
     training_set_version: str,
     bars_version: str,
     delisting: DelistingConfig = LAST_CLOSE,
 ) -> str:
-    """Name of the study: a digest of all that shapes a trial (data, configuration, code), so that none is taken for
-    another's.
+    """Name of the study: a digest of all that shapes a trial (data, configuration, code) and of the book that it
+    counts in, so that none is taken for another's.
 
     ``n_trials`` is left out: trial k is the same however many follow it, and a longer search goes on from a
     shorter one.
@@ -149,15 +174,11 @@ def study_name_of(
         {
             "training_set": training_set_version,
             "bars": bars_version,
-            "delisting": delisting.model_dump(mode="json"),
-            "models": strategy.models.model_dump(mode="json"),
+            "book": look.book,
+            "idea": look.idea,
+            "search": search_digest(strategy, delisting),
             "tuning": tuning.model_dump(mode="json", exclude={"n_trials"}),
             "ranges": {k: r.model_dump() for k, r in tuning.ranges(strategy.models).items()},
-            "seed": strategy.seed,
-            "embargo_sessions": strategy.validation.embargo_sessions,
-            "portfolio": strategy.portfolio.model_dump(mode="json"),
-            "costs": strategy.costs.model_dump(mode="json"),
-            "code": [closure_of(function).digest for function in TRIAL_CODE],
         }
     )
     return f"{strategy.name}-{digest[:32]}"
@@ -173,7 +194,7 @@ def tune_strategy(
     training_set_version: str,
     bars_version: str,
     home: Location,
-    run_id: str,
+    look: Look,
     url: str | None = None,
     n_jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -196,7 +217,8 @@ def tune_strategy(
         Data versions of the two; the scored rows follow from the first.
     home : Path or UPath
         The trial ledger is below it.
-    run_id : str
+    look : Look
+        Who looks; its idea is that of what the training set and the bars are made from.
     url : str, optional
         Of the storage, by default `quant_assets.models.tuning_study.storage_url` of the home when that is a
         folder, and of the local folder beside it when it is a URL.
@@ -222,7 +244,7 @@ def tune_strategy(
     from quant_assets.models.tuning_study import storage_url
 
     tuning, names = _tuning_of(strategy), feature_names_of(training_set)
-    study = study_name_of(strategy, training_set_version, bars_version, delisting)
+    study = study_name_of(strategy, look, training_set_version, bars_version, delisting)
     search = Search(
         training_arrays(training_set.frame, names, strategy.models.label_kind),
         unseen_rows(scored, names),
@@ -233,7 +255,7 @@ def tune_strategy(
         strategy.validation.embargo_sessions,
         n_jobs,
     )
-    judge = NetSharpe(scored, bars, strategy, delisting, home, run_id)
+    judge = NetSharpe(scored, bars, strategy, delisting, home, look)
     local = home if isinstance(home, Path) else home_dir()
     records = tune(
         search, judge, url=url or storage_url(local, strategy.name), study_name=study, progress=progress

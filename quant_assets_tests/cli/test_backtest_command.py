@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
 from quant_assets.cli.backtest_command import backtest
+from quant_assets.common.home import Home
+from quant_assets.ledgers.trials import TrialLedger
 from quant_assets.trading.backtest import SCHEMA_VERSION, result_schema
 from quant_assets_tests.trading.backtest.tables import market, schema_violations, three_symbols
 
@@ -50,6 +53,22 @@ def test_the_report_is_printed_and_written_and_obeys_the_schema(data: Path, tmp_
     assert report["data"]["name"] == "scores.parquet"
     assert all(b["available"] for b in report["baselines"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.json", "scores.parquet"]
+
+
+def test_a_backtest_is_a_look_and_counts_where_its_bars_are_judged(data: Path, tmp_path: Path) -> None:
+    """Scores of fifty models tried on one file of bars, and none of them was a trial."""
+    home = Home().path
+    assert "trial 1 of scores_" in invoke(data, *FULL).stdout
+    assert "trial 1 of scores_" in invoke(data, *FULL).stdout  # the same look
+    assert "trial 2 of scores_" in invoke(data, "--top-k", "3").stdout
+    other = tmp_path / "other.parquet"
+    table = pl.read_parquet(data)
+    table.with_columns((-pl.col("score")).alias("score")).write_parquet(other)
+    assert "trial 3 of scores_" in invoke(other, *FULL).stdout
+    shown = invoke(other, "--top-k", "4", "--universe", "us_tech").stdout
+    assert "of us_tech.forward_return, on the bars of scores_" in shown
+    assert TrialLedger(home).snapshot("us_tech.forward_return").n_trials == 4
+    assert invoke(other, "--universe", "us_teck").exit_code != 0
 
 
 def test_the_json_is_canonical(data: Path, tmp_path: Path) -> None:

@@ -189,7 +189,9 @@ def test_a_missing_file_is_named_with_what_is_there(folder: Path) -> None:
 def test_an_environment_variable_may_stand_for_a_value(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HORIZON", "10")
     file = folder / "strategies/pure_noise.yaml"
-    file.write_text("universe: ${UNIVERSE:-us_tech}\nlabel: {horizon_sessions: '${HORIZON}'}")
+    file.write_text(
+        "universe: ${UNIVERSE:-us_tech}\nlabel: {horizon_sessions: '${HORIZON}'}\nvalidation: {embargo_sessions: 10}"
+    )
     strategy = load_settings(folder, folder / "nowhere").strategies["pure_noise"]
     assert (strategy.universe, strategy.label.horizon_sessions) == ("us_tech", 10)
 

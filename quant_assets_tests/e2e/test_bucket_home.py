@@ -49,7 +49,7 @@ def test_a_strategy_is_promoted_in_a_bucket_and_a_second_run_reads_it_back(
     assert {part.name for part in home.path.iterdir()} >= {"artifacts", "trials", "promotions", "reports"}
     here = {part.name for part in (tmp_path / "local").iterdir()}
     assert not here & {"artifacts", "trials", "promotions", "reports"}
-    assert len(TrialLedger(home.path).trials("edge")) == 1
+    assert len(TrialLedger(home.path).trials("edge_market.forward_return")) == 1
     ledger = PromotionLedger(home.promotion_ledger)
     ledger.verify()
     assert [entry.action for entry in ledger.entries("edge")] == ["promoted"]
@@ -64,7 +64,7 @@ def test_a_strategy_is_promoted_in_a_bucket_and_a_second_run_reads_it_back(
     labels.write_bytes(whole[:-7])
     assert run() == "promoted"
     assert labels.read_bytes() == whole
-    assert len(TrialLedger(home.path).trials("edge")) == 1
+    assert len(TrialLedger(home.path).trials("edge_market.forward_return")) == 1
     reused = {
         node.name: latest_event(instance, dg.AssetKey(list(node.key)), None).metadata["reused"].value  # type: ignore[union-attr]
         for node in lineage.of("edge")

@@ -47,7 +47,7 @@ def loose(loose_folder: Path, tmp_path: Path) -> Iterator[Lineage]:
 def shipped() -> str:
     """Digest of the limits that were reviewed."""
     settings = load_settings()
-    return gates_digest(settings.gates, settings.drift)
+    return gates_digest(settings.gates, settings.drift, settings.minima)
 
 
 def production(lineage: Lineage, monkeypatch: pytest.MonkeyPatch, approved: str | None) -> None:
@@ -165,9 +165,9 @@ def test_a_plug_in_that_lets_a_gate_not_apply_is_other_limits(
         replace(gate, limit=replace(gate.limit, comparison="<=")),
     ):
         monkeypatch.setitem(gates._REGISTRY, gate.name, changed)
-        assert gates_digest(settings.gates, settings.drift) != shipped
+        assert gates_digest(settings.gates, settings.drift, settings.minima) != shipped
     monkeypatch.delitem(gates._REGISTRY, gate.name)
-    assert gates_digest(settings.gates, settings.drift) != shipped
+    assert gates_digest(settings.gates, settings.drift, settings.minima) != shipped
 
 
 def test_what_was_promoted_by_loose_limits_elsewhere_is_told_and_not_served_in_production(
@@ -176,7 +176,9 @@ def test_what_was_promoted_by_loose_limits_elsewhere_is_told_and_not_served_in_p
     assert loose.materialise("noise", ["promotion"]).success  # a desk may do as it likes, under its own name
     entry = PromotionLedger(loose.home.promotion_ledger).entries("noise")[-1]
     assert entry.basis["limits"]["validation"]["sharpe_min"] == -8.8
-    assert entry.basis["gates"] == gates_digest(loose.settings.gates, loose.settings.drift)
+    assert entry.basis["gates"] == gates_digest(
+        loose.settings.gates, loose.settings.drift, loose.settings.minima
+    )
     with capture_logs() as logged:
         assert load(loose, "noise") is not None
     (told,) = [line for line in logged if "looser limits than the shipped ones" in line["event"]]

@@ -46,7 +46,7 @@ def test_the_graph_has_a_tuning_only_where_the_file_asks_for_one(lineage: Lineag
 
 def test_a_tuned_strategy_counts_records_and_fits_what_it_found(lineage: Lineage) -> None:
     lineage.change_strategy("edge", tuning=TUNING)
-    before = {t.fingerprint for t in TrialLedger(lineage.home.path).trials("edge")}
+    before = {t.fingerprint for t in TrialLedger(lineage.home.path).trials("edge_market.forward_return")}
     untuned = lineage.version("edge", "ensemble")
     (outcome,) = lineage.run("edge")
     assert lineage.version("edge", "ensemble") != untuned
@@ -58,7 +58,7 @@ def test_a_tuned_strategy_counts_records_and_fits_what_it_found(lineage: Lineage
     assert {"trials", "importance", "history", "best"} <= set(event.metadata)
 
     # Every trial of the search, and the evaluation of what it chose.
-    after = {t.fingerprint for t in TrialLedger(lineage.home.path).trials("edge")}
+    after = {t.fingerprint for t in TrialLedger(lineage.home.path).trials("edge_market.forward_return")}
     searched = {trial["fingerprint"] for trial in result["trials"]}
     assert searched <= after - before
     assert len(after) == len(before) + N_TRIALS + 1
@@ -85,7 +85,9 @@ def test_a_tuned_strategy_counts_records_and_fits_what_it_found(lineage: Lineage
     (again,) = lineage.run("edge")
     assert (again.decision, lineage.version("edge", "ensemble")) == (outcome.decision, tuned)
     assert lineage.event("edge", "tuning").metadata["reused"].value is True  # type: ignore[union-attr]
-    assert {t.fingerprint for t in TrialLedger(lineage.home.path).trials("edge")} == after
+    assert {
+        t.fingerprint for t in TrialLedger(lineage.home.path).trials("edge_market.forward_return")
+    } == after
     assert (
         len(client.search_runs([record["experiment_id"]], f"tags.`quant.study` = '{result['study']}'")) == 3
     )

@@ -27,7 +27,7 @@ TRIALS = {
 EFFECTIVE = pytest.approx(1.6918989154921038)
 RETURNS = {"one": [0.01, -0.005, 0.02, 0.0, 0.0025], "two": [0.0, -0.005, 0.01, 0.001, 0.0025]}
 SNAPSHOT = TrialSnapshot(
-    strategy="planted_edge",
+    book="planted_edge",
     sharpes=(0.5642880936468347, 0.31326095805861776),
     effective_number_of_trials=EFFECTIVE,
     digest="84a2ecc22f77ea05ab2e2353f8aaf0f03539c4fcf2416be9229c8328bb0f37d3",
@@ -64,8 +64,7 @@ def test_an_earlier_trial_ledger_opens_and_goes_on(home: Path) -> None:
     assert ledger.append(again, RETURNS["one"], DAYS).run_id == "run-1"
     other = trial_of("planted_edge", "three", RETURNS["one"][::-1], DAYS, run_id="run-2", recorded_at="later")
     ledger.append(other, RETURNS["one"][::-1], DAYS)
-    ledger.require("planted_edge", SNAPSHOT.chain_length, SNAPSHOT.chain_head)
-    assert ledger.snapshot("planted_edge").chain_length == 3
+    assert ledger.snapshot("planted_edge", [SNAPSHOT.anchor]).chain_length == 3
     assert (home / "trials/planted_edge/chain/00000002.json").read_text() == TRIALS["chain/00000002.json"]
 
 

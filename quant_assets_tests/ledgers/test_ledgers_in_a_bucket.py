@@ -74,7 +74,7 @@ def test_trials_in_a_bucket_add_up_to_what_they_do_on_a_disk(home: str, tmp_path
     assert there.returns_matrix("edge").tolist() == here.returns_matrix("edge").tolist()
     assert there.snapshot("unknown").n_trials == 0
     before = here.snapshot("edge")
-    TrialLedger(UPath(home)).require("edge", before.chain_length, before.chain_head)
+    assert TrialLedger(UPath(home)).snapshot("edge", [before.anchor]) == before
 
 
 def test_entries_in_a_bucket_are_those_of_a_disk(
@@ -164,7 +164,7 @@ def test_a_link_removed_from_before_the_end_is_noticed(home: str, number: int) -
     with pytest.raises(LedgerError, match=f"{number:08d}.json"):
         ledger.trials("edge")
     with pytest.raises(LedgerError):
-        ledger.require("edge", report.chain_length, report.chain_head)
+        ledger.snapshot("edge", [report.anchor])
 
 
 def test_a_removed_trial_and_a_shorter_chain_are_noticed(home: str) -> None:
@@ -177,7 +177,7 @@ def test_a_removed_trial_and_a_shorter_chain_are_noticed(home: str) -> None:
         ledger.snapshot("edge")
     UPath(f"{home}/trials/edge/chain/00000002.json").unlink()
     with pytest.raises(LedgerError, match="2 linked trials"):
-        ledger.require("edge", report.chain_length, report.chain_head)
+        ledger.snapshot("edge", [report.anchor])
 
 
 # ----------------------------------------------------------------------------------------------- other writers
@@ -292,7 +292,7 @@ def test_a_bucket_that_is_missing_is_no_empty_ledger(bucket: str) -> None:
     for use in (
         lambda: trials.trials("edge"),
         lambda: trials.snapshot("edge"),
-        lambda: trials.require("edge", 0, GENESIS),
+        lambda: trials.anchor("edge"),
         lambda: record(trials, "a", 1),
         promotions.entries,
         promotions.verify,

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -189,6 +190,18 @@ def test_the_returns_matrix_holds_the_sessions_that_any_trial_has(ledger: TrialL
         assert np.array_equal(matrix[:, column], expected, equal_nan=True)
 
 
+def test_a_trial_of_one_week_takes_nothing_away_from_what_the_others_are_compared_by(
+    ledger: TrialLedger,
+) -> None:
+    """Sessions that all trials share were the rows: one short look left too few of them to judge any."""
+    for seed, name in enumerate("ab"):
+        record(ledger, name, seed)
+    before = ledger.returns_matrix(STRATEGY)
+    week = stream(7)[:5]
+    ledger.append(trial_of(STRATEGY, "c", week, DAYS[:5], run_id="r", recorded_at="t"), week, DAYS[:5])
+    assert ledger.returns_matrix(STRATEGY)[:, :2].tolist() == before.tolist()
+
+
 def test_trials_without_a_common_session_each_count(ledger: TrialLedger) -> None:
     for name, kept in (("a", slice(0, 100)), ("b", slice(100, 200))):
         returns = stream(1)[kept]
@@ -199,7 +212,7 @@ def test_trials_without_a_common_session_each_count(ledger: TrialLedger) -> None
     assert ledger.snapshot(STRATEGY).effective_number_of_trials == pytest.approx(2.0)
 
 
-def test_strategies_do_not_share_trials(ledger: TrialLedger) -> None:
+def test_books_do_not_share_trials(ledger: TrialLedger) -> None:
     record(ledger, "a", 1)
     returns = stream(1)
     ledger.append(trial_of("pure_noise", "a", returns, DAYS, run_id="r", recorded_at="t"), returns, DAYS)
@@ -288,18 +301,19 @@ def test_links_that_were_renumbered_to_close_a_gap_are_noticed(ledger: TrialLedg
         ledger.trials(STRATEGY)
 
 
-def test_the_newest_trial_and_its_link_removed_together_are_noticed_by_an_earlier_report(
-    ledger: TrialLedger,
-) -> None:
+def test_the_newest_trial_and_its_link_removed_together_are_noticed_by_an_anchor(ledger: TrialLedger) -> None:
     for seed, trial in enumerate("ab"):
         record(ledger, trial, seed)
     report = ledger.snapshot(STRATEGY)
-    ledger.require(STRATEGY, report.chain_length, report.chain_head)
     trial_file(ledger, "b").unlink()
     link_file(ledger, 2).unlink()
+    for look in (lambda: ledger.snapshot(STRATEGY), lambda: record(ledger, "c", 3)):
+        with pytest.raises(LedgerError, match="2 linked trials"):
+            look()
+    shutil.rmtree(ledger.root / "anchors")
     assert ledger.snapshot(STRATEGY).n_trials == 1  # the folder alone cannot tell
     with pytest.raises(LedgerError, match="2 linked trials"):
-        ledger.require(STRATEGY, report.chain_length, report.chain_head)
+        ledger.snapshot(STRATEGY, [report.anchor])
 
 
 def test_a_ledger_that_was_begun_anew_is_no_continuation(ledger: TrialLedger, tmp_path: Path) -> None:
@@ -310,9 +324,9 @@ def test_a_ledger_that_was_begun_anew_is_no_continuation(ledger: TrialLedger, tm
     for seed, trial in enumerate("xyz"):
         record(other, trial, seed)
     with pytest.raises(LedgerError):
-        other.require(STRATEGY, report.chain_length, report.chain_head)
+        other.snapshot(STRATEGY, [report.anchor])
     record(ledger, "c", 3)
-    ledger.require(STRATEGY, report.chain_length, report.chain_head)
+    assert ledger.snapshot(STRATEGY, [report.anchor]).n_trials == 3
 
 
 def test_returns_whose_bytes_changed_are_named(ledger: TrialLedger) -> None:
@@ -326,6 +340,7 @@ def test_returns_whose_bytes_changed_are_named(ledger: TrialLedger) -> None:
 def test_a_trial_without_a_link_counts_and_the_next_writer_links_it(ledger: TrialLedger) -> None:
     record(ledger, "a", 1)
     link_file(ledger, 1).unlink()  # as if its writer had been killed between the two
+    shutil.rmtree(ledger.root / "anchors")
     assert ledger.snapshot(STRATEGY).n_trials == 1
     record(ledger, "b", 2)
     assert ledger.snapshot(STRATEGY).chain_length == 2

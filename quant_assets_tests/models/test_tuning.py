@@ -15,13 +15,14 @@ import pytest
 from quant_assets.common.errors import ModelError, StoreError
 from quant_assets.common.provenance import Closure, closure_of
 from quant_assets.common.settings import XGBoostConfig
-from quant_assets.gates.evidence import count_trial
+from quant_assets.gates.evidence import enter_trial
+from quant_assets.ledgers.trials import TrialLedger
 from quant_assets.models import tuning as searching
 from quant_assets.models.tuning_study import apply_tuning, opened_study, shown, storage_url
 from quant_assets.studies import strategy_tuning
 from quant_assets.studies.strategy_tuning import history_plot, importance_of, study_name_of, trials_table
 from quant_assets.trading.paths import path_returns
-from quant_assets_tests.models.tuning_cases import MODELS, market, rows_of, strategy_of, tuned
+from quant_assets_tests.models.tuning_cases import LOOK, MODELS, market, rows_of, strategy_of, tuned
 from quant_assets_tests.postgres_server import address, own_database, server
 
 CASES = "quant_assets_tests.models.tuning_cases"
@@ -132,24 +133,23 @@ def test_a_trial_is_what_trading_the_refitted_ensemble_out_of_fold_would_have_gi
     paths = path_returns(scores, bars, strategy.portfolio, strategy.costs)
     net = paths["net_return"].to_numpy()
     assert best["value"] == pytest.approx(net.mean() / net.std(ddof=1), rel=1e-9)
-    count_trial(tmp_path, "tuned", Table(paths), run_id="run-2")
-    assert set(rows_of(tmp_path)) == {whole[1]["trials"][best["trial"]]["fingerprint"]}
+    fingerprint = whole[1]["trials"][best["trial"]]["fingerprint"]
+    counted = {t.fingerprint: t.returns_sha256 for t in TrialLedger(whole[0]).trials(LOOK.book)}
+    assert enter_trial(tmp_path, LOOK, Table(paths), bars).returns_sha256 == counted[fingerprint]
 
 
 def test_a_pruned_trial_is_counted_with_the_returns_that_were_seen_and_cash_after_them(
     pruned: tuple[Path, dict[str, Any]],
 ) -> None:
-    from quant_assets.ledgers.trials import TrialLedger
-
     home, result = pruned
     cut = [t for t in result["trials"] if t["state"] == "pruned"]
     assert cut
     assert all(t["value"] is None and len(t["fold_values"]) < 3 for t in cut)
     assert set(rows_of(home)) == {t["fingerprint"] for t in result["trials"]}
     ledger = TrialLedger(home)
-    matrix = ledger.returns_matrix("tuned")
-    columns = [t.fingerprint for t in ledger.trials("tuned")]
-    assert len(matrix) == ledger.trials("tuned")[0].n_obs  # nobody's sessions are lost
+    matrix = ledger.returns_matrix(LOOK.book)
+    columns = [t.fingerprint for t in ledger.trials(LOOK.book)]
+    assert len(matrix) == ledger.trials(LOOK.book)[0].n_obs  # nobody's sessions are lost
     for trial in cut:
         returns = matrix[:, columns.index(trial["fingerprint"])]
         third = len(returns) // 3
@@ -283,14 +283,16 @@ def test_a_trial_that_somebody_else_ended_is_not_taken_for_one_of_ours(
 
 def test_the_study_is_named_by_data_configuration_and_code() -> None:
     strategy = strategy_of()
-    name = study_name_of(strategy, "t", "b")
-    assert study_name_of(strategy_of(n_trials=9), "t", "b") == name
+    name = study_name_of(strategy, LOOK, "t", "b")
+    assert study_name_of(strategy_of(n_trials=9), LOOK, "t", "b") == name
     others = {
-        study_name_of(strategy, "u", "b"),
-        study_name_of(strategy, "t", "c"),
-        study_name_of(strategy_of(folds=4), "t", "b"),
+        study_name_of(strategy, LOOK, "u", "b"),
+        study_name_of(strategy, LOOK, "t", "c"),
+        study_name_of(strategy_of(folds=4), LOOK, "t", "b"),
+        study_name_of(strategy, replace(LOOK, book="other.forward_return"), "t", "b"),
+        study_name_of(strategy, replace(LOOK, idea="j" * 64), "t", "b"),
         *(
-            study_name_of(strategy.model_copy(update=change), "t", "b")
+            study_name_of(strategy.model_copy(update=change), LOOK, "t", "b")
             for change in (
                 {"seed": 8},
                 {"models": MODELS.model_copy(update={"xgboost": XGBoostConfig()})},
@@ -299,7 +301,7 @@ def test_the_study_is_named_by_data_configuration_and_code() -> None:
         ),
     }
     assert name not in others
-    assert len(others) == 6
+    assert len(others) == 8
 
 
 @pytest.mark.parametrize("function", strategy_tuning.TRIAL_CODE)
@@ -310,9 +312,9 @@ def test_other_code_that_fits_or_trades_a_trial_is_another_study(
         found = closure_of(asked)
         return replace(found, digest="0" * 40) if asked is function else found
 
-    before = study_name_of(strategy_of(), "t", "b")
+    before = study_name_of(strategy_of(), LOOK, "t", "b")
     monkeypatch.setattr(strategy_tuning, "closure_of", changed)
-    assert study_name_of(strategy_of(), "t", "b") != before
+    assert study_name_of(strategy_of(), LOOK, "t", "b") != before
 
 
 def test_the_code_of_a_study_is_what_shapes_a_trial_and_neither_gates_nor_pictures() -> None:

@@ -21,6 +21,7 @@ from quant_assets.common.settings import (
     ValidationConfig,
 )
 from quant_assets.common.store import Table
+from quant_assets.gates.evidence import Look
 from quant_assets.ledgers.trials import TrialLedger
 from quant_assets.studies.strategy_tuning import tune_strategy
 from quant_assets_tests.models.training_frames import FEATURES, training_frame
@@ -87,15 +88,18 @@ def tuned(home: Path, *, url: str | None = None, n_jobs: int = 1, **tuning: Any)
         training_set_version="t" * 64,
         bars_version="b" * 64,
         home=home,
-        run_id="run-1",
+        look=LOOK,
         url=url,
         n_jobs=n_jobs,
     )
 
 
+LOOK = Look("market.forward_return", "tuned", "i" * 64, "run-1")
+
+
 def rows_of(home: Path) -> dict[str, float]:
     """Fingerprint and Sharpe ratio of each row of the trial ledger."""
-    return {t.fingerprint: t.sharpe_per_period for t in TrialLedger(home).trials("tuned")}
+    return {t.fingerprint: t.sharpe_per_period for t in TrialLedger(home).trials(LOOK.book)}
 
 
 def die_at(owner: Any, name: str, call: int, *, afterwards: bool) -> None:

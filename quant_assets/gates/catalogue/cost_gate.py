@@ -38,7 +38,11 @@ COST_MARGIN = register(
         opens_when="the median over CPCV paths of the annual net Sharpe ratio at twice the costs (commission, "
         "spread, impact, borrow fee) is at least `sharpe_at_twice_costs_min`",
         limit=Limit(
-            "sharpe_at_twice_costs_min", 0.0, ">=", "annualised, every cost doubled, median over paths"
+            "sharpe_at_twice_costs_min",
+            0.0,
+            ">=",
+            "annualised, every cost doubled, median over paths",
+            floor=0.0,
         ),
         judge=judge_cost_margin,
         place=6,

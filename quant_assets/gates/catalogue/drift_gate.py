@@ -26,7 +26,14 @@ FEATURE_DRIFT = register(
         "`alpha` (`drift` of `gates.yaml`)",
         # the gate opens below the number of drifted features that makes an alarm
         limit=Limit(
-            "min_drifted_features", 3, "<=", "features that make an alarm", offset=-1.0, ge=1, whole=True
+            "min_drifted_features",
+            3,
+            "<=",
+            "features that make an alarm",
+            offset=-1.0,
+            ge=1,
+            floor=10,
+            whole=True,
         ),
         judge=judge_feature_drift,
         remedy="retrain on a window that includes the new regime, or find the fault in the newest data",

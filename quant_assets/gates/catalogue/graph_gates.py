@@ -8,10 +8,24 @@ from quant_assets.gates.verdicts import Verdict
 
 # Numerical agreement is no matter of taste: no strategy has its own.
 MIN_RANK_CORRELATION = Limit(
-    "parity_min_rank_correlation", 0.9999, ">=", "of graph and native scores", ge=0, le=1, per_strategy=False
+    "parity_min_rank_correlation",
+    0.9999,
+    ">=",
+    "of graph and native scores",
+    ge=0,
+    le=1,
+    floor=0.999,
+    per_strategy=False,
 )
 MAX_FLIPPED = Limit(
-    "parity_max_flipped_decisions", 0, "<=", "decisions, all rows", ge=0, whole=True, per_strategy=False
+    "parity_max_flipped_decisions",
+    0,
+    "<=",
+    "decisions, all rows",
+    ge=0,
+    floor=10,
+    whole=True,
+    per_strategy=False,
 )
 
 
@@ -66,7 +80,14 @@ ONNX_PARITY = register(
         "rank correlation at least `parity_min_rank_correlation`, and at most `parity_max_flipped_decisions` "
         "decisions differ, on real and on-threshold rows",
         limit=Limit(
-            "parity_max_error_over_sd", 1e-3, "<=", "largest error, spreads", gt=0, le=1, per_strategy=False
+            "parity_max_error_over_sd",
+            1e-3,
+            "<=",
+            "largest error, spreads",
+            gt=0,
+            le=1,
+            floor=0.01,
+            per_strategy=False,
         ),
         further=(MIN_RANK_CORRELATION, MAX_FLIPPED),
         judge=judge_graph,
@@ -83,7 +104,14 @@ INT8_PARITY = register(
         opens_when="the rank correlation of the INT8 student with its FP32 version is at least "
         "`int8_min_rank_correlation`; not applicable to tree graphs",
         limit=Limit(
-            "int8_min_rank_correlation", 0.99, ">=", "INT8 against its FP32", ge=0, le=1, per_strategy=False
+            "int8_min_rank_correlation",
+            0.99,
+            ">=",
+            "INT8 against its FP32",
+            ge=0,
+            le=1,
+            floor=0.95,
+            per_strategy=False,
         ),
         judge=judge_student,
         remedy="distil again on more rows of the training window: the activation ranges do not cover these rows",

@@ -134,13 +134,19 @@ SHARPE = register(
         opens_when="the median over CPCV paths of the annual net Sharpe ratio is at least `sharpe_min`, on at least "
         "`min_record_sessions`, and on so many that the best of the ledger's trials without skill shows what was "
         "observed in at most `false_pass_max` of cases (else `underpowered`)",
-        limit=Limit("sharpe_min", 1.2, ">=", "annualised, net of costs, median over paths"),
+        limit=Limit("sharpe_min", 1.2, ">=", "annualised, net of costs, median over paths", floor=0.5),
         further=(
             # Measured by `quant-assets calibrate --full`: from here on ledgers of noise pass in 1 % of cases, but for
             # a margin of .2 % at two to four years, and a search that keeps what looks better.
-            Limit("min_record_sessions", 504, ">=", "sessions of one path", ge=32, whole=True),
+            Limit("min_record_sessions", 504, ">=", "sessions of one path", ge=32, floor=252, whole=True),
             Limit(
-                "false_pass_max", 0.01, "<=", "probability that a ledger without skill passes", gt=0, le=0.05
+                "false_pass_max",
+                0.01,
+                "<=",
+                "probability that a ledger without skill passes",
+                gt=0,
+                le=0.05,
+                floor=0.05,
             ),
         ),
         judge=judge_sharpe,
@@ -154,7 +160,7 @@ PROBABILISTIC_SHARPE = register(
         title="Probabilistic Sharpe ratio",
         description="Probability that the true Sharpe of the median path is above zero.",
         opens_when="the PSR of the path with the median Sharpe ratio is at least `psr_min`",
-        limit=Limit("psr_min", 0.95, ">=", "probability, median path", ge=0, le=1),
+        limit=Limit("psr_min", 0.95, ">=", "probability, median path", ge=0, le=1, floor=0.9),
         judge=judge_probabilistic_sharpe,
         place=2,
     )
@@ -167,7 +173,7 @@ DEFLATED_SHARPE = register(
         description="The same, against the best of as many trials as the ledger has counted.",
         opens_when="the DSR of that path is at least `dsr_min`; the number of trials, and their variance without the "
         "candidate (that of noise at least), come from the trial ledger only",
-        limit=Limit("dsr_min", 0.95, ">=", "probability, median path", ge=0, le=1),
+        limit=Limit("dsr_min", 0.95, ">=", "probability, median path", ge=0, le=1, floor=0.9),
         judge=judge_deflated_sharpe,
         place=3,
     )
@@ -180,9 +186,11 @@ MAX_DRAWDOWN = register(
         description="Worst decile over paths of the maximum drawdown at the reference volatility (fraction).",
         opens_when="the maximum drawdown in the worst decile of paths, each scaled to `reference_volatility`, is no "
         "deeper than `max_drawdown_min`",
-        limit=Limit("max_drawdown_min", -0.20, ">=", "fraction, worst decile of paths", ge=-1, le=0),
+        limit=Limit(
+            "max_drawdown_min", -0.20, ">=", "fraction, worst decile of paths", ge=-1, le=0, floor=-0.5
+        ),
         # drawdowns deepen with volatility, so a higher reference is the stricter one
-        further=(Limit("reference_volatility", 0.10, ">=", "annual, fraction", gt=0, le=1),),
+        further=(Limit("reference_volatility", 0.10, ">=", "annual, fraction", gt=0, le=1, floor=0.05),),
         judge=judge_drawdown,
         place=4,
     )
@@ -220,7 +228,13 @@ LOSS_PROBABILITY = register(
         opens_when="the probability of loss (CSCV over the ledger's trials; of the one trial where there is one) is "
         "at most `loss_probability_max`",
         limit=Limit(
-            "loss_probability_max", 0.05, "<=", "probability, over the ledger's trials", ge=0, le=0.5
+            "loss_probability_max",
+            0.05,
+            "<=",
+            "probability, over the ledger's trials",
+            ge=0,
+            le=0.5,
+            floor=0.2,
         ),
         judge=judge_loss,
         remedy="more edge, or fewer and better founded trials: the ledger keeps those already made",

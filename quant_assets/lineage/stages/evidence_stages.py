@@ -5,7 +5,7 @@ a refused candidate must still get its tear sheet and its MLflow record; those r
 (paths and ledger), through the same pure function, and not the report itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from typing import Any
@@ -25,6 +25,7 @@ from quant_assets.common.settings import (
 )
 from quant_assets.common.store import Table
 from quant_assets.gates.cases import WalkForwardCase, WalkForwardTrack
+from quant_assets.gates.evidence import Look
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact
@@ -42,7 +43,7 @@ from quant_assets.lineage.declaring import (
     stage,
     through,
 )
-from quant_assets.lineage.scope import Progress, RunFacts, SessionRange
+from quant_assets.lineage.scope import History, Progress, SessionRange
 from quant_assets.lineage.stages.model_stages import TRAINING_POOL, models_of, recipe_of, tuned
 
 
@@ -89,7 +90,21 @@ def path_figures(*, value: Table, sessions: SessionRange) -> Mapping[str, Any]:
     }
 
 
-@stage(group="validation", rederived=True, kinds=frozenset({"numpy"}), describe=path_figures)
+def count_paths(bars: Artifact, *, value: Table, look: Look, home: Home) -> Mapping[str, Any]:
+    """Enter the paths into the trial ledger: whoever sees them has looked at an outcome."""
+    from quant_assets.gates.evidence import counted_facts, enter_trial
+
+    trial = enter_trial(home.path, look, value, bars.table().frame)
+    return {"trial": trial.fingerprint, **counted_facts(home.path, look.book)}
+
+
+@stage(
+    group="validation",
+    rederived=True,
+    kinds=frozenset({"numpy"}),
+    describe=path_figures,
+    counts=count_paths,
+)
 def cpcv_paths(
     cpcv_predictions: Artifact,
     bars: Artifact,
@@ -98,7 +113,7 @@ def cpcv_paths(
     costs: CostConfig,
     delisting: DelistingConfig,
 ) -> Product:
-    """Net-of-cost returns of each path: decided at close t, filled at open t+1."""
+    """Net-of-cost returns of each path: decided at close t, filled at open t+1. Counted as a trial when made."""
     from quant_assets.trading.paths import path_returns
 
     predictions = cpcv_predictions.table()
@@ -108,15 +123,22 @@ def cpcv_paths(
 
 # The ledger is the outside world: another run may have added a trial.
 @stage(group="validation", kinds=frozenset({"json"}), always=True)
-def trial_ledger(cpcv_paths: Artifact, *, name: str, home: Home, run: RunFacts) -> Product:
-    """Every configuration of this strategy that was ever evaluated, this one included."""
+def trial_ledger(
+    cpcv_paths: Artifact, bars: Artifact, *, look: Look, home: Home, history: History
+) -> Product:
+    """Every configuration that was ever evaluated on this universe and label family, this one included."""
     from quant_assets.gates.evidence import count_trial
+    from quant_assets.ledgers.promotions import PromotionLedger
 
-    snapshot = count_trial(home.path, name, cpcv_paths.table(), run_id=run.run_id)
-    facts = {
-        "n_trials": len(snapshot["sharpes"]),
-        "effective_number_of_trials": snapshot["effective_number_of_trials"],
-    }
+    last = history.previous()
+    snapshot, facts = count_trial(
+        home.path,
+        look,
+        cpcv_paths.table(),
+        bars.table().frame,
+        earlier=last.artifact.json() if last and home.store.intact(last.artifact.sha256) else None,
+        decided=PromotionLedger(home.promotion_ledger).entries(),
+    )
     return Product(snapshot, facts)
 
 
@@ -143,10 +165,26 @@ def judged(
     )
 
 
+def whole_ledger(*, book: str, home: Home) -> Sequence[str]:
+    """Nothing that shapes a report, once the trial ledger continues its anchors: none is reused where it does not.
+
+    Raises
+    ------
+    LedgerError
+        When trials are missing.
+    """
+    from quant_assets.ledgers.trials import TrialLedger
+
+    ledger = TrialLedger(home.path)
+    ledger.anchors.require(book, ledger.heads)
+    return ()
+
+
 @stage(
     group="validation",
     kinds=frozenset({"json"}),
     rederived=True,
+    fresh=whole_ledger,
     gates="validation",
     checks=(gate_checks("validation"),),
     roots=gates_behind("validation"),
@@ -162,10 +200,11 @@ def validation_report(
     basis: Mapping[str, Any],
 ) -> Product:
     """One verdict per CPCV gate, about exactly this candidate."""
-    from quant_assets.gates.evidence import verdict_table
+    from quant_assets.gates.evidence import counted_facts, verdict_table
 
     report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits)
-    return Product(report.about(basis), {"verdicts": verdict_table(report)})
+    facts = counted_facts(home.path, report.details["trials"]["book"])
+    return Product(report.about(basis), {"verdicts": verdict_table(report), **facts})
 
 
 # It shows an outcome of what the paths have shown: it reads them, so that nobody sees it before they are counted.
@@ -283,7 +322,7 @@ def walk_forward_report(
     return Product(report.to_json(), {"verdicts": verdict_table(report), **report.details["track"]})
 
 
-@stage(group="validation", kinds=frozenset({"html"}), roots=every_gate)
+@stage(group="validation", kinds=frozenset({"html"}), fresh=whole_ledger, roots=every_gate)
 def tear_sheet(
     cpcv_paths: Artifact,
     trial_ledger: Artifact,
@@ -300,13 +339,14 @@ def tear_sheet(
     home: Home,
 ) -> Product:
     """The candidate on one page: why it was refused or admitted, with the plots behind it."""
-    from quant_assets.gates.evidence import publish_html
+    from quant_assets.gates.evidence import counted_sentence, publish_html
     from quant_assets.models.ensemble import Ensemble
     from quant_assets.reports.tear_sheet import candidate_tear_sheet
 
     predictions = cpcv_predictions.table().frame
+    report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits)
     html = candidate_tear_sheet(
-        judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits),
+        report,
         cpcv_paths.table().frame,
         predictions,
         labels.table().frame,
@@ -316,6 +356,7 @@ def tear_sheet(
         strategy=strategy,
         delisting=delisting,
         n_symbols=predictions["symbol"].n_unique(),
+        counted=counted_sentence(home.path, report),
     )
     file = publish_html(home.path, strategy.name, ensemble.version, html)
     return Product(html, {"file": File(file), "open": Link(file.as_uri())})

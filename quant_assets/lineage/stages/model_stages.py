@@ -8,9 +8,10 @@ import polars as pl
 from quant_assets.common.errors import RegistryError
 from quant_assets.common.home import Home
 from quant_assets.common.settings import DelistingConfig, ModelsConfig, StrategyConfig
+from quant_assets.gates.evidence import Look
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.declaring import Check, CheckResult, LongTable, Picture, Product, single, stage
-from quant_assets.lineage.scope import Progress, RunFacts, SessionRange
+from quant_assets.lineage.scope import Progress, SessionRange
 
 TRAINING_POOL = "training"
 
@@ -67,7 +68,7 @@ def tuning(
     research: StrategyConfig,
     delisting: DelistingConfig,
     home: Home,
-    run: RunFacts,
+    look: Look,
     progress: Progress,
 ) -> Product:
     """The learners' parameters with the best purged out-of-fold net Sharpe ratio, every trial counted."""
@@ -84,7 +85,7 @@ def tuning(
         bars_version=bars.version,
         home=home.path,
         url=storage_url(home.local, research.name),
-        run_id=run.run_id,
+        look=look,
         progress=progress("trials"),
     )
     return Product(result)

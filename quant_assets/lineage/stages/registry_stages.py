@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quant_assets.common.errors import ArtifactError, GateClosedError
+from quant_assets.common.errors import ArtifactError, GateClosedError, LedgerError
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.home import Home
 from quant_assets.common.settings import StrategyConfig
-from quant_assets.gates.limits import DriftConfig, GatesConfig
+from quant_assets.gates.limits import DriftConfig, GatesConfig, MinimaConfig
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.declaring import Link, Product, every_gate, stage
@@ -81,16 +81,34 @@ def refuse_strangers(
         )
 
 
-def uncounted_trials(home: Home, strategy: str, reports: Sequence[GateReport]) -> tuple[str, ...]:
-    """Why a validation report does not count every trial; empty when it does."""
-    from quant_assets.ledgers.trials import TrialLedger
+def uncounted_trials(
+    home: Home, book: str, reports: Sequence[GateReport]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Why the trials close the way (nothing when they do not), and where the ledger stands, for the record.
 
-    now = TrialLedger(home.path).snapshot(strategy)
+    The ledger is held to every anchor that is known: its own, MLflow's and the promotion ledger's. One that does not
+    continue them is no record of anything, and leaves no anchor.
+    """
+    from quant_assets.ledgers.promotions import PromotionLedger
+    from quant_assets.ledgers.trial_records import promoted_anchors
+    from quant_assets.ledgers.trials import TrialLedger
+    from quant_assets.registry.tracking import recorded_anchors
+
+    ledger = TrialLedger(home.path)
+    anchors = {
+        *recorded_anchors(home.mlflow_uri, book),
+        *promoted_anchors(PromotionLedger(home.promotion_ledger).entries()),
+    }
+    try:
+        now = ledger.snapshot(book, anchors)
+    except LedgerError as error:
+        return (f"{error.what}: expected {error.expected}; found {error.found}; {error.action}",), {}
     return tuple(
         f"validation report: counts {report.details['trials']['n_trials']} trials, the ledger {now.n_trials}"
         for report in reports
-        if report.kind == "validation" and report.details["trials"]["digest"] != now.digest
-    )
+        if report.kind == "validation"
+        and (report.details["trials"]["book"], report.details["trials"]["digest"]) != (book, now.digest)
+    ), {"trials": now.anchor.text}
 
 
 def told_in_full(basis: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,6 +184,7 @@ def training_record(
         "model_name": recorded.model_name,
         "model_version": recorded.model_version,
         "bundle_sha256": bundle.sha256,
+        "names": training_set.table().frame["symbol"].n_unique(),
     }
     return Product(value, {**value, "mlflow": Link(home.mlflow_ui(recorded.experiment_id, recorded.run_id))})
 
@@ -189,9 +208,11 @@ def promotion(
     reports: Mapping[str, Artifact],
     *,
     name: str,
+    book: str,
     limits: GatesConfig,
     gates: GatesConfig,
     drift: DriftConfig,
+    minima: MinimaConfig,
     home: Home,
     run: RunFacts,
     guard: Guard,
@@ -206,7 +227,7 @@ def promotion(
     from quant_assets.registry.promotion import promote
     from quant_assets.registry.standing import ledger_keys
 
-    in_force, by_limits = limits_in_force(limits, drift), gates_digest(gates, drift)
+    in_force, by_limits = limits_in_force(limits, drift), gates_digest(gates, drift, minima)
     signing_key, made_from, unsigned = signed_bundle(bundle, bundle_signature, home)
     judged_reports = [GateReport.from_json(report.json()) for report in reports.values()]
     record = training_record.json()
@@ -220,6 +241,7 @@ def promotion(
     verdicts = [verdict for report in judged_reports for verdict in report.verdicts]
     closed = frozenset(reason.split(":")[0] for reason in closed_reasons(ensemble.version, verdicts))
     scrutiny = guard(closed)
+    uncounted, counted = uncounted_trials(home, book, judged_reports)
     standing = current_champion(home.mlflow_uri, name)
     decision = promote(
         home.mlflow_uri,
@@ -231,7 +253,8 @@ def promotion(
             *scrutiny.reasons,
             *(reason for report in judged_reports for reason in foreign_settings(report, basis)),
             *leaks(leakage_report),
-            *uncounted_trials(home, name, judged_reports),
+            *uncounted,
+            *minima.of_record(record["names"]),
             *unsigned,
             *unrecorded_bundle(bundle, record),
             *unapproved(by_limits, to_promote=True),
@@ -245,7 +268,7 @@ def promotion(
         actor=f"dagster:{run.trigger}",
         run_id=run.run_id,
         now=now(),
-        basis={"gates": by_limits, **told_in_full(basis)},
+        basis={"gates": by_limits, "minima": minima.model_dump(mode="json"), **told_in_full(basis), **counted},
     )
     value = {
         "strategy": name,
