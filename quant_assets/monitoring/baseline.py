@@ -272,7 +272,7 @@ def fit_baseline(
     first = first_rehearsed(window)
     by_window = {key: np.stack([c[key] for c in chances], axis=-1)[first:] for key in CHANGES}
     # Other features in each window, as few as make an alarm.
-    k = drift.min_drifted_features
+    k = int(drift.min_drifted_features)
     planted = np.zeros((n_disjoint - first, len(feature_names)), dtype=bool)
     for i, row in enumerate(planted):
         row[np.arange(i * k, (i + 1) * k) % len(feature_names)] = True

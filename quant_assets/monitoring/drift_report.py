@@ -184,7 +184,8 @@ class Found:
     @property
     def drifted(self) -> NDArray[np.bool_]:
         """Which features drifted, by any test."""
-        return np.any(list(self.by.values()), axis=0)
+        by_any: NDArray[np.bool_] = np.any(list(self.by.values()), axis=0)
+        return by_any
 
 
 def find_drift(baseline: DriftBaseline, ranks: Ranks, values: Floats, *, follows: bool, what: str) -> Found:

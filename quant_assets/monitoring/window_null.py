@@ -181,7 +181,7 @@ def tail_chance(
     """Chance of a greater statistic in ``n_sessions`` sessions; 1 at the threshold and below it.
 
     A session exceeds the threshold with chance ``share``, and its excess is exponential. Its scale is estimated from
-    ``exceedances`` sessions, which makes the predictive tail that of Lomax: (1 + x / (n m))^-n, with the mean excess m.
+    ``exceedances`` sessions, which makes the predictive tail that of Lomax: (1 + x / (n m))^-n, m the mean.
     """
     excess = (np.asarray(statistic, dtype=np.float64) - threshold) / mean_excess
     one = share * (1.0 + np.maximum(excess, 0.0) / exceedances) ** -exceedances

@@ -287,6 +287,7 @@ def beside_the_paths(track: pl.DataFrame, paths: pl.DataFrame, periods_per_year:
 
 @stage(
     group="validation",
+    rederived=True,
     kinds=frozenset({"json"}),
     gates="walk_forward",
     checks=(gate_checks("walk_forward"),),
@@ -299,6 +300,7 @@ def walk_forward_report(
     *,
     sessions: SessionRange,
     limits: GatesConfig,
+    basis: Mapping[str, Any],
 ) -> Product:
     """Whether the walk-forward track lies below the worst CPCV path by more than chance."""
     from quant_assets.gates.evidence import plain_json, require_recipe, verdict_table
@@ -319,7 +321,7 @@ def walk_forward_report(
         tuple(gate.judge(case) for gate in gates_of("walk_forward")),
         {"track": plain_json(asdict(found))},
     )
-    return Product(report.to_json(), {"verdicts": verdict_table(report), **report.details["track"]})
+    return Product(report.about(basis), {"verdicts": verdict_table(report), **report.details["track"]})
 
 
 @stage(group="validation", kinds=frozenset({"html"}), fresh=whole_ledger, roots=every_gate)

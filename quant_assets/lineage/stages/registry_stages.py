@@ -268,7 +268,12 @@ def promotion(
         actor=f"dagster:{run.trigger}",
         run_id=run.run_id,
         now=now(),
-        basis={"gates": by_limits, "minima": minima.model_dump(mode="json"), **told_in_full(basis), **counted},
+        basis={
+            "gates": by_limits,
+            "minima": minima.model_dump(mode="json"),
+            **told_in_full(basis),
+            **counted,
+        },
     )
     value = {
         "strategy": name,
