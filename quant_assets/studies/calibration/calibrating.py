@@ -14,7 +14,12 @@ import polars as pl
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.statistics.rates import Rate
 from quant_assets.statistics.sharpe import deflated_sharpe_alpha
-from quant_assets.studies.calibration.ledgers import Kind, LedgerPlan, LedgerRates, calibrate_on_ledgers
+from quant_assets.studies.calibration.best_of_trials import (
+    Kind,
+    LedgerPlan,
+    LedgerRates,
+    calibrate_on_ledgers,
+)
 from quant_assets.studies.calibration.markets import (
     MarketBatch,
     MarketJudge,

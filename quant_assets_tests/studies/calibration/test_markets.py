@@ -18,6 +18,7 @@ from quant_assets.gates.limits import GatesConfig
 from quant_assets.lineage.notebook import run
 from quant_assets.lineage.pipeline import judge_market, judge_with_and_without_costs, settings_of
 from quant_assets.statistics.rates import Rate
+from quant_assets.studies.calibration.best_of_trials import LedgerPlan
 from quant_assets.studies.calibration.calibrating import (
     PLANS,
     CalibrationReport,
@@ -25,7 +26,6 @@ from quant_assets.studies.calibration.calibrating import (
     calibrate_gates,
     power_plot,
 )
-from quant_assets.studies.calibration.ledgers import LedgerPlan
 from quant_assets.studies.calibration.markets import (
     STRATEGY,
     MarketBatch,

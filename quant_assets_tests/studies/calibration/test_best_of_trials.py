@@ -14,8 +14,8 @@ from quant_assets.gates.evidence import judge_candidate
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.ledgers.trials import TrialLedger, trial_of
 from quant_assets.statistics.overfitting import probability_of_backtest_overfitting
-from quant_assets.studies.calibration import ledgers
-from quant_assets.studies.calibration.ledgers import LedgerPlan, calibrate_on_ledgers
+from quant_assets.studies.calibration import best_of_trials
+from quant_assets.studies.calibration.best_of_trials import LedgerPlan, calibrate_on_ledgers
 from quant_assets.studies.calibration.series import DAILY_LAW, PERIODS_PER_YEAR, SERIES_GATES, decide
 
 GATES = GatesConfig()
@@ -23,7 +23,7 @@ GATES = GatesConfig()
 
 def rates(
     *plans: LedgerPlan, years: tuple[float, ...] = (4.0,), seed: int = 3
-) -> tuple[ledgers.LedgerRates, ...]:
+) -> tuple[best_of_trials.LedgerRates, ...]:
     return calibrate_on_ledgers(
         GATES, plans=plans, years=years, volatilities=(0.1, 0.3), true_sharpe_annual=2.0, seed=seed, n_jobs=1
     )
@@ -31,15 +31,15 @@ def rates(
 
 def test_a_ledger_decided_with_many_others_is_decided_as_its_candidate_would_be(tmp_path: Path) -> None:
     plan, periods = LedgerPlan("plateau", 4, 0.5, 24, 24), 1000
-    own, common = ledgers._draws(plan, 0, 24, periods, 5, DAILY_LAW)
+    own, common = best_of_trials._draws(plan, 0, 24, periods, 5, DAILY_LAW)
     trials = 0.006 * (math.sqrt(0.5) * own + math.sqrt(0.5) * common)
     shift = 0.006 * np.linspace(0.0, 2.4, 24) / math.sqrt(PERIODS_PER_YEAR)
     days = np.arange(np.datetime64("2000-01-03"), np.datetime64("2000-01-03") + periods)
     seen = set()
     for row in range(24):
         streams = trials[row] + shift[row]
-        best, variance, sums, squares = ledgers._chosen(trials[[row]], np.full(4, shift[row]))
-        loss = ledgers._loss(sums[0], squares[0], periods)
+        best, variance, sums, squares = best_of_trials._chosen(trials[[row]], np.full(4, shift[row]))
+        loss = best_of_trials._loss(sums[0], squares[0], periods)
         assert loss == pytest.approx(probability_of_backtest_overfitting(streams.T).probability_of_loss)
         chosen = streams[best[0]]
         decisions = decide(
@@ -69,15 +69,15 @@ def test_a_ledger_decided_with_many_others_is_decided_as_its_candidate_would_be(
 
 def test_the_kinds_correlate_as_they_say() -> None:
     plan = LedgerPlan("search", 12, 0.8, 40, 1)
-    own, _ = ledgers._draws(plan, 0, 40, 1500, 1, DAILY_LAW)
-    searched = ledgers._searched(own, 0.8, 0.0)
+    own, _ = best_of_trials._draws(plan, 0, 40, 1500, 1, DAILY_LAW)
+    searched = best_of_trials._searched(own, 0.8, 0.0)
     first, second = searched[:, 0], searched[:, 1]
     found = [np.corrcoef(a, b)[0, 1] for a, b in zip(first, second, strict=True)]
     assert np.mean(found) == pytest.approx(0.8, abs=0.01)
     ratios = searched.mean(axis=2) / searched.std(axis=2)
     # The best of twelve independent trials without skill is 1.63 standard errors above 0; what was searched is more.
     assert ratios.max(axis=1).mean() * math.sqrt(1500) > 1.63
-    again, _ = ledgers._draws(LedgerPlan("mixed", 12, 0.0, 40, 1), 0, 40, 1500, 1, DAILY_LAW)
+    again, _ = best_of_trials._draws(LedgerPlan("mixed", 12, 0.0, 40, 1), 0, 40, 1500, 1, DAILY_LAW)
     assert np.array_equal(own, again)  # equally many trials share their draws
 
 
@@ -109,8 +109,8 @@ def test_volatility_is_measured_at_ten_years_and_changes_nothing() -> None:
 
 def test_the_rates_do_not_depend_on_how_the_work_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = LedgerPlan("mixed", 3, 0.0, 8, 5)
-    together = ledgers._draws(plan, 0, 8, 300, 9, DAILY_LAW)[0]
-    assert np.array_equal(ledgers._draws(plan, 0, 3, 300, 9, DAILY_LAW)[0], together[:3])
+    together = best_of_trials._draws(plan, 0, 8, 300, 9, DAILY_LAW)[0]
+    assert np.array_equal(best_of_trials._draws(plan, 0, 3, 300, 9, DAILY_LAW)[0], together[:3])
     one, two = (
         calibrate_on_ledgers(
             GATES, plans=[plan], years=(2.0,), volatilities=(0.1,), true_sharpe_annual=2.0, seed=1, n_jobs=n
