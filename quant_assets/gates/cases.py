@@ -265,7 +265,7 @@ class WalkForwardTrack:
         The path with the lowest Sharpe ratio over these sessions.
     worst_sharpe_annual : float
     p_value : float
-        One-sided, of `quant_assets.statistics.sharpe_difference.sharpe_difference`. The path is the worst of several
+        One-sided, of `quant_assets.statistics.sharpe_inference.sharpe_difference`. The path is the worst of several
         on these very sessions, so a track of equal skill is refused less often than the p-value says.
     """
 

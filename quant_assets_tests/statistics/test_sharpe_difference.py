@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant_assets.common.errors import ValidationError
-from quant_assets.statistics.sharpe_difference import below_the_worst, sharpe_difference
+from quant_assets.statistics.sharpe_inference import below_the_worst, sharpe_difference
 
 SD = 0.01
 

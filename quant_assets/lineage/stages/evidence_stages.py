@@ -266,7 +266,7 @@ def beside_the_paths(track: pl.DataFrame, paths: pl.DataFrame, periods_per_year:
         When a session of the track is missing in the paths: they were traded on other bars.
     """
     from quant_assets.statistics.sharpe import annualised_sharpe, sharpe_ratio
-    from quant_assets.statistics.sharpe_difference import below_the_worst
+    from quant_assets.statistics.sharpe_inference import below_the_worst
 
     ordered = track.sort("session")
     known = paths.filter(pl.col("session").is_in(ordered["session"].implode())).sort("path", "session")
