@@ -16,6 +16,7 @@ from quant_assets.definitions import build_definitions
 from quant_assets.defs.running import QUIET, open_instance, run_strategies
 from quant_assets.defs.storage import Home as HomeResource
 from quant_assets.defs.storage import artifact_of
+from quant_assets.gates.gate import gates_of
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import StrategyOutcome
 from quant_assets.lineage.artifact import Artifact
@@ -94,9 +95,10 @@ class Lineage:
 
         What somebody can do who decides what the code location loads. `reload` puts the file's back.
         """
+        verdicts = [gate.limit for kind in GatesConfig.kinds for gate in gates_of(kind)]
         loose = {
             limit.key: limit.default - 10 if limit.comparison == ">=" else 10 * (limit.default + 10)
-            for limit in GatesConfig.declared()
+            for limit in verdicts
         }
         gates = self.settings.gates.model_copy(update=loose)
         self.settings = self.settings.model_copy(update={"gates": gates})
