@@ -9,7 +9,7 @@ import dagster as dg
 
 from quant_assets.defs.assets import asset_key, to_metadata
 from quant_assets.defs.running import QUIET
-from quant_assets.defs.storage import EventHistory, Home, newest
+from quant_assets.defs.storage import EventHistory, Home, latest_event, newest
 from quant_assets.lineage.declaring import Check, CheckOutcome, CheckRun, CheckSpec, Outcome
 from quant_assets.lineage.graph import Lineage, Node
 
@@ -54,16 +54,20 @@ def _check(
     return judge
 
 
+def _due(node: Node, instance: dg.DagsterInstance) -> bool:
+    """Whether a node can be there: what follows a decision is not, until that was made in its favour."""
+    waits = node.stage.guarded and not node.stage.decides
+    return not waits or any(latest_event(instance, asset_key(key), None) for key in node.parents)
+
+
 def run_checks(
     definitions: dg.Definitions, lineage: Lineage, strategies: Sequence[str], instance: dg.DagsterInstance
 ) -> CheckRun:
     """Evaluate every check of the given strategies (all when none is given) on what is materialised."""
-    configured = lineage.settings.strategies
-    unknown = [s for s in strategies if s not in configured]
-    chosen = [s for s in strategies or configured if s not in unknown]
-    keys = {asset_key(node.key) for s in chosen for node in lineage.of(s) if node.partitions is None}
-    graph = definitions.resolve_asset_graph()
-    selected = sorted(k for k in graph.asset_check_keys if k.asset_key in keys)
+    unknown = [s for s in strategies if s not in lineage.settings.strategies]
+    chosen = [s for s in strategies or lineage.settings.strategies if s not in unknown]
+    keys = {asset_key(n.key) for s in chosen for n in lineage.of(s) if not n.partitions and _due(n, instance)}
+    selected = sorted(k for k in definitions.resolve_asset_graph().asset_check_keys if k.asset_key in keys)
     if unknown or not selected:
         return CheckRun(
             tuple(CheckOutcome(s, "-", "no verdict", "ERROR", "no such strategy") for s in unknown)
@@ -79,11 +83,9 @@ def run_checks(
         evaluation = found.get(key)
         if evaluation is None:
             outcome: Outcome = "no verdict"
-            severity, description = "ERROR", "the check crashed, or its asset was never materialised"
+            severity, told = "ERROR", "the check crashed, or its asset was never materialised"
         else:
             outcome = "passed" if evaluation.passed else "failed"
-            severity, description = evaluation.severity.value, evaluation.description or ""
-        outcomes.append(
-            CheckOutcome(key.asset_key.to_user_string(), key.name, outcome, severity, description)
-        )
+            severity, told = evaluation.severity.value, evaluation.description or ""
+        outcomes.append(CheckOutcome(key.asset_key.to_user_string(), key.name, outcome, severity, told))
     return CheckRun(tuple(outcomes))

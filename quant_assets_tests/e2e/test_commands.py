@@ -73,7 +73,7 @@ def test_config_show_prints_every_setting_as_json(desk: Desk) -> None:
 
 
 def test_config_validate_names_file_key_and_the_closest_key(desk: Desk) -> None:
-    assert desk("config", "validate").returncode == 0
+    assert as_a_process("config", "validate").returncode == 0
     (desk.lineage.configs / "gates.yaml").write_text("sharp_min: 1.2")
     broken = as_a_process("config", "validate")
     assert broken.returncode == 2

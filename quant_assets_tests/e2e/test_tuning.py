@@ -17,7 +17,8 @@ TUNING = {
     },
 }
 MADE_FROM_THE_MODELS = (
-    "cpcv_predictions", "drift_report", "ensemble", "leakage_report", "lightgbm", "training_record", "xgboost",
+    "cpcv_predictions", "drift_report", "ensemble", "leakage_report", "lightgbm", "training_record", "walk_forward",
+    "xgboost",
 )  # fmt: skip
 
 

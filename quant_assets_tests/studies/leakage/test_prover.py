@@ -162,7 +162,7 @@ LEAKS: dict[str, tuple[Stage, Pipeline, str]] = {
     "a fill before its decision": (
         "decisions", replace(QUICK, decisions=planted.filled_before_decided), "turnover"),
     "impact charged on adjusted prices": (
-        "decisions", replace(QUICK, decisions=planted.impact_of_adjusted_prices), "impact_cost"),
+        "decisions", replace(QUICK, decisions=planted.impact_of_adjusted_prices), "the scale of prices"),
     "positions sized with the whole track": (
         "decisions", replace(QUICK, decisions=planted.positions_scaled_by_everything), "turnover"),
 }  # fmt: skip
