@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,7 +23,7 @@ from quant_assets.gates.verdicts import StrategyOutcome
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.configured import Settings, load_settings
 from quant_assets.lineage.graph import Lineage as Graph
-from quant_assets.studies.leakage import fitted
+from quant_assets.studies.leakage import fitted, prover
 
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"
 
@@ -44,8 +45,9 @@ STRATEGY = {
 
 @contextmanager
 def small_proof() -> Iterator[None]:
-    """The proof of no leakage on a quarter of its rows: it is half of a small run, and has tests of its own."""
-    with patch.object(fitted, "ROWS", fitted.ROWS // 4):
+    """The proof of no leakage on a quarter of rows and shuffles: it is half of a run, and has tests of its own."""
+    few = partial(prover.prove_no_leak, n_shuffles=3)
+    with patch.object(fitted, "ROWS", fitted.ROWS // 4), patch.object(prover, "prove_no_leak", few):
         yield
 
 

@@ -27,6 +27,8 @@ from quant_assets.lineage.artifact import Artifact, stated
 from quant_assets.lineage.declaring import Check, CheckResult, add_check, single
 from quant_assets_tests.e2e.lineage import Lineage, edit, failed_steps, materialised
 
+pytestmark = pytest.mark.drill
+
 REPORTS = ["validation_report", "parity_report", "drift_report"]
 RECORD = ["trial_ledger", "tear_sheet", "training_record"]
 EVIDENCE = ["cpcv_paths", *RECORD, *REPORTS]

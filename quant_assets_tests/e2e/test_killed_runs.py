@@ -19,7 +19,7 @@ from quant_assets.common.home import Home
 from quant_assets.defs.running import HOST_TAG, end_dead_runs, executed, open_instance
 from quant_assets_tests.e2e.pooled import BUSY, defs
 
-pytestmark = pytest.mark.xdist_group("killed")
+pytestmark = pytest.mark.drill
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -47,6 +47,7 @@ def test_a_second_run_recomputes_nothing_and_gives_the_same_versions(lineage: Li
         assert (event.tags or {})["dagster/data_version"] == (tags or {})["dagster/data_version"], key
 
 
+@pytest.mark.drill
 def test_another_folder_and_process_gives_the_same_versions(
     built: Lineage, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -21,6 +21,8 @@ from quant_assets.lineage.configured import load_settings
 from quant_assets.registry.champion import load_champion
 from quant_assets_tests.e2e.lineage import Lineage, edit, failed_steps, lineage_in, materialised
 
+pytestmark = pytest.mark.drill
+
 REPORTS = ["validation_report", "walk_forward_report", "parity_report", "drift_report"]
 
 

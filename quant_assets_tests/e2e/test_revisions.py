@@ -22,6 +22,8 @@ from quant_assets.lineage.notebook import Replay
 from quant_assets_tests.e2e.lineage import Lineage
 from quant_assets_tests.e2e.vendor import UNIVERSE, Daemon, Vendor, made, sell_by_file, stale, vendor_in
 
+pytestmark = pytest.mark.drill
+
 RAW = f"{UNIVERSE}/raw_bars"
 READS_RAW = {f"{UNIVERSE}/{name}" for name in ("corporate_actions", "quarantined_bars", "bars")}
 SESSION = date(2019, 5, 15)

@@ -19,6 +19,8 @@ from quant_assets.ledgers.promotions import LedgerEntry, PromotionLedger
 from quant_assets.registry.champion import contradictions, load_champion
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, lineage_in, materialised
 
+pytestmark = pytest.mark.drill
+
 
 @pytest.fixture(scope="module")
 def reigns_folder(built_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,7 +20,7 @@ from quant_assets.lineage.configured import Settings
 from quant_assets.registry.tracking import recorded_anchors
 from quant_assets_tests.e2e.lineage import Lineage, failed_steps, materialised
 
-pytestmark = pytest.mark.xdist_group("lineage")
+pytestmark = pytest.mark.drill
 
 NOISE, EDGE = "noise_market.forward_return", "edge_market.forward_return"
 

@@ -45,6 +45,7 @@ def test_the_graph_has_a_tuning_only_where_the_file_asks_for_one(lineage: Lineag
     assert dg.AssetKey(["edge", "tuning"]) in job.asset_layer.executable_asset_keys
 
 
+@pytest.mark.drill
 def test_a_tuned_strategy_counts_records_and_fits_what_it_found(lineage: Lineage) -> None:
     lineage.change_strategy("edge", tuning=TUNING)
     before = {t.fingerprint for t in TrialLedger(lineage.home.path).trials("edge_market.forward_return")}
