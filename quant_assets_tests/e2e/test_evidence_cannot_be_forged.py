@@ -149,7 +149,7 @@ def test_a_promotion_shows_what_finding_out_again_took_and_the_ledger_by_what_it
     assert settings["universe"]["start"] == "2017-01-03"
     assert set(settings) == {"universe", "label", "validation", "portfolio", "costs", "configuration"}
     assert entry.basis["limits"]["validation"]["sharpe_min"] == 1.2
-    assert set(entry.basis["limits"]) == {"validation", "parity", "drift"}
+    assert set(entry.basis["limits"]) == {"validation", "walk_forward", "parity", "drift"}
     for name in REPORTS:
         assert GateReport.from_json(built.artifact("edge", name).json()).basis == settings
 

@@ -1,6 +1,7 @@
 """A tuned strategy end to end: the graph, every trial counted and recorded, and evidence that does not cross over."""
 
 import dagster as dg
+import pytest
 from mlflow import MlflowClient
 
 from quant_assets.ledgers.trials import TrialLedger
