@@ -206,7 +206,7 @@ def training_set(
     return Product(table)
 
 
-@stage(group="datasets", kinds=frozenset({"polars"}))
+@stage(group="datasets", rederived=True, kinds=frozenset({"polars"}))
 def scored_rows(
     bars: Artifact, features: Mapping[str, Artifact], training_set: Artifact, *, packs: Sequence[str]
 ) -> Product:
