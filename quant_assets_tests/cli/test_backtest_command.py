@@ -135,6 +135,7 @@ def test_options_reach_the_report(data: Path, tmp_path: Path) -> None:
             "commission_bps": 2.0,
             "half_spread_bps": 3.0,
             "impact_coefficient": 0.25,
+            "borrow_fee_bps": 50.0,
             "capital": 5000.0,
         },
         "periods_per_year": 260.0,

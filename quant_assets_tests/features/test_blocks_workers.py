@@ -118,7 +118,7 @@ def test_a_full_disk_is_one_error_and_the_earlier_output_stays(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(f"quant_assets.features.blocks.{function}", full)
+    monkeypatch.setattr(f"quant_assets.features.{function}", full)
     with pytest.raises(FeatureError, match=r"No space left on device.*free the disk"):
         compute_in_blocks(bars, out, PACK, block_rows=2_000)
     assert out.read_bytes() == b"earlier"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from quant_assets.common.errors import GateClosedError
 from quant_assets.gates.admission import admit, closed_reasons, foreign_limits, foreign_settings
 from quant_assets.gates.gate import find_gate, gate_names, gates
-from quant_assets.gates.verdicts import GateReport, Verdict, judge
+from quant_assets.gates.verdicts import GateReport, ReportKind, Verdict, judge
 
 SUBJECT = "a" * 64
 OTHER = "b" * 64
@@ -41,8 +41,9 @@ def test_a_passing_verdict_of_every_gate_lets_the_subject_through() -> None:
     assert closed_reasons(SUBJECT, all_passing().values()) == ()
 
 
-def test_the_required_gates_are_those_of_all_three_reports() -> None:
-    assert gate_names() == gate_names("validation") + gate_names("parity") + gate_names("drift")
+def test_the_required_gates_are_those_of_all_reports() -> None:
+    kinds: tuple[ReportKind, ...] = ("validation", "walk_forward", "parity", "drift")
+    assert gate_names() == tuple(name for kind in kinds for name in gate_names(kind))
     assert gate_names() == (
         "cpcv_sharpe",
         "cpcv_probabilistic_sharpe",
@@ -50,6 +51,7 @@ def test_the_required_gates_are_those_of_all_three_reports() -> None:
         "cpcv_max_drawdown",
         "cpcv_loss_probability",
         "cpcv_cost_margin",
+        "walk_forward",
         "onnx_parity",
         "int8_parity",
         "feature_drift",

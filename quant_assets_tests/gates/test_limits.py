@@ -23,6 +23,7 @@ SHIPPED = {
     "reference_volatility": 0.1,
     "loss_probability_max": 0.05,
     "sharpe_at_twice_costs_min": 0.0,
+    "walk_forward_p_min": 0.01,
     "baseline_max_sharpe_fall": 0.2,
     "parity_max_error_over_sd": 0.001,
     "parity_min_rank_correlation": 0.9999,
@@ -39,6 +40,7 @@ OWN = (
     "reference_volatility",
     "loss_probability_max",
     "sharpe_at_twice_costs_min",
+    "walk_forward_p_min",
 )
 DRIFT = {"window_sessions": 63, "alpha": 0.01, "n_bins": 10, "min_drifted_features": 3}
 
@@ -68,7 +70,10 @@ def test_without_overrides_the_limits_are_the_global_ones() -> None:
 
 
 def test_the_limits_that_reports_state_are_those_of_ever() -> None:
-    assert limits_in_force(GATES, DriftConfig()) == {"validation": SHIPPED, "parity": SHIPPED, "drift": DRIFT}
+    assert limits_in_force(GATES, DriftConfig()) == {
+        **dict.fromkeys(("validation", "walk_forward", "parity"), SHIPPED),
+        "drift": DRIFT,
+    }
     # 0 decisions are 0, not 0.0: a stated limit is compared by its digest
     assert json_digest(GATES.model_dump(mode="json")) == json_digest(SHIPPED)
     assert json_digest(DriftConfig().model_dump(mode="json")) == json_digest(DRIFT)

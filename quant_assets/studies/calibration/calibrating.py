@@ -348,8 +348,7 @@ class Plan:
 
 
 SMALL = MarketSize(n_symbols=6, start=SIX_YEARS, end=END)
-# Noise is as noisy with few symbols. An upper limit of 1 % would take 370 markets (1 - .025^(1/370)); 100 bound it at
-# 3.6 %, and what bounds it at less are the series. An edge takes breadth to be seen: with half the symbols of the
+# Noise is as noisy with few symbols. An upper limit of 1 % takes 370 markets (1 - .025^(1/370)). An edge takes breadth to be seen: with half the symbols of the
 # shipped universe hardly anything is learned.
 NOISE = MarketSize(n_symbols=10, start=TEN_YEARS, end=END)
 BROAD = MarketSize(n_symbols=20, start=TEN_YEARS, end=END)
@@ -385,7 +384,7 @@ PLANS: dict[Mode, Plan] = {
         ),
         ledger_years=(2.0, 3.0, 5.0, 10.0, 20.0),
         batches=(
-            MarketBatch(0.0, 100, NOISE),
+            MarketBatch(0.0, 370, NOISE),
             *(MarketBatch(sd, 10, BROAD) for sd in (0.005, 0.01, 0.02, 0.03)),
         ),
     ),

@@ -184,7 +184,6 @@ def test_the_command_shows_every_promise_and_where_the_interval_reaches_beyond(
         "true Sharpe 2.5",
         "20% volatility",
         "4 years",
-        "best of 5",
         "edge 0.08",
     ):
         assert words in shown
