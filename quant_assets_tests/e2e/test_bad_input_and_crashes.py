@@ -115,6 +115,7 @@ def test_a_revised_year_changes_that_partition_and_no_other(lineage: Lineage, tm
     assert second[1] != first[1]
 
 
+@pytest.mark.drill
 def test_a_run_killed_in_the_middle_leaves_no_partial_object_and_is_simply_repeated(tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     folder.mkdir()

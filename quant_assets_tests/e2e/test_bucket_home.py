@@ -32,6 +32,7 @@ def in_bucket(
         yield Lineage(settings), instance, home
 
 
+@pytest.mark.drill
 def test_a_strategy_is_promoted_in_a_bucket_and_a_second_run_reads_it_back(
     in_bucket: tuple[Lineage, dg.DagsterInstance, Home], tmp_path: Path
 ) -> None:

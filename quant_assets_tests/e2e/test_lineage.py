@@ -29,6 +29,7 @@ def test_the_edge_is_promoted_and_the_noise_refused_with_one_verdict_per_gate(li
     assert any("cpcv_sharpe" in reason for reason in outcomes[1].reasons)
 
 
+@pytest.mark.drill
 def test_a_second_run_recomputes_nothing_and_gives_the_same_versions(lineage: Lineage) -> None:
     keys = sorted(
         (
@@ -59,6 +60,7 @@ def test_another_folder_and_process_gives_the_same_versions(
             assert other.version("edge", name) == built.version("edge", name), name
 
 
+@pytest.mark.drill
 def test_a_changed_label_horizon_recomputes_what_depends_on_it_and_nothing_else(lineage: Lineage) -> None:
     lineage.change_strategy("noise", label={"horizon_sessions": 3})
     lineage.run("noise")
