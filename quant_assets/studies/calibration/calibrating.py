@@ -348,8 +348,8 @@ class Plan:
 
 
 SMALL = MarketSize(n_symbols=6, start=SIX_YEARS, end=END)
-# Noise is as noisy with few symbols. An upper limit of 1 % takes 370 markets (1 - .025^(1/370)). An edge takes breadth
-# to be seen: with half the symbols of the shipped universe hardly anything is learned.
+# Noise is as noisy with few symbols. An upper limit of 1 % takes 370 markets (1 - .025^(1/370)). An edge takes
+# breadth to be seen: with half the symbols of the shipped universe hardly anything is learned.
 NOISE = MarketSize(n_symbols=10, start=TEN_YEARS, end=END)
 BROAD = MarketSize(n_symbols=20, start=TEN_YEARS, end=END)
 
