@@ -24,6 +24,8 @@ DECLARATIONS = (
     "quant_assets.common.lazy", "quant_assets.common.home", "quant_assets.common.configuration",
     "quant_assets.lineage.",
 )  # fmt: skip
+# The idea of a trial is its code versions: naming it asks the registry of packs which there are.
+ASKED_FOR_THE_IDEA = {"quant_assets.features.pack:find_pack", "quant_assets.features.pack:packs"}
 
 
 def module_of(file: str) -> str:
@@ -62,7 +64,8 @@ def test_every_function_of_the_house_that_runs_is_in_the_closure_of_what_it_make
             for file, name in called:
                 module = module_of(file)
                 known = module in held or f"{module}:{name}" in node.closure.definitions
-                if not known and not module.startswith(DECLARATIONS):
+                declared = module.startswith(DECLARATIONS) or f"{module}:{name}" in ASKED_FOR_THE_IDEA
+                if not known and not declared:
                     missed.setdefault(node.name, set()).add(f"{module}:{name}")
 
     monkeypatch.setattr(notebook, "computed", watched)
