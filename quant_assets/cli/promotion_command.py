@@ -91,7 +91,7 @@ def show(
     console = out()
     console.print(table)
     for name in names:
-        moves = [e for e in entries if e.strategy == name and e.action != "refused"]
+        moves = [e for e in entries if e.strategy == name and e.moves]
         if not moves:
             continue
         held, plan = moves[-1].basis.get("limits"), settings.strategies.get(name)

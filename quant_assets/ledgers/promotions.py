@@ -69,6 +69,11 @@ class LedgerEntry:
     hash: str
     basis: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def moves(self) -> bool:
+        """Whether it put a model in charge: a promotion or a roll-back, no refusal."""
+        return self.action != "refused"
+
     def expected_hash(self) -> str:
         """The hash that the fields ask for."""
         return json_digest({k: v for k, v in self._recorded().items() if k != "hash"})

@@ -163,7 +163,7 @@ def apply_ledger(
     and is reported, not mended, unless a person asked to ``realign`` it.
     """
     entries = ledger.entries(strategy)
-    moves = [entry for entry in entries if entry.action != "refused"]
+    moves = [entry for entry in entries if entry.moves]
     actual = read_pointer(client, strategy)
     if not moves:
         if actual is not None and realign:
@@ -341,9 +341,7 @@ def ledger_state(home: Home, strategy: str) -> tuple[str, tuple[str, ...]]:
     """
     reasons = contradictions(home, strategy)
     try:
-        moves = [
-            e.hash for e in PromotionLedger(home.promotion_ledger).entries(strategy) if e.action != "refused"
-        ]
+        moves = [e.hash for e in PromotionLedger(home.promotion_ledger).entries(strategy) if e.moves]
     except LedgerError:  # it is among the reasons
         moves = []
     return json_digest([moves[-1:], reasons]) if moves or reasons else "", reasons

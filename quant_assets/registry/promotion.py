@@ -304,7 +304,7 @@ def previous_champion(tracking_uri: str, strategy: str) -> ChampionPointer | Non
 
 def _believed(ledger: PromotionLedger, strategy: str, keys: LedgerKeys) -> bool:
     """Whether the last move of a strategy is signed by a trusted key."""
-    last = next(e for e in reversed(ledger.entries(strategy)) if e.action != "refused")
+    last = next(e for e in reversed(ledger.entries(strategy)) if e.moves)
     try:
         signer(ledger, last, keys.trusted)
     except RegistryError:

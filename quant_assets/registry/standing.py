@@ -123,7 +123,7 @@ def standing(ledger: PromotionLedger, strategy: str, trusted: TrustedKeys) -> St
         When its last move of this strategy is not signed by a trusted key.
     """
     entries = ledger.entries(strategy)
-    moves = [entry for entry in entries if entry.action != "refused"]
+    moves = [entry for entry in entries if entry.moves]
     if not moves:
         return None
     return Standing(moves[-1], signer(ledger, moves[-1], trusted), frozenset(e.hash for e in entries))

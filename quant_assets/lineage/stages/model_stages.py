@@ -178,7 +178,7 @@ def ledger_agreement(champion: Artifact, *, name: str, home: Home) -> CheckResul
     from quant_assets.registry.champion import contradictions
 
     found = contradictions(home, name)
-    moves = [e for e in PromotionLedger(home.promotion_ledger).entries(name) if e.action != "refused"]
+    moves = [e for e in PromotionLedger(home.promotion_ledger).entries(name) if e.moves]
     made, now = champion.json()["ledger_entry"], moves[-1].hash if moves else "none"
     if made != now:
         found = (*found, f"champion: made of ledger entry {made[:12]}, the last one is {now[:12]}")
