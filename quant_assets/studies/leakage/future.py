@@ -128,6 +128,11 @@ class Original:
     scored: pl.DataFrame
     known_by: datetime
 
+    def close_of(self, session: date) -> datetime:
+        """When the bars of a session are known."""
+        moment: datetime = self.bars.filter(pl.col("session") == session)["known_at"][0]
+        return moment
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """Columns of the features frame."""
@@ -174,7 +179,7 @@ def altered_future(
     """Features, labels and training set, for each cut."""
     features, labels, rows, targets = _Tally(), _Tally(), _Tally(), _Tally()
     for cut in cuts:
-        known_by: datetime = original.bars.filter(pl.col("session") == cut)["known_at"][0]
+        known_by = original.close_of(cut)
         bars = with_altered_future(original.bars, cut)
         decided, settled = pl.col("session") <= cut, pl.col("known_at") <= known_by
         new_features = pipeline.features(bars, strategy)
@@ -240,7 +245,7 @@ def leap_that_stays_or_not(
     raw = unadjusted(original.bars)
     end: date = raw.select(pl.col("session").max()).item()
     for cut in cuts:
-        known_by: datetime = original.bars.filter(pl.col("session") == cut)["known_at"][0]
+        known_by = original.close_of(cut)
         names = (
             original.bars.filter(pl.col("session") == cut)["symbol"].unique().sort().gather_every(2).to_list()
         )
@@ -299,7 +304,7 @@ def removed_names(
     scores = _seeded_scores(original, seed)
     traded = pipeline.decisions(scores, original.bars, strategy)
     for cut in cuts:
-        known_by: datetime = original.bars.filter(pl.col("session") == cut)["known_at"][0]
+        known_by = original.close_of(cut)
         # Names with a bar in that session: one that is halted over it cannot be told from one that ends in it.
         gone = original.bars.filter(pl.col("session") == cut)["symbol"].unique().sort().gather_every(2)
         decided = pl.col("session") <= cut
