@@ -70,8 +70,8 @@ def test_a_row_that_is_no_bar_is_named(tmp_path: Path, row: str, said: str) -> N
     [
         (f"{HEADER}\n{ROW}".encode("utf-16"), "UTF-16"),
         (f"{HEADER}\nÄ,".encode("latin-1"), "byte 0xc4"),
-        (gzip.compress(f"{HEADER}\n{ROW}".encode())[:-9], "do not unpack"),
-        (gzip.compress(b"x" * 1000)[:12] + b"\xff" * 30, "do not unpack"),
+        (gzip.compress(f"{HEADER}\n{ROW}".encode(), mtime=0)[:-9], "do not unpack"),
+        (gzip.compress(b"x" * 1000, mtime=0)[:12] + b"\xff" * 30, "do not unpack"),
         (",".join(f"c{n}" for n in range(1001)), "1001 columns"),
         (f"{HEADER}\n{'A' * 100_000}\n", "line 2 of 100000 characters"),
         ("cl\0ose", "U+0000 in line 1"),
