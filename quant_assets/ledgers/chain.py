@@ -20,9 +20,9 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from quant_assets.common.errors import LedgerError
 from quant_assets.common.files import (
@@ -35,7 +35,7 @@ from quant_assets.common.files import (
     shown,
     write_whole,
 )
-from quant_assets.common.hashing import bytes_digest, canonical_json
+from quant_assets.common.hashing import bytes_digest, canonical_json, json_digest
 
 GENESIS = "0" * 64
 LOCK_TIMEOUT_SECONDS = 60.0
@@ -84,6 +84,38 @@ class RecordType(Generic[RecordT]):
     position: Callable[[RecordT], int]
     previous: Callable[[RecordT], str]
     digest: Callable[[RecordT], str]
+
+
+class Numbered(Protocol):
+    """A dataclass record that says its place, from 1, and the digest of the record before."""
+
+    @property
+    def number(self) -> int:
+        """Its place in the chain."""
+
+    @property
+    def previous(self) -> str:
+        """What the record before has as its digest."""
+
+
+NumberedT = TypeVar("NumberedT", bound=Numbered)
+
+
+def numbered(noun: str, record: type[NumberedT]) -> RecordType[NumberedT]:
+    """The type of a dataclass of records of which all fields are kept, and nothing else."""
+    names = {field.name for field in fields(cast("Any", record))}
+
+    def plain(made: NumberedT) -> dict[str, Any]:
+        return asdict(cast("Any", made))
+
+    return RecordType(
+        noun=noun,
+        encode=lambda made: canonical_json(plain(made)),
+        decode=lambda data: record(**json_record(data, names)),
+        position=lambda made: made.number - 1,
+        previous=lambda made: made.previous,
+        digest=lambda made: json_digest(plain(made)),
+    )
 
 
 class Medium(Protocol):

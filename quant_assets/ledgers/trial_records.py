@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from quant_assets.common.errors import LedgerError, ValidationError
 from quant_assets.common.files import Location, create_whole, make_folder, names_in
-from quant_assets.common.hashing import bytes_digest, canonical_json, json_digest
-from quant_assets.ledgers.chain import Chain, RecordFiles, RecordType, json_record, ledger_error
+from quant_assets.common.hashing import bytes_digest
+from quant_assets.ledgers.chain import Chain, RecordFiles, json_record, ledger_error, numbered
 from quant_assets.ledgers.promotions import LedgerEntry
 
 BOOK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -171,14 +171,7 @@ class TrialLink:
     identity_sha256: str
 
 
-LINKS = RecordType[TrialLink](
-    noun="link",
-    encode=lambda link: canonical_json(asdict(link)),
-    decode=lambda data: TrialLink(**json_record(data, set(TrialLink.__dataclass_fields__))),
-    position=lambda link: link.number - 1,
-    previous=lambda link: link.previous,
-    digest=lambda link: json_digest(asdict(link)),
-)
+LINKS = numbered("link", TrialLink)
 
 
 def stored_trial(path: Location, data: bytes | None) -> Trial:
@@ -285,14 +278,7 @@ class Acknowledgement:
     lost_trials: int
 
 
-ACKNOWLEDGEMENTS = RecordType[Acknowledgement](
-    noun="acknowledgement",
-    encode=lambda record: canonical_json(asdict(record)),
-    decode=lambda data: Acknowledgement(**json_record(data, set(Acknowledgement.__dataclass_fields__))),
-    position=lambda record: record.number - 1,
-    previous=lambda record: record.previous,
-    digest=lambda record: json_digest(asdict(record)),
-)
+ACKNOWLEDGEMENTS = numbered("acknowledgement", Acknowledgement)
 
 
 class TrialAnchors:

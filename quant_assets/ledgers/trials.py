@@ -1,6 +1,6 @@
 """The trial ledger: every evaluation that has read validation outcomes, kept for ever, and what they say together."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any
@@ -307,7 +307,7 @@ class TrialLedger:
             self.anchors.require(other, self.heads, known)
         effective = float(len(trials))
         if len(trials) > 1:
-            effective = float(effective_number_of_trials(self.returns_matrix(book)))
+            effective = float(effective_number_of_trials(self._matrix(trials)))
         losses = self.anchors.acknowledgements(book)
         return TrialSnapshot(
             book=book,
@@ -325,7 +325,9 @@ class TrialLedger:
 
         Columns are in the order of `counted`; NaN where a trial has no such session.
         """
-        trials = self.counted(book)
+        return self._matrix(self.counted(book))
+
+    def _matrix(self, trials: Sequence[Trial]) -> NDArray[np.float64]:
         days = [self._array(t, t.sessions_sha256, np.dtype("<i8")) for t in trials]
         every = np.unique(np.concatenate(days)) if days else np.empty(0, dtype=np.int64)
         matrix = np.full((len(every), len(trials)), np.nan)
