@@ -14,7 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.splits.purging import IntArray
-from quant_assets.statistics.sharpe_inference import RELATIVE_ZERO, FloatArray, Statistic, plain
+from quant_assets.statistics.sharpe_inference import (
+    RELATIVE_ZERO,
+    FloatArray,
+    Statistic,
+    long_run_variance,
+    plain,
+)
 
 _MOST_BLOCKS = 24  # 2.7 million combinations
 # 128 kB for each intermediate array: they stay in the second cache. S = 16 over 100 trials takes .015 s of processor
@@ -227,7 +233,6 @@ def dependent_mean(series: ArrayLike, axis: int = -1) -> DependentMean:
     ValidationError
         Fewer than 8 periods.
     """
-    from scipy.fft import dct
     from scipy.special import stdtr
 
     values = np.moveaxis(np.atleast_1d(np.asarray(series, dtype=np.float64)), axis, -1)
@@ -243,9 +248,7 @@ def dependent_mean(series: ArrayLike, axis: int = -1) -> DependentMean:
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         mean = values.mean(axis=-1)
         deviations = values - mean[..., None]
-        # scipy's type-II transform is twice sum x_t cos(pi j (t - 1/2) / T)
-        transforms = math.sqrt(1 / (2 * periods)) * dct(deviations, axis=-1)[..., 1 : cosines + 1]
-        variance = (transforms**2).mean(axis=-1)
+        variance = long_run_variance(deviations, cosines)
         varies = (deviations**2).mean(axis=-1) > (RELATIVE_ZERO * mean) ** 2
         statistic = mean * math.sqrt(periods) / np.sqrt(np.where(varies, variance, np.nan))
         p_value = 2.0 * stdtr(cosines, -np.abs(statistic))

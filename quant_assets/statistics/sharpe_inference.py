@@ -369,6 +369,21 @@ def _checked_trials(n_trials: ArrayLike) -> FloatArray:
 # Two return streams of one strategy move together, so their Sharpe ratios differ far less by chance than either does
 # from its true value, and a test of the difference sees what two standard errors side by side do not.
 
+
+def long_run_variance(series: FloatArray, n_cosines: int) -> FloatArray:
+    """Mean square of the B lowest cosine transforms of series of shape (..., T); Student's t_B goes with it.
+
+    The equal-weighted cosine estimator of Lazarus et al. (2018), eq. 3 and 4.
+    """
+    from scipy.fft import dct
+
+    # scipy's type-II transform is twice sum x_t cos(pi j (t - 1/2) / T)
+    scale = math.sqrt(1 / (2 * series.shape[-1]))
+    transforms = scale * dct(series, axis=-1)[..., 1 : n_cosines + 1]
+    variance: FloatArray = (transforms**2).mean(axis=-1)
+    return variance
+
+
 FEWEST_SESSIONS = 60  # below it the fixed-b reference distribution has 6 degrees of freedom or fewer
 # B = .4 T^(2/3) cosines: Lazarus, Lewis, Stock and Watson (2018), "HAR inference: recommendations for practice",
 # J. Business & Economic Statistics 36:541-559, their rule for the equal-weighted cosine estimator.
@@ -433,9 +448,7 @@ def sharpe_difference(a: ArrayLike, b: ArrayLike) -> SharpeDifference:
     (ratio_a, influence_a), (ratio_b, influence_b) = _influence(left), _influence(right)
     difference, n = ratio_a - ratio_b, left.size
     n_cosines = int(COSINES * n ** (2.0 / 3.0))
-    steps = np.pi * np.outer(np.arange(1, n_cosines + 1), np.arange(n) + 0.5) / n
-    projected = np.sqrt(2.0 / n) * np.cos(steps) @ (influence_a - influence_b)
-    error = float(np.sqrt(np.mean(projected**2) / n))
+    error = float(np.sqrt(long_run_variance(influence_a - influence_b, n_cosines) / n))
     if error == 0.0:  # the same stream twice: nothing can differ by chance, and nothing does
         return SharpeDifference(difference, error, 0.5 if difference == 0.0 else 0.0, n)
     return SharpeDifference(difference, error, float(stdtr(n_cosines, difference / error)), n)
