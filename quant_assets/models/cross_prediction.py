@@ -123,17 +123,19 @@ def cross_predict(
     # Generators: one split's rows and scores are in memory per worker, not those of all splits. The training set is
     # one object in all tasks: threads share it, a cluster sends it to each worker once.
     constants = (data, unseen.features, models, validation.embargo_sessions, seed, tuple(feature_names))
+    advice = "lower validation.n_test_groups or embargo_sessions, or train on more sessions"
     running = run_tasks(
-        _one_split,
+        _one_fit,
         (
-            (split, cv.n_splits, train, np.flatnonzero(np.isin(group_of, tested)), *constants)
+            (split, f"split {split + 1} of {cv.n_splits}", advice, train,
+             np.flatnonzero(np.isin(group_of, tested)), *constants)
             for split, ((train, _), tested) in enumerate(
                 zip(cv.split(data.t0, data.t1), cv.test_groups(), strict=True)
             )
         ),
         workers=n_jobs,
         locally=locally,
-    )
+    )  # fmt: skip
     tracks = np.full((cv.n_paths, rows.height), np.nan)
     for done, (split, test, scores) in enumerate(running, start=1):
         for path, group in paths_of[split]:
@@ -146,9 +148,10 @@ def cross_predict(
     )
 
 
-def _one_split(
-    split: int,
-    n_splits: int,
+def _one_fit(
+    number: int,
+    what: str,
+    advice: str,
     train: NDArray[np.int64],
     test: NDArray[np.int64],
     data: TrainingArrays,
@@ -160,16 +163,16 @@ def _one_split(
 ) -> tuple[int, NDArray[np.int64], NDArray[np.float64]]:
     if not len(train):
         raise ModelError(
-            f"split {split + 1} of {n_splits}",
+            what,
             expected="rows to train on after purge and embargo",
             found=f"none of {len(data.target)}",
-            action="lower validation.n_test_groups or embargo_sessions, or train on more sessions",
+            action=advice,
         )
     scores = split_scores(
         data.take(train), unseen[test], models,
         seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions,
     )  # fmt: skip
-    return split, test, scores
+    return number, test, scores
 
 
 def split_scores(
@@ -266,45 +269,22 @@ def walk_forward_predict(
     splits = list(splitter.split(data.t0, data.t1))
     begins = np.array([data.t0[test].min() for _, test in splits])
     window_of = np.where(unseen.t0 < begins[0], -1, unseen.groups(begins))
+    constants = (data, unseen.features, models, embargo_sessions, seed, feature_names)
+    advice = "lower embargo_sessions, or train on more sessions"
     running = run_tasks(
-        _one_window,
+        _one_fit,
         (
-            (window, train, np.flatnonzero(window_of == window), data, unseen.features, models,
-             embargo_sessions, seed, feature_names)
+            (window, f"window {window + 1} of {WINDOWS} of the walk-forward track", advice, train,
+             np.flatnonzero(window_of == window), *constants)
             for window, (train, _) in enumerate(splits)
         ),
         workers=n_jobs,
         locally=locally,
     )  # fmt: skip
     track = np.full(rows.height, np.nan)
-    for done, (test, scores) in enumerate(running, start=1):
+    for done, (_, test, scores) in enumerate(running, start=1):
         track[test] = scores
         if progress is not None:
             progress(done, WINDOWS)
     told = rows.select("symbol", "session").with_columns(path_0=pl.Series(track), window=pl.Series(window_of))
     return told.filter(pl.col("window") >= 0)
-
-
-def _one_window(
-    window: int,
-    train: NDArray[np.int64],
-    test: NDArray[np.int64],
-    data: TrainingArrays,
-    unseen: NDArray[np.float32],
-    models: ModelsConfig,
-    embargo_sessions: int,
-    seed: int,
-    feature_names: tuple[str, ...],
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    if not len(train):
-        raise ModelError(
-            f"window {window + 1} of {WINDOWS} of the walk-forward track",
-            expected="rows to train on after purge and embargo",
-            found=f"none of {len(data.target)}",
-            action="lower embargo_sessions, or train on more sessions",
-        )
-    scores = split_scores(
-        data.take(train), unseen[test], models,
-        seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions,
-    )  # fmt: skip
-    return test, scores
