@@ -18,7 +18,7 @@ __all__ = ["GENESIS", "LedgerEntry", "LedgerState", "PromotionLedger"]
 # --------------------------------------------------------------------------- one line of the promotion ledger
 
 
-Action = Literal["promoted", "refused", "rolled_back"]
+Action = Literal["promoted", "refused", "rolled_back", "shown"]
 
 # An entry written before there was a basis has none, in its bytes and in its hash.
 NO_BASIS: Mapping[str, Any] = MappingProxyType({})
@@ -34,7 +34,8 @@ class LedgerEntry:
         Position from 0.
     previous : str
         Hash of the entry before (64 zeros for the first).
-    action : {"promoted", "refused", "rolled_back"}
+    action : {"promoted", "refused", "rolled_back", "shown"}
+        ``shown``: the champion's performance on the holdout was looked at.
     strategy, subject, model_version : str
         Whose model, its data version, its version in the model registry. For a roll-back: the one restored.
     replaces : str or None
@@ -71,8 +72,8 @@ class LedgerEntry:
 
     @property
     def moves(self) -> bool:
-        """Whether it put a model in charge: a promotion or a roll-back, no refusal."""
-        return self.action != "refused"
+        """Whether it put a model in charge: a promotion or a roll-back, no refusal and no look."""
+        return self.action in ("promoted", "rolled_back")
 
     def expected_hash(self) -> str:
         """The hash that the fields ask for."""
@@ -216,8 +217,9 @@ class PromotionLedger:
     ) -> LedgerEntry:
         """Write one entry through to the disk and return it.
 
-        A refusal that repeats the strategy's latest entry (same subject, evidence, reasons and basis) writes
-        nothing and returns that entry: an automation that retries hourly must not flood the record.
+        A refusal that repeats the strategy's latest entry (same subject, evidence, reasons and basis), or a look that
+        repeats any earlier one, writes nothing and returns that entry: an automation that retries hourly must not
+        flood the record, and what was seen once cannot be seen for the first time again.
 
         Parameters
         ----------
@@ -244,9 +246,11 @@ class PromotionLedger:
         with self._chain.turn():
             while True:
                 entries = self._chain.records()
-                latest = next((e for e in reversed(entries) if e.strategy == strategy), None)
-                if latest is not None and action == "refused" and _content(latest) == _content(draft):
-                    return latest
+                own = [e for e in entries if e.strategy == strategy]
+                asked = {"refused": own[-1:], "shown": own}.get(action, [])
+                same = next((e for e in asked if _content(e) == _content(draft)), None)
+                if same is not None:
+                    return same
                 entry = replace(draft, index=len(entries), previous=self._chain.head_of(entries))
                 entry = replace(entry, hash=entry.expected_hash())
                 if seal is not None:

@@ -6,8 +6,8 @@ the one that the caller compared with.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from quant_assets.common.errors import GateClosedError, RegistryError
@@ -17,7 +17,7 @@ from quant_assets.gates.admission import closed_reasons, foreign_limits
 from quant_assets.gates.gate import gate_names
 from quant_assets.gates.limits import other_limits
 from quant_assets.gates.verdicts import GateReport
-from quant_assets.ledgers.promotions import NO_BASIS, PromotionLedger
+from quant_assets.ledgers.promotions import NO_BASIS, LedgerEntry, PromotionLedger
 from quant_assets.registry.champion import (
     PREVIOUS,
     ChampionPointer,
@@ -28,7 +28,8 @@ from quant_assets.registry.champion import (
     set_tags,
 )
 from quant_assets.registry.connection import connect, reported
-from quant_assets.registry.standing import LedgerKeys, reigns, signer
+from quant_assets.registry.standing import LedgerKeys, reigns, signer, standing
+from quant_assets.reports.holdout import HoldoutLook
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,6 +77,7 @@ def promotion_reasons(
 
 # MLflow refuses longer tag values; the ledger has every reason in full.
 _TAG_CHARACTERS = 4000
+LOOK = "holdout"  # under which the basis of an entry says which sessions were looked at
 
 _log = get_logger(__name__)
 
@@ -274,6 +276,66 @@ def rollback(
         moved = apply_ledger(client, strategy, ledger, keys.trusted)
     _log.warning("champion rolled back", strategy=strategy, subject=target.subject, reason=reason)
     return _decision("rolled back", moved, champion.subject, entry.index)
+
+
+def enter_look(
+    ledger: PromotionLedger,
+    keys: LedgerKeys,
+    *,
+    strategy: str,
+    subject: str,
+    look: HoldoutLook,
+    evidence: Mapping[str, str],
+    actor: str,
+    run_id: str,
+    now: datetime,
+) -> tuple[LedgerEntry, tuple[HoldoutLook, ...]]:
+    """Write down that the holdout of the model in charge is looked at, before it is; and every look before.
+
+    Parameters
+    ----------
+    evidence : mapping of str to str
+        SHA-256 of the returns that are shown: other ones are another look.
+
+    Raises
+    ------
+    GateClosedError
+        When the model is not in charge by a signed entry: a holdout is spent on nothing else.
+    RegistryError
+        When the last move of the strategy is not signed by a trusted key.
+    """
+    with ledger.locked():
+        found = standing(ledger, strategy, keys.trusted)
+        if found is None or found.entry.subject != subject:
+            raise GateClosedError(
+                f"holdout of {strategy}",
+                expected=f"candidate {subject[:12]} in charge: the holdout is opened once the decision is made",
+                found=f"{found.entry.subject[:12]} in charge" if found else "nobody was ever promoted",
+                action="let promotion decide first; what was refused is never shown on the holdout",
+            )
+        entry = ledger.append(
+            "shown",
+            strategy=strategy,
+            subject=subject,
+            model_version=found.entry.model_version,
+            reasons=(f"performance from {look.first} to {look.last}",),
+            evidence=evidence,
+            basis={LOOK: {**asdict(look), "first": str(look.first), "last": str(look.last)}},
+            actor=actor,
+            at=now,
+            run_id=run_id,
+            seal=keys.seal,
+        )
+        return entry, tuple(
+            look_of(e) for e in ledger.entries() if e.action == "shown" and e.index < entry.index
+        )
+
+
+def look_of(entry: LedgerEntry) -> HoldoutLook:
+    """The look that an entry records."""
+    told = entry.basis[LOOK]
+    days = {name: date.fromisoformat(told[name]) for name in ("first", "last")}
+    return HoldoutLook(**{**told, **days})
 
 
 def realign(

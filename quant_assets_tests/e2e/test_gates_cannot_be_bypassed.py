@@ -48,6 +48,7 @@ def test_a_refused_candidate_has_every_report_its_tear_sheet_and_its_record(buil
         assert built.event("noise", name) is not None, name
     assert built.event("noise", "promotion") is None
     assert built.event("noise", "champion") is None
+    assert built.event("noise", "holdout_report") is None
 
 
 def test_a_later_run_of_promotion_alone_is_refused_in_its_body_with_every_reason(lineage: Lineage) -> None:
@@ -91,6 +92,29 @@ def test_our_automation_condition_does_not_ask_for_promotion_over_a_failed_check
         defs=lineage.definitions, instance=lineage.instance, cursor=first.cursor
     )
     assert second.get_requested_partitions(dg.AssetKey(["noise", "promotion"])) == set()
+
+
+def test_the_holdout_is_shown_once_it_was_decided_and_every_look_is_in_the_ledger(lineage: Lineage) -> None:
+    ledger = PromotionLedger(lineage.home.promotion_ledger)
+    actions = [(entry.strategy, entry.action) for entry in ledger.entries()]
+    assert actions == [("edge", "promoted"), ("edge", "shown"), ("noise", "refused")]
+    assert "First look at these sessions" in lineage.artifact("edge", "holdout_report").text()
+
+    assert lineage.materialise("edge", ["promotion", "champion", "holdout_report"]).success
+    assert len(ledger.entries()) == 3  # the same look again is no other one
+
+    for strategy in ("noise", "edge"):
+        if strategy == "edge":
+            retrain(lineage)  # a candidate that nobody has decided about
+        result = lineage.materialise(strategy, ["holdout_report"])
+        assert not result.success
+        assert "holdout_report" not in materialised(result)
+    assert "a promotion of the candidate" in " ".join(failed_steps(result).values())
+    assert len(ledger.entries()) == 3
+
+    assert lineage.materialise("edge", [*REPORTS, "leakage_report", "promotion", "holdout_report"]).success
+    said = lineage.artifact("edge", "holdout_report").text()
+    assert "Look 2: 0 of the" in said  # another seed is another idea, on the sessions that the first has seen
 
 
 def test_what_comes_two_hops_after_a_gate_finds_no_promotion_to_stand_on(lineage: Lineage) -> None:

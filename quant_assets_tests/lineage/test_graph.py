@@ -20,7 +20,7 @@ def test_two_stages_that_make_one_asset_are_refused() -> None:
         _ = Lineage(SETTINGS, doubled).nodes
 
 
-@pytest.mark.parametrize("asset", ["promotion", "champion"])
+@pytest.mark.parametrize("asset", ["promotion", "champion", "holdout_report"])
 def test_a_plain_run_refuses_a_promotion_before_it_makes_anything(tmp_path: Path, asset: str) -> None:
     with pytest.raises(GateClosedError, match="a run of the orchestrator"):
         run("planted_edge", SETTINGS, asset, home=Home(str(tmp_path)))

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,16 @@ from mlflow import MlflowClient
 
 from quant_assets.common.errors import GateClosedError, LedgerError, RegistryError
 from quant_assets.common.hashing import json_digest
+from quant_assets.ledgers.promotions import LedgerEntry
 from quant_assets.registry.champion import current_champion
-from quant_assets.registry.promotion import PromotionDecision, previous_champion, rollback
+from quant_assets.registry.promotion import (
+    PromotionDecision,
+    enter_look,
+    look_of,
+    previous_champion,
+    rollback,
+)
+from quant_assets.reports.holdout import HoldoutLook
 
 from .conftest import LIMITS, NOW, STRATEGY, Desk, reports_of
 
@@ -296,3 +304,73 @@ def test_strategies_share_a_ledger_without_touching_each_other(two: Desk) -> Non
     assert champion is not None
     assert champion.subject == A
     assert two.ledger.verify().n_entries == 2
+
+
+# ------------------------------------------------------------------- the holdout is opened for who is in charge
+
+
+FIRST_LOOK = HoldoutLook("desk.forward_return", "idea", date(2026, 1, 2), date(2026, 2, 27))
+
+
+def enter(
+    desk: Desk, subject: str, look: HoldoutLook = FIRST_LOOK, returns: str = "1" * 64
+) -> tuple[LedgerEntry, tuple[HoldoutLook, ...]]:
+    return enter_look(
+        desk.ledger,
+        desk.keys,
+        strategy=STRATEGY,
+        subject=subject,
+        look=look,
+        evidence={"returns": returns},
+        actor="asset:holdout_report",
+        run_id="run-2",
+        now=NOW,
+    )
+
+
+def test_a_look_at_the_holdout_of_the_champion_is_a_signed_entry_that_moves_nobody(two: Desk) -> None:
+    before = aliases(two)
+    entry, earlier = enter(two, A)
+    assert (entry.action, entry.subject, entry.model_version, earlier) == ("shown", A, "1", ())
+    assert two.ledger.signature(entry) is not None
+    assert not entry.moves
+    assert look_of(entry) == FIRST_LOOK
+    assert two.promote(A, "1", A).decision == "already champion"
+    assert two.promote(B, "2", A).previous_subject == A
+    assert aliases(two) == before | {"champion": "2", "previous_champion": "1"}
+
+
+def test_a_candidate_that_is_not_in_charge_has_no_holdout_to_look_at(two: Desk) -> None:
+    with pytest.raises(GateClosedError, match="the holdout is opened once the decision is made"):
+        enter(two, B)
+    two.promote(B, "2", A)
+    roll_back(two, B)
+    with pytest.raises(GateClosedError, match=f"{A[:12]} in charge"):
+        enter(two, B)
+    assert [entry.action for entry in two.ledger.entries()] == ["promoted", "promoted", "rolled_back"]
+
+
+def test_nobody_looks_at_the_holdout_of_a_strategy_that_was_never_promoted(desk: Desk) -> None:
+    desk.record(A)
+    with pytest.raises(GateClosedError, match="nobody was ever promoted"):
+        enter(desk, A)
+
+
+def test_an_entry_that_no_trusted_key_signed_opens_no_holdout(two: Desk) -> None:
+    (entry,) = two.ledger.entries()
+    (two.folder / "ledger.signatures" / f"{entry.hash}.sig").unlink()
+    with pytest.raises(RegistryError, match="the signature of a trusted key"):
+        enter(two, A)
+
+
+def test_the_same_look_is_entered_once_and_other_returns_are_another_look(two: Desk) -> None:
+    first, _ = enter(two, A)
+    two.promote(B, "2", A)
+    second, earlier = enter(two, B, replace(FIRST_LOOK, idea="other"))
+    assert earlier == (FIRST_LOOK,)
+    assert enter(two, B, replace(FIRST_LOOK, idea="other")) == (second, earlier)
+    roll_back(two, B)
+    assert enter(two, A) == (first, ())
+    third, earlier = enter(two, A, returns="2" * 64)
+    assert third.index > second.index
+    assert len(earlier) == 2

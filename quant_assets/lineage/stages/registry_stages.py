@@ -1,16 +1,19 @@
-"""Registry: the MLflow record of every candidate, and the guarded promotion."""
+"""Registry: the MLflow record of every candidate, the guarded promotion, and the holdout once it has decided."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import polars as pl
+
 from quant_assets.common.errors import ArtifactError, GateClosedError, LedgerError
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.home import Home
-from quant_assets.common.settings import StrategyConfig
+from quant_assets.common.settings import CostConfig, DelistingConfig, PortfolioConfig, StrategyConfig
+from quant_assets.gates.evidence import Look
 from quant_assets.gates.limits import DriftConfig, GatesConfig, MinimaConfig
 from quant_assets.gates.verdicts import GateReport
-from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.declaring import Link, Product, every_gate, stage
+from quant_assets.lineage.artifact import Artifact, by_pack
+from quant_assets.lineage.declaring import File, Link, Picture, Product, every_gate, stage
 from quant_assets.lineage.scope import Guard, RunFacts, SessionRange, now
 from quant_assets.lineage.stages.evidence_stages import judged
 from quant_assets.lineage.stages.model_stages import tuned
@@ -284,3 +287,100 @@ def promotion(
     }
     facts = {"decision": decision.decision, "ledger_entry": decision.ledger_entry}
     return Product(value, {**value, **facts, "seconds_to_find_out_again": dict(scrutiny.seconds)})
+
+
+# Reads the promotion: a blocked or refused candidate has no holdout to look at. The look is in the ledger before
+# anything is returned.
+@stage(group="registry", kinds=frozenset({"html"}), guarded=True)
+def holdout_report(
+    promotion: Artifact,
+    ensemble: Artifact,
+    features: Mapping[str, Artifact],
+    bars: Artifact,
+    cpcv_paths: Artifact,
+    *,
+    name: str,
+    packs: Sequence[str],
+    holdout_sessions: int,
+    sessions: SessionRange,
+    limits: GatesConfig,
+    portfolio: PortfolioConfig,
+    costs: CostConfig,
+    delisting: DelistingConfig,
+    look: Look,
+    home: Home,
+    run: RunFacts,
+) -> Product:
+    """Performance of the promoted model on the untouched holdout, shown once it is decided; each look is counted."""
+    import numpy as np
+
+    from quant_assets.common.hashing import frame_digest
+    from quant_assets.datasets.training_set import decidable_rows, training_end
+    from quant_assets.features.pack import join_packs, joined_names
+    from quant_assets.gates.evidence import publish_html
+    from quant_assets.ledgers.promotions import PromotionLedger
+    from quant_assets.ledgers.trials import TrialLedger
+    from quant_assets.market.calendar import periods_per_year
+    from quant_assets.models.ensemble import Ensemble
+    from quant_assets.registry.promotion import enter_look
+    from quant_assets.registry.standing import ledger_keys
+    from quant_assets.reports.holdout import (
+        HoldoutLook,
+        equity_plot,
+        holdout_page,
+        holdout_performance,
+        looks_before,
+    )
+    from quant_assets.trading.paths import path_returns
+
+    if promotion.json()["subject"] != ensemble.version:
+        raise GateClosedError(
+            f"holdout of {name}",
+            expected=f"a promotion of the candidate {ensemble.version[:12]}",
+            found=f"one of {promotion.json()['subject'][:12]}",
+            action="let promotion decide about this candidate first",
+        )
+    panel = bars.table().frame
+    days = panel["session"].unique().sort().to_list()
+    rows = decidable_rows(
+        join_packs({pack: table.frame for pack, table in by_pack(features, packs).items()}),
+        panel,
+        joined_names(packs),
+        through=days[-1],
+    ).filter(pl.col("session") > training_end(days, holdout_sessions))
+    model = Ensemble.from_json(ensemble.json())
+    scores = model.predict(rows.select(model.feature_names).to_numpy().astype(np.float32))
+    predictions = rows.select("symbol", "session", path_0=pl.Series(scores, dtype=pl.Float64))
+    track = path_returns(predictions, panel, portfolio, costs, delisting)
+    shown = track["session"].unique().sort().to_list()
+    seen = HoldoutLook(look.book, look.idea, shown[0], shown[-1])
+    entry, before = enter_look(
+        PromotionLedger(home.promotion_ledger),
+        ledger_keys(home),
+        strategy=name,
+        subject=ensemble.version,
+        look=seen,
+        evidence={"returns": frame_digest(track)},
+        actor=f"dagster:{run.trigger}",
+        run_id=run.run_id,
+        now=now(),
+    )
+    paths = cpcv_paths.table().frame
+    found = holdout_performance(
+        track,
+        paths,
+        periods_per_year(*sessions),
+        looks_before(seen, before, TrialLedger(home.path).kin(look.book)),
+        standard=limits.psr_standard,
+    )
+    plot = equity_plot(track, paths)
+    html = holdout_page(found, strategy=name, subject=ensemble.version, entry=entry.index, plot=plot)
+    file = publish_html(home.path, f"{name}-holdout", ensemble.version, html)
+    facts = {
+        "file": File(file),
+        "open": Link(file.as_uri()),
+        "said": found.sentence,
+        **found.to_json(),
+        "equity": Picture(plot, "net equity on the holdout"),
+    }
+    return Product(html, facts)
