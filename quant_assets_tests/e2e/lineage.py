@@ -20,6 +20,7 @@ from quant_assets.defs.storage import artifact_of
 from quant_assets.gates.gate import gates_of
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import StrategyOutcome
+from quant_assets.ledgers.promotions import LedgerEntry, PromotionLedger
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.configured import Settings, load_settings
 from quant_assets.lineage.graph import Lineage as Graph
@@ -161,6 +162,11 @@ class Lineage:
         finally:
             chosen.rename(self.configs)
         return result.exit_code, " ".join(f"{result.output} {result.exception or ''}".split())
+
+    def decisions(self, strategy: str) -> tuple[LedgerEntry, ...]:
+        """What the promotion ledger says of a strategy, looks at its holdout left out."""
+        entries = PromotionLedger(self.home.promotion_ledger).entries(strategy)
+        return tuple(entry for entry in entries if entry.action != "shown")
 
     def champion(self, strategy: str) -> str | None:
         """Subject of the version that the champion alias points to."""

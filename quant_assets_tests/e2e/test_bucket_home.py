@@ -53,7 +53,7 @@ def test_a_strategy_is_promoted_in_a_bucket_and_a_second_run_reads_it_back(
     assert len(TrialLedger(home.path).trials("edge_market.forward_return")) == 1
     ledger = PromotionLedger(home.promotion_ledger)
     ledger.verify()
-    assert [entry.action for entry in ledger.entries("edge")] == ["promoted"]
+    assert [entry.action for entry in ledger.entries("edge")] == ["promoted", "shown"]
     champion = current_champion(home.mlflow_uri, "edge")
     assert champion is not None
 

@@ -41,7 +41,7 @@ def refusal(lineage: Lineage, strategy: str = "noise") -> str:
     assert not result.success
     assert "promotion" not in materialised(result)
     assert lineage.champion(strategy) == before
-    (*_, entry) = PromotionLedger(lineage.home.promotion_ledger).entries(strategy)
+    (*_, entry) = lineage.decisions(strategy)
     assert entry.action == "refused"
     (message,) = failed_steps(result).values()
     return message
@@ -142,7 +142,7 @@ def test_a_promotion_shows_what_finding_out_again_took_and_the_ledger_by_what_it
     assert isinstance(seconds, dict)
     assert set(seconds) == {"events", "attestations", "derivations", "checks"}
     assert all(value >= 0 for value in seconds.values())
-    entry = PromotionLedger(built.home.promotion_ledger).entries("edge")[-1]
+    entry = built.decisions("edge")[-1]
     strategy = built.settings.strategies["edge"]
     settings = entry.basis["settings"]
     assert settings["costs"] == strategy.costs.model_dump(mode="json")
@@ -266,7 +266,7 @@ def test_what_an_earlier_version_made_is_refused_once_by_name_and_good_again_aft
     said = refusal(lineage, "edge")
     assert "no step of this platform signed for it (edge/labels, " in said
     assert " more): materialise again what is named" in said
-    (*_, entry) = PromotionLedger(lineage.home.promotion_ledger).entries("edge")
+    (*_, entry) = lineage.decisions("edge")
     assert (entry.index, len(entry.reasons)) == (before, 1)
     versions = {name: lineage.version("edge", name) for name in everything}
     assert lineage.materialise("edge", [*everything, "promotion"]).success

@@ -76,7 +76,7 @@ def test_one_object_each_shows_in_run_job_reconcile_check_report_and_docs(extend
 
     # And nothing is left to reconcile but what a refused candidate never has.
     left = stale_assets(extended.instance, graph, run_keys(extended.graph, "noise"))
-    assert {key.path[-1] for key in left} <= {"promotion", "champion"}
+    assert {key.path[-1] for key in left} <= {"promotion", "champion", "holdout_report"}
 
 
 def test_a_plain_run_makes_it_too(extended: Lineage) -> None:

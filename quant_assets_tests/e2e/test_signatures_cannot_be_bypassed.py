@@ -79,7 +79,7 @@ def check_again(lineage: Lineage, asset: str, check: str) -> bool:
 
 def test_a_run_signs_the_bundle_and_the_ledger_names_the_key(built: Lineage) -> None:
     key = development_key(built.home.path)
-    (entry,) = PromotionLedger(built.home.promotion_ledger).entries("edge")
+    (entry,) = built.decisions("edge")
     assert entry.evidence["signing_key"] == key.fingerprint
     champion = loaded(built)
     assert champion is not None
@@ -90,7 +90,7 @@ def test_a_second_run_signs_nothing_again(lineage: Lineage) -> None:
     before = stored(lineage, "edge", "bundle_signature"), stored(lineage, "edge", "bundle")
     assert lineage.materialise("edge", ["bundle", "bundle_signature", "training_record", "promotion"]).success
     assert (stored(lineage, "edge", "bundle_signature"), stored(lineage, "edge", "bundle")) == before
-    assert len(PromotionLedger(lineage.home.promotion_ledger).entries("edge")) == 1
+    assert len(lineage.decisions("edge")) == 1
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_an_unsigned_bundle_or_one_signed_by_a_foreign_key_is_refused(
     said = refusal(lineage)
     assert found in said
     assert "signature on edge/bundle_signature" in said
-    (*_, entry) = PromotionLedger(lineage.home.promotion_ledger).entries("edge")
+    (*_, entry) = lineage.decisions("edge")
     assert entry.action == "refused"
     assert "signing_key" not in entry.evidence
 

@@ -60,7 +60,7 @@ def loaded(lineage: Lineage, strategy: str) -> Bundle | None:
 def put_in_charge(lineage: Lineage, strategy: str, version: str) -> None:
     """Move the alias by hand, and write whatever tags a promotion would have written."""
     client = client_of(lineage)
-    (entry,) = ledger_of(lineage).entries(strategy)[-1:]
+    entry = lineage.decisions(strategy)[-1]
     archive = lineage.artifact(strategy, "bundle").data()
     tags = {
         "quant.gate": "passed",
@@ -115,7 +115,7 @@ def test_a_refused_model_under_the_alias_is_not_loaded(lineage: Lineage) -> None
 
 
 def test_an_earlier_champion_under_the_alias_is_not_loaded(reigns: Lineage) -> None:
-    first, second = (e.subject for e in ledger_of(reigns).entries("edge"))
+    first, second = (e.subject for e in reigns.decisions("edge"))
     put_in_charge(reigns, "edge", "1")
     assert reigns.champion("edge") == first
     champion = loaded(reigns, "edge")
@@ -195,7 +195,7 @@ def test_a_refused_model_under_the_alias_is_reported_and_taken_out(
 def test_an_earlier_model_comes_back_by_a_signed_roll_back_with_operator_and_reason(
     reigns: Lineage,
 ) -> None:
-    first, second = (e.subject for e in ledger_of(reigns).entries("edge"))
+    first, second = (e.subject for e in reigns.decisions("edge"))
     arguments = ("rollback", "edge", "--operator", "jane", "--reason", "live drawdown", "--champion")
     assert "the one this decision was compared with" in reigns.command("promotion", *arguments, first)[1]
     assert reigns.command("promotion", *arguments, second[:12])[0] == 0
@@ -280,5 +280,5 @@ def test_every_entry_of_a_run_is_signed_refusals_too(lineage: Lineage) -> None:
     assert all(ledger.signature(entry) for entry in ledger.entries())
     status, said = lineage.command("promotion", "show")
     assert (status, said.count("nobody")) == (0, 0)
-    assert {asdict(e)["action"] for e in ledger.entries()} == {"promoted", "refused"}
+    assert {asdict(e)["action"] for e in ledger.entries()} == {"promoted", "refused", "shown"}
     assert json.loads(ledger.entries()[0].line())["hash"] == ledger.entries()[0].hash

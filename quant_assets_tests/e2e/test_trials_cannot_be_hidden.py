@@ -12,7 +12,6 @@ from quant_assets.common.errors import LedgerError
 from quant_assets.common.home import Home
 from quant_assets.common.store import Table
 from quant_assets.gates.verdicts import GateReport
-from quant_assets.ledgers.promotions import PromotionLedger
 from quant_assets.ledgers.trial_records import Anchor
 from quant_assets.ledgers.trials import TrialLedger
 from quant_assets.lineage import Product, run
@@ -239,7 +238,7 @@ def test_a_wiped_ledger_closes_every_gate_of_its_universe_until_a_person_acknowl
         )
     said = refusal(lineage)
     assert "expected 1 linked trials" in said
-    entry = PromotionLedger(lineage.home.promotion_ledger).entries("edge")[-1]
+    entry = lineage.decisions("edge")[-1]
     assert entry.action == "refused"
     assert "trials" not in entry.basis  # what is left of a lost ledger is no anchor
 
@@ -307,7 +306,7 @@ def test_events_mlflow_and_promotions_each_carry_the_anchor(built: Lineage) -> N
         assert event is not None
         assert Anchor.parse(str(event.metadata["trial_anchor"].value)) == held
     assert recorded_anchors(built.home.mlflow_uri, EDGE) == (held,)
-    (entry,) = PromotionLedger(built.home.promotion_ledger).entries("edge")
+    (entry,) = built.decisions("edge")
     assert Anchor.parse(entry.basis["trials"]) == held
 
 
