@@ -301,14 +301,20 @@ def _other_again(
             if (version := identity_of(value)) == stored.version == identity_of(kept):
                 continue
             told = _verdicts(kept)
-        except QuantAssetsError as error:
-            yield f"{name}: cannot be made again: {error}"
+        # Whatever a forged input breaks in a stage, or a plug-in of its own: the refusal must reach the ledger.
+        except Exception as error:  # noqa: BLE001
+            yield f"{name}: cannot be made again: {told_of(error)}"
             continue
         changed = [
             f"{gate} is {status}" for gate, status in _verdicts(value).items() if told.get(gate) != status
         ]
         found = ", ".join(changed) if told and changed else version[:12]
         yield f"{name}: made again from what is stored it is another ({found})"
+
+
+def told_of(error: Exception) -> str:
+    """An error in one line: the platform's own as it is, any other with its kind."""
+    return str(error) if isinstance(error, QuantAssetsError) else f"{type(error).__name__}: {error}"
 
 
 def _verdicts(report: Any) -> dict[str, str]:
@@ -334,8 +340,8 @@ def _failing_again(
             on = "/".join(node.key)
             try:
                 results = check.judge(node.arguments(check.function, artifacts, effects, lineage))
-            except QuantAssetsError as error:
-                yield f"{check.name} on {on}: cannot be asked again: {error}"
+            except Exception as error:  # noqa: BLE001
+                yield f"{check.name} on {on}: cannot be asked again: {told_of(error)}"
                 continue
             passed = {result.name: result for result in results}
             for name in asked:

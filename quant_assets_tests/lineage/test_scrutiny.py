@@ -9,7 +9,8 @@ import pytest
 from quant_assets.artifacts.attestation import Material, Materialisation
 from quant_assets.artifacts.bundle.signing import SIGNING_VARIABLE, TrustedKeys, development_key
 from quant_assets.common.home import Home
-from quant_assets.lineage.artifact import Artifact, Partitions
+from quant_assets.lineage import scrutiny
+from quant_assets.lineage.artifact import Artifact, Held, Partitions
 from quant_assets.lineage.configured import load_settings
 from quant_assets.lineage.graph import Lineage, Node
 from quant_assets.lineage.scrutiny import Evidence, attestation, disbelief, inputs_of, trusted_in
@@ -135,3 +136,20 @@ def test_without_a_key_nothing_is_signed_and_nothing_believed(
     assert said.startswith("an attestation by the foreign key")
     monkeypatch.setenv(SIGNING_VARIABLE, str(development_key(tmp_path).path))
     assert attestation(made, home) != {}
+
+
+@pytest.mark.parametrize("what", ["_other_again", "_failing_again"])
+def test_any_error_while_evidence_is_found_out_again_is_a_reason_and_no_crash(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def breaks(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("a forged table")
+
+    lineage = Lineage(load_settings())
+    node = lineage.nodes["planted_edge", "drift_report"]
+    monkeypatch.setattr(scrutiny, "computed", breaks)
+    monkeypatch.setattr(Node, "arguments", breaks)
+    artifacts = {node.key: Held("planted_edge/drift_report", {"verdicts": []})}
+    settled = ((),) if what == "_failing_again" else ()
+    (reason,) = getattr(scrutiny, what)(lineage, [node], artifacts, {}, *settled)
+    assert "again: ZeroDivisionError: a forged table" in reason
