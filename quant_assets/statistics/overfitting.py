@@ -207,11 +207,14 @@ class DependentMean:
         NaN or does not vary.
     degrees_of_freedom : int
         Cosines that the variance was estimated with. With 20 of them the 5 % critical value is 2.09, not 1.96.
+    standard_error : float or ndarray
+        Of the mean; NaN where there is no statistic.
     """
 
     statistic: Statistic
     p_value: Statistic
     degrees_of_freedom: int
+    standard_error: Statistic
 
 
 def dependent_mean(series: ArrayLike, axis: int = -1) -> DependentMean:
@@ -250,9 +253,10 @@ def dependent_mean(series: ArrayLike, axis: int = -1) -> DependentMean:
         deviations = values - mean[..., None]
         variance = long_run_variance(deviations, cosines)
         varies = (deviations**2).mean(axis=-1) > (RELATIVE_ZERO * mean) ** 2
-        statistic = mean * math.sqrt(periods) / np.sqrt(np.where(varies, variance, np.nan))
+        error = np.sqrt(np.where(varies, variance, np.nan) / periods)
+        statistic = mean / error
         p_value = 2.0 * stdtr(cosines, -np.abs(statistic))
-    return DependentMean(plain(statistic), plain(p_value), cosines)
+    return DependentMean(plain(statistic), plain(p_value), cosines, plain(error))
 
 
 def _sharpe_ratios(

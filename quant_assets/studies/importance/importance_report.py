@@ -280,16 +280,16 @@ def importance_report(
     matrix = pl.DataFrame(rows.arrays.features, schema=list(feature_names))
     correlation, _ = rank_correlation(matrix, feature_names)
     grouped = _clusters_of(correlation, rows.feature_names)
-    held, overlap = _held_out(rows, folds)
+    held = _held_out(rows, folds)
     groups: dict[str, tuple[int, ...]] = {f"feature {c}": (c,) for c in range(len(feature_names))}
     groups |= {f"cluster {k}": columns for k, columns in grouped.items() if len(columns) > 1}
     found = permutation.losses(held, groups, seed=seed)
     done(3, 4)
     names = rows.feature_names
-    single = _judged(found, [f"feature {c}" for c in range(len(names))], list(names), names, overlap)
+    single = _judged(found, [f"feature {c}" for c in range(len(names))], list(names), names)
     of_cluster = [f"cluster {k}" if len(c) > 1 else f"feature {c[0]}" for k, c in grouped.items()]
     titles = [names[c[0]] if len(c) == 1 else f"cluster {k}" for k, c in grouped.items()]
-    whole = _judged(found, of_cluster, titles, names, overlap)
+    whole = _judged(found, of_cluster, titles, names)
     by_column = {c: group for group, columns in zip(whole, grouped.values(), strict=True) for c in columns}
     mean_shap = shap.mean_absolute
     total = float(mean_shap.sum())
@@ -335,9 +335,8 @@ def _judged(
     keys: Sequence[str],
     titles: Sequence[str],
     names: Sequence[str],
-    overlap: int,
 ) -> tuple[GroupImportance, ...]:
-    judged = permutation.importances(found, keys, names, overlap=overlap)
+    judged = permutation.importances(found, keys, names)
     return tuple(
         GroupImportance(**{**asdict(group), "name": title})
         for group, title in zip(judged, titles, strict=True)
@@ -356,13 +355,12 @@ def _clusters_of(correlation: NDArray[np.float64], names: Sequence[str]) -> dict
     return grouped
 
 
-def _held_out(rows: Rows, folds: Sequence[Fold]) -> tuple[list[HeldOut], int]:
-    """Thinned test rows of each fold, and the overlap of labels in the sessions that are left."""
-    held, steps = [], []
+def _held_out(rows: Rows, folds: Sequence[Fold]) -> list[HeldOut]:
+    """Thinned test rows of each fold."""
+    held = []
     for fold in folds:
-        kept, step = _thinned(rows, fold, permutation.MOST_SHUFFLED_ROWS)
+        kept, _ = _thinned(rows, fold, permutation.MOST_SHUFFLED_ROWS)
         unseen = fold.test[kept]
-        steps.append(step)
         used = {int(c) for member in fold.members for tree in member.trees() for c in tree.feature}
         held.append(
             HeldOut(
@@ -374,4 +372,4 @@ def _held_out(rows: Rows, folds: Sequence[Fold]) -> tuple[list[HeldOut], int]:
                 rows.arrays.symbol[unseen],
             )
         )
-    return held, -(-rows.overlap // min(steps))
+    return held

@@ -49,8 +49,8 @@ class Rows:
     feature_names : tuple of str
     step : int
         Every ``step``-th session was kept.
-    embargo, overlap : int
-        Embargo, and sessions over which labels overlap, both in sessions that were kept.
+    embargo : int
+        In sessions that were kept.
     """
 
     arrays: TrainingArrays
@@ -58,7 +58,6 @@ class Rows:
     feature_names: tuple[str, ...]
     step: int
     embargo: int
-    overlap: int
 
     @property
     def sessions(self) -> NDArray[Any]:
@@ -129,12 +128,9 @@ def measured_rows(
             found=f"{len(times)} sessions with at most {int(sizes.max(initial=0))}",
             action="give the universe more symbols",
         )
-    reach = np.searchsorted(times, arrays.t1, side="right") - np.searchsorted(times, arrays.t0, side="right")
     outcome = ordered["target"].cast(pl.Float64).to_numpy()
     # Of e sessions in a row, at most ceil(e / step) were kept.
-    return Rows(
-        arrays, outcome, tuple(feature_names), step, -(-embargo_sessions // step), int(reach.max(initial=0))
-    )
+    return Rows(arrays, outcome, tuple(feature_names), step, -(-embargo_sessions // step))
 
 
 def fit_folds(rows: Rows, models: ModelsConfig, *, seed: int, n_folds: int = FOLDS) -> tuple[Fold, ...]:
@@ -281,7 +277,7 @@ def diversity(rows: Rows, folds: Sequence[Fold]) -> Diversity:
         return sections.rank_ic(scores, outcome)
 
     def summary(values: NDArray[np.float64]) -> MeanWithError:
-        return mean_with_error(values, overlap=rows.overlap)
+        return mean_with_error(values)
 
     by_fold = np.split(base, np.cumsum(lengths)[:-1])
     whole = series(

@@ -19,7 +19,6 @@ reports show *any* feature above the floor. "Nothing" includes that names keep n
 the next: a feature that lasts as long tells names apart, and that counts as knowledge.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,17 +26,17 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.hashing import bytes_digest
+from quant_assets.statistics.overfitting import dependent_mean
 
 # --------------------------------------------------------------------------------------------- cross-sections
 
 
 FEWEST_SESSIONS = 32
 FEWEST_NAMES = 2
-# 95 % of a normal distribution lie within this many standard deviations of its mean.
-TWO_SIDED_95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class MeanWithError:
     mean, error : float
         The mean and its standard error, robust to autocorrelation.
     low, high : float
-        Interval ``mean -+ 1.96 error``.
+        By Student's t, as `quant_assets.statistics.overfitting.dependent_mean` tests.
     """
 
     mean: float
@@ -134,21 +133,13 @@ class CrossSections:
         return self.sums(self.unit_ranks(scores) * outcome_ranks)
 
 
-def newey_west_lags(n: int, overlap: int) -> int:
-    """Lags of the long-run variance: Newey and West's ``4 (n / 100)^(2/9)``, or the overlap of labels if longer."""
-    usual = math.floor(4.0 * math.pow(n / 100.0, 2.0 / 9.0))
-    return min(max(usual, overlap), n - 1)
-
-
-def mean_with_error(series: NDArray[np.float64], *, overlap: int = 0) -> MeanWithError:
-    """Mean of a series and its standard error by Newey and West (1987), Bartlett weights.
+def mean_with_error(series: NDArray[np.float64]) -> MeanWithError:
+    """Mean of a dependent series, with the standard error and the interval of `dependent_mean`.
 
     Parameters
     ----------
     series : ndarray, shape (T,)
-        One value per session, in time order.
-    overlap : int, default 0
-        Sessions over which the outcome of one reaches into others.
+        One value per session, in time order; labels may overlap. One that does not vary has no error.
 
     Raises
     ------
@@ -163,13 +154,10 @@ def mean_with_error(series: NDArray[np.float64], *, overlap: int = 0) -> MeanWit
             found=str(n),
             action="give the universe more history or more names",
         )
-    deviations = series - series.mean()
-    variance = float((deviations**2).sum())
-    lags = newey_west_lags(n, overlap)
-    for lag in range(1, lags + 1):
-        variance += 2.0 * (1.0 - lag / (lags + 1.0)) * float((deviations[lag:] * deviations[:-lag]).sum())
-    mean, error = float(series.mean()), math.sqrt(max(variance, 0.0)) / n
-    return MeanWithError(mean, error, mean - TWO_SIDED_95 * error, mean + TWO_SIDED_95 * error)
+    test, mean = dependent_mean(series), float(series.mean())
+    error = 0.0 if np.isnan(test.standard_error) else float(test.standard_error)
+    reach = float(stdtrit(test.degrees_of_freedom, 0.975)) * error
+    return MeanWithError(mean, error, mean - reach, mean + reach)
 
 
 def within_sessions(sections: CrossSections, keys: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -262,7 +250,7 @@ class GroupImportance:
     importance : float
         Mean loss of rank IC over sessions; positive when shuffling hurts.
     error : float
-        Its standard error over sessions (Newey-West).
+        Its standard error over sessions.
     fold_error : float
         The standard error that the folds' means give: their standard deviation over the root of their number.
     floor : float
@@ -371,7 +359,7 @@ def losses(
 
 
 def importances(
-    found: Losses, names: Sequence[str], feature_names: Sequence[str], *, overlap: int
+    found: Losses, names: Sequence[str], feature_names: Sequence[str]
 ) -> tuple[GroupImportance, ...]:
     """Judge one family of groups together.
 
@@ -381,8 +369,6 @@ def importances(
     names : sequence of str
         The groups of the family: all features, or all clusters.
     feature_names : sequence of str
-    overlap : int
-        Sessions over which labels overlap.
 
     Returns
     -------
@@ -408,7 +394,7 @@ def importances(
                 name=name,
                 members=tuple(feature_names[c] for c in found.groups[name]),
                 importance=float(series.mean()),
-                error=mean_with_error(series, overlap=overlap).error,
+                error=mean_with_error(series).error,
                 fold_error=float(by_fold.std(ddof=1) / np.sqrt(len(numbers))) if several else float("nan"),
                 floor=float((floors[:, row] * sizes).sum() / sizes.sum()),
                 p_value=float(adjusted[row]),

@@ -13,7 +13,7 @@ SINGLE = {name: (c,) for c, name in enumerate(NAMES)}
 
 
 def judged(folds, groups=SINGLE, *, seed=5, names=NAMES, **options):
-    return importances(losses(folds, groups, seed=seed, **options), list(groups), names, overlap=5)
+    return importances(losses(folds, groups, seed=seed, **options), list(groups), names)
 
 
 def test_on_pure_noise_the_share_of_reports_with_any_feature_above_the_floor_is_at_most_the_stated_one():
