@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from quant_assets.common.home import Home
     from quant_assets.common.logging import configure_logging, get_logger
-    from quant_assets.common.parallel import run_tasks
+    from quant_assets.common.processes import run_tasks
     from quant_assets.common.settings import (
         CostConfig,
         ModelsConfig,

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import FeatureError, SourceError
-from quant_assets.common.parallel import run_tasks
+from quant_assets.common.processes import run_tasks
 from quant_assets.features.block_tasks import (
     STOP,
     Bars,

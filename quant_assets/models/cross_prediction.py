@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.hashing import json_digest
-from quant_assets.common.parallel import run_tasks
+from quant_assets.common.processes import run_tasks
 from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import ModelsConfig, ValidationConfig
 from quant_assets.models.ensemble import assemble_ensemble, fit_ensemble
@@ -90,7 +90,7 @@ def cross_predict(
         in the last one that begins by its decision.
     n_jobs : int, optional
         Splits fitted at the same time, one thread each; all cores by default. Scores do not depend on it, nor on
-        where they are fitted: here, or on the cluster of `quant_assets.common.parallel.run_tasks`.
+        where they are fitted: here, or on the cluster of `quant_assets.common.processes.run_tasks`.
     locally : {"threads", "processes"}
         Threads share one training set and its bins; each process would bin for itself.
     progress : callable, optional

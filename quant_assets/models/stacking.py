@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
-from quant_assets.common.parallel import run_tasks
+from quant_assets.common.processes import run_tasks
 from quant_assets.common.settings import ModelsConfig
 from quant_assets.models.fitting import fit_base, inner_folds
 from quant_assets.models.training_arrays import TrainingArrays, check_classes

@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler, TPESampler
 
 from quant_assets.common.errors import ModelError, StoreError
 from quant_assets.common.hashing import json_digest
-from quant_assets.common.parallel import run_tasks
+from quant_assets.common.processes import run_tasks
 from quant_assets.common.settings import ModelsConfig, TuningConfig
 from quant_assets.models.cross_prediction import split_scores
 from quant_assets.models.fitting import Fold, inner_folds

@@ -21,7 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from quant_assets.common.parallel import run_tasks
+from quant_assets.common.processes import run_tasks
 from quant_assets.common.settings import LightGBMConfig, ModelsConfig, ValidationConfig, XGBoostConfig
 from quant_assets.datasets.labels import forward_return_labels
 from quant_assets.datasets.training_set import assemble_training_set

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner
 
-from quant_assets.cli.check_command import show_checks, write_junit
 from quant_assets.cli.main import app
+from quant_assets.cli.run_commands import show_checks, write_junit
 from quant_assets.lineage.declaring import CheckOutcome, CheckRun
 
 RUN = CheckRun(

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from quant_assets.cli.validate_command import show_validation, validate
+from quant_assets.cli.run_commands import show_validation, validate
 from quant_assets.common.errors import ConfigurationError, EvidenceError
 from quant_assets.gates.baseline_comparison import Validation
 from quant_assets_tests.gates.test_baseline_comparison import candidate

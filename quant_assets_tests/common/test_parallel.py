@@ -7,7 +7,7 @@ import pytest
 from distributed import LocalCluster
 
 from quant_assets.common.errors import ComputeError
-from quant_assets.common.parallel import SCHEDULER_VARIABLE, run_tasks
+from quant_assets.common.processes import SCHEDULER_VARIABLE, run_tasks
 
 PAIRS = [(2, 3), (3, 2), (5, 1), (7, 0)]
 POWERS = [8, 9, 5, 1]
@@ -61,7 +61,7 @@ def test_a_cluster_that_does_not_answer_is_an_error_and_not_local_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(SCHEDULER_VARIABLE, "tcp://127.0.0.1:1")
-    monkeypatch.setattr("quant_assets.common.parallel.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("quant_assets.common.processes.CONNECT_SECONDS", 1)
     with pytest.raises(ComputeError, match=r"tcp://127\.0\.0\.1:1: expected a scheduler that answers"):
         list(run_tasks(pow, PAIRS))
 

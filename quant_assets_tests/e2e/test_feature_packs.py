@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from quant_assets.common.settings import StrategyConfig
-from quant_assets.defs.guard import check_reasons, required_checks
+from quant_assets.defs.assets import check_reasons, required_checks
 from quant_assets.defs.storage import current
 from quant_assets.features import packs
 from quant_assets.lineage.artifact import asset_name

@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from quant_assets.defs.guard import required_checks
+from quant_assets.defs.assets import required_checks
 from quant_assets.defs.running import QUIET
 from quant_assets.defs.storage import artifact_of
 from quant_assets_tests.e2e.lineage import Lineage, edit, lineage_in, write_configuration

@@ -7,8 +7,8 @@ import pytest
 
 from quant_assets import gates
 from quant_assets.common.errors import ConfigurationError
+from quant_assets.defs.assets import required_checks
 from quant_assets.defs.checks import run_checks
-from quant_assets.defs.guard import required_checks
 from quant_assets.defs.sensors import lineage_state, run_keys, stale_assets
 from quant_assets.gates import GateReport
 from quant_assets.lineage import Product, Stage, register, run, unregister

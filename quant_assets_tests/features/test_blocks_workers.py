@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quant_assets.common.errors import FeatureError, SourceError
-from quant_assets.common.parallel import SCHEDULER_VARIABLE
+from quant_assets.common.processes import SCHEDULER_VARIABLE
 from quant_assets.features import compute
 from quant_assets.features.blocks import compute_in_blocks
 from quant_assets_tests.features.panels import same_bits

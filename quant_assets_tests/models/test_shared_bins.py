@@ -11,7 +11,7 @@ from distributed import LocalCluster
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.model_settings import ModelsConfig
-from quant_assets.common.parallel import SCHEDULER_VARIABLE
+from quant_assets.common.processes import SCHEDULER_VARIABLE
 from quant_assets.common.settings import ValidationConfig
 from quant_assets.lineage.configured import load_settings
 from quant_assets.lineage.pipeline import cross_predictions

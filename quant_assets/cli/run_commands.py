@@ -1,0 +1,241 @@
+"""What CI calls: ``quant-assets run``, ``check`` and ``validate``. Each says its exit codes."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from xml.etree import ElementTree
+
+import typer
+
+from quant_assets.cli.terminal import (
+    VERDICT_COLUMNS,
+    out,
+    plain,
+    quiet,
+    require_folder,
+    require_strategies,
+    show_events,
+    styled,
+    table_of,
+    verdict_cells,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from quant_assets.gates.baseline_comparison import Validation
+    from quant_assets.gates.verdicts import StrategyOutcome
+    from quant_assets.lineage.declaring import CheckRun
+
+
+def run(
+    strategy: Annotated[
+        list[str] | None, typer.Option("--strategy", "-s", help="A strategy to run; repeat for several.")
+    ] = None,
+    universe_file: Annotated[
+        Path | None, typer.Option(help="Parquet or CSV file of daily bars to build a universe from.")
+    ] = None,
+    like: Annotated[
+        str, typer.Option(help="With --universe-file: the strategy whose settings to use.")
+    ] = "us_tech_daily",
+    json_output: Annotated[Path | None, typer.Option("--json", help="Also write the verdicts here.")] = None,
+) -> None:
+    """Materialise the lineage of one, several or all strategies, and print every verdict.
+
+    Exit code 0 when the runs worked, whatever the verdicts; 1 when something broke; 2 for wrong usage.
+
+    Example: quant-assets run --strategy planted_edge
+    """
+    from quant_assets.lineage.configured import load_settings
+
+    show_events()
+    require_folder(json_output, "--json")
+    settings = load_settings()
+    chosen = list(strategy or [])
+    require_strategies(chosen, settings)
+    if universe_file is not None:
+        from quant_assets.common.configuration import home_dir
+        from quant_assets.market.sources.bar_files import adopt_file
+
+        require_strategies([like], settings, "--like")
+        chosen.append(adopt_file(universe_file, home_dir() / "configs", like=settings.strategies[like]))
+        settings = load_settings()
+    names = chosen or sorted(settings.strategies)
+    from quant_assets.common.home import Home
+    from quant_assets.definitions import build_definitions
+    from quant_assets.defs.running import open_instance, run_strategies
+    from quant_assets.lineage.graph import Lineage
+
+    with open_instance() as instance:
+        outcomes = run_strategies(
+            build_definitions(settings),
+            Lineage(settings),
+            names,
+            instance,
+            Home(),
+            lambda t: out().print(f"\n[bold]{t}[/]"),
+        )
+    show_outcomes(outcomes)
+    write_json(json_output, outcomes_json(outcomes), sort_keys=False)
+    raise typer.Exit(1 if any(o.decision == "error" for o in outcomes) else 0)
+
+
+def show_outcomes(outcomes: "Sequence[StrategyOutcome]") -> None:
+    """The verdict table, the reasons of each refusal, the tear sheets and the way to the UI."""
+    console = out()
+    table = table_of("Verdicts", ("strategy", *VERDICT_COLUMNS), right=("observed", "required"), no_wrap=True)
+    for outcome in outcomes:
+        for i, verdict in enumerate(outcome.verdicts):
+            table.add_row(outcome.strategy if i == 0 else "", *verdict_cells(verdict))
+        table.add_section()
+    if table.rows:
+        console.print()
+        console.print(table)
+    for outcome in outcomes:
+        console.print(f"\n[bold]{outcome.strategy}[/]: {styled(outcome.decision)}")
+        for reason in outcome.reasons:
+            console.print(f"  - {plain(reason)}")
+    sheets = [outcome for outcome in outcomes if outcome.tear_sheet]
+    if sheets:
+        console.print("\n[bold]Tear sheets[/]")
+    for outcome in sheets:
+        console.print(f"  {outcome.strategy:<24} {plain(str(outcome.tear_sheet))}")
+    console.print("\nOpen the UI on everything made here:  [bold]make dev[/]  (http://127.0.0.1:3000)")
+
+
+def outcomes_json(outcomes: "Sequence[StrategyOutcome]") -> list[dict[str, Any]]:
+    """Outcomes as plain data."""
+    return [{**asdict(o), "tear_sheet": str(o.tear_sheet) if o.tear_sheet else None} for o in outcomes]
+
+
+# ------------------------------------------------------------------------------------------------------ check
+
+
+def check(
+    strategy: Annotated[
+        list[str] | None, typer.Option("--strategy", "-s", help="A strategy to check; repeat for several.")
+    ] = None,
+    json_output: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit report here.")] = None,
+) -> None:
+    """Run the asset checks on what is materialised, as CI does.
+
+    Exit code 0 when all passed, 1 when any ERROR check failed, 2 when a check gave no verdict or none was
+    selected.
+
+    Example: quant-assets check --strategy planted_edge --junit checks.xml
+    """
+    quiet()
+    require_folder(json_output, "--json")
+    require_folder(junit, "--junit")
+    from quant_assets.definitions import build_definitions
+    from quant_assets.defs.checks import run_checks
+    from quant_assets.defs.running import open_instance
+    from quant_assets.lineage.configured import load_settings
+    from quant_assets.lineage.graph import Lineage
+
+    settings = load_settings()
+    with open_instance() as instance:
+        results = run_checks(build_definitions(settings), Lineage(settings), strategy or [], instance)
+    show_checks(results)
+    write_json(json_output, results.to_json(), sort_keys=False)
+    if junit is not None:
+        write_junit(results, junit)
+    raise typer.Exit(results.exit_code)
+
+
+def show_checks(results: "CheckRun") -> None:
+    """Every check with its outcome, and the line that CI shows."""
+    table = table_of("Asset checks", ("asset", "check", "result", "severity", "description"))
+    for r in results.results:
+        warned = r.outcome == "failed" and r.severity != "ERROR"
+        result = styled(r.outcome, "yellow" if warned else None)
+        table.add_row(r.asset, r.check, result, r.severity, r.description)
+    console = out()
+    console.print(table)
+    console.print(results.summary)
+
+
+def write_junit(run: "CheckRun", file: Path) -> None:
+    """Write the outcomes as JUnit XML: a failed ERROR check is a failure, no verdict is an error."""
+    suite = ElementTree.Element("testsuite", name="asset checks", tests=str(len(run.results)))
+    for r in run.results:
+        case = ElementTree.SubElement(suite, "testcase", classname=r.asset, name=r.check)
+        if r.outcome == "failed" and r.severity == "ERROR":
+            ElementTree.SubElement(case, "failure", message=r.description)
+        elif r.outcome == "no verdict":
+            ElementTree.SubElement(case, "error", message=r.description)
+    ElementTree.ElementTree(suite).write(file, encoding="utf-8", xml_declaration=True)
+
+
+# --------------------------------------------------------------------------------------------------- validate
+
+
+def validate(
+    strategy: Annotated[
+        str, typer.Option("--strategy", "-s", help="The strategy whose candidate is judged.")
+    ],
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="A file that --json wrote: the Sharpe ratio may not fall far below it."),
+    ] = None,
+    json_output: Annotated[
+        Path | None, typer.Option("--json", help="Write verdicts and outcome here; a later --baseline.")
+    ] = None,
+) -> None:
+    """Read the verdicts about a strategy's newest candidate, and compare it with a baseline.
+
+    Nothing is computed: run the lineage first. Exit code 0 when every gate is open and the net Sharpe ratio has not
+    fallen by more than gates.yaml permits (baseline_max_sharpe_fall); 1 when the candidate is refused; 2 when there
+    is no verdict: a report is missing, about another version or by other limits, or the baseline cannot be read.
+
+    Example: quant-assets validate --strategy planted_edge --baseline production.json --json candidate.json
+    """
+    from quant_assets.common.errors import EvidenceError
+    from quant_assets.gates.baseline_comparison import Validation, compare_with_baseline, read_baseline
+    from quant_assets.lineage.configured import load_settings
+
+    quiet()
+    require_folder(json_output, "--json")
+    settings = load_settings()
+    require_strategies([strategy], settings)
+    earlier = read_baseline(baseline) if baseline else None
+
+    from quant_assets.common.home import Home
+    from quant_assets.defs.found import newest_candidate
+    from quant_assets.defs.running import open_instance
+    from quant_assets.lineage.graph import Lineage
+
+    with open_instance() as instance:
+        candidate = newest_candidate(instance, Home(), Lineage(settings), strategy)
+    if candidate is None:
+        raise EvidenceError(
+            f"candidate of {strategy}",
+            expected="a materialised ensemble and its reports",
+            found="none",
+            action=f"run quant-assets run --strategy {strategy} first",
+        )
+    limit = settings.gates.baseline_max_sharpe_fall
+    comparison = compare_with_baseline(candidate, earlier, limit) if earlier else None
+    outcome = Validation(candidate, comparison)
+    show_validation(outcome)
+    write_json(json_output, outcome.to_json())
+    raise typer.Exit(outcome.exit_code)
+
+
+def show_validation(outcome: "Validation") -> None:
+    """The verdict table, the comparison, and the decision with its reasons."""
+    console, candidate = out(), outcome.candidate
+    title = f"{candidate.strategy} {candidate.subject[:12]}"
+    table = table_of(title, VERDICT_COLUMNS, right=("observed", "required"), no_wrap=True)
+    for verdict in candidate.verdicts:
+        table.add_row(*verdict_cells(verdict))
+    for gate in outcome.missing:
+        table.add_row(gate, "[red]no verdict[/]", "-", "-")
+    console.print(table)
+    if outcome.comparison is not None:
+        console.print(outcome.comparison.reason)
+    decision = {0: "[green]passed[/]", 1: "[yellow]refused[/]", 2: "[red]no verdict possible[/]"}
+    console.print(f"{candidate.strategy}: {decision[outcome.exit_code]}; exit code {outcome.exit_code}")
+    for reason in outcome.reasons:
+        console.print(f"  - {plain(reason)}")
