@@ -116,7 +116,7 @@ def superior_ability(
     generator = np.random.default_rng(int(bytes_digest(content), 16) if seed is None else seed)
 
     mean = moving.mean(axis=0)
-    error = np.sqrt(_variance_of_mean(moving, block_length))
+    error = np.sqrt(variance_of_mean(moving, block_length))
     resampled = _resampled_means(moving, block_length, n_resamples, generator)
     # Hansen (2005), section 2.3: means further below zero than the law of the iterated logarithm allows are real.
     relevant = mean >= -error * math.sqrt(2.0 * math.log(math.log(periods)))
@@ -217,7 +217,7 @@ def _resample(periods: int, block_length: float, generator: np.random.Generator)
     return positions
 
 
-def _variance_of_mean(values: FloatArray, block_length: float) -> FloatArray:
+def variance_of_mean(values: FloatArray, block_length: float) -> FloatArray:
     """Variance that the stationary bootstrap gives to each column's mean (Politis and Romano 1994, lemma 1)."""
     periods = len(values)
     deviations = values - values.mean(axis=0)
