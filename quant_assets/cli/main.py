@@ -8,6 +8,7 @@ import typer
 
 from quant_assets.cli.backtest_command import backtest
 from quant_assets.cli.calibrate_command import calibrate
+from quant_assets.cli.desk_command import desk
 from quant_assets.cli.features_command import features
 from quant_assets.cli.model_command import model_app
 from quant_assets.cli.promotion_command import promotion_app
@@ -62,7 +63,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Quant machine learning as gated, replayable Dagster assets.",
 )
-for command in (backtest, calibrate, features, replay, validate, run, check):
+for command in (backtest, calibrate, desk, features, replay, validate, run, check):
     app.command()(command)
 app.add_typer(config_app, name="config")
 app.add_typer(model_app, name="model")

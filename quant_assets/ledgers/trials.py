@@ -222,8 +222,7 @@ class TrialLedger:
         known = set(self._names(book))
         waiting = [] if strategy == book else [t for t in self.trials(strategy) if t.fingerprint not in known]
         for trial in waiting:
-            returns = self._array(trial, trial.returns_sha256, np.dtype("<f8"))
-            days = self._array(trial, trial.sessions_sha256, np.dtype("<i8"))
+            returns, days = self.stream(trial)
             self.append(
                 replace(trial, book=book, strategy=strategy, idea=EARLIER),
                 returns,
@@ -231,10 +230,21 @@ class TrialLedger:
             )
         return len(waiting)
 
-    def books(self, universe: str) -> list[str]:
-        """Every book of a universe that has left anything, trials or anchors."""
+    def books(self, universe: str | None = None) -> list[str]:
+        """Every book, of one universe or of all, that has left anything, trials or anchors."""
         names = {*names_in(self.root / "trials"), *names_in(self.root / "anchors")}
-        return sorted(name for name in names if name.startswith(f"{universe}."))
+        return sorted(name for name in names if universe is None or name.startswith(f"{universe}."))
+
+    def stream(self, trial: Trial) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Returns of a trial, and its sessions as days since 1970.
+
+        Raises
+        ------
+        LedgerError
+            When their bytes are gone or changed.
+        """
+        returns = self._array(trial, trial.returns_sha256, np.dtype("<f8"))
+        return returns, self._array(trial, trial.sessions_sha256, np.dtype("<i8"))
 
     def records(self, book: str) -> tuple[Trial, ...]:
         """Every evaluation of a book, by fingerprint, those whose track was replaced included.
@@ -328,12 +338,11 @@ class TrialLedger:
         return self._matrix(self.counted(book))
 
     def _matrix(self, trials: Sequence[Trial]) -> NDArray[np.float64]:
-        days = [self._array(t, t.sessions_sha256, np.dtype("<i8")) for t in trials]
-        every = np.unique(np.concatenate(days)) if days else np.empty(0, dtype=np.int64)
+        streams = [self.stream(trial) for trial in trials]
+        every = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(days for _, days in streams)]))
         matrix = np.full((len(every), len(trials)), np.nan)
-        for column, trial in enumerate(trials):
-            values = self._array(trial, trial.returns_sha256, np.dtype("<f8"))
-            matrix[np.searchsorted(every, days[column]), column] = values
+        for column, (values, days) in enumerate(streams):
+            matrix[np.searchsorted(every, days), column] = values
         return matrix
 
     def _folder(self, book: str) -> Location:

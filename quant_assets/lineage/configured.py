@@ -17,7 +17,7 @@ from quant_assets.market.calendar import sessions
 from quant_assets.market.rules import with_limits
 
 # Asset keys and jobs that the platform has itself.
-_RESERVED = re.compile(r"^(gates|gate_calibration|platform)$|_raw_bars$")
+_RESERVED = re.compile(r"^(gates|gate_calibration|desk_report|platform)$|_raw_bars$")
 
 
 class MonitoringConfig(Config):

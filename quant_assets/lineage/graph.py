@@ -283,6 +283,13 @@ class Lineage:
         made = {node.name: node.code_version for node in behind}
         return json_digest({"made": made, "given": {name: outside[owner, name] for owner, name in reached}})
 
+    def ideas(self) -> Mapping[str, frozenset[str]]:
+        """By strategy, the ideas of today's code and configuration under which its looks would be counted."""
+        return {
+            name: frozenset(self.idea((node.key,), {}) for node in self.of(name) if node.stage.counts)
+            for name in self.settings.strategies
+        }
+
     def blocking_checks(self, target: Key) -> tuple[tuple[Key, str], ...]:
         """Every check that stops what comes after, of everything that a target is made from."""
         return tuple(
@@ -408,6 +415,8 @@ def computed(
     def arguments(function: Any, idea: Callable[[], str], **told: Any) -> dict[str, Any]:
         if "look" in keywords_of(function):
             told["look"] = Look(node.scope.book, node.scope.key, idea(), effects["run"].run_id)
+        if "ideas" in keywords_of(function):
+            told["ideas"] = lineage.ideas()
         return node.arguments(function, artifacts, {**effects, **told}, lineage)
 
     function, counts = node.stage.function, node.stage.counts

@@ -141,6 +141,14 @@ class SessionRange(NamedTuple):
     end: date
 
 
+class DeskStrategy(NamedTuple):
+    """One strategy of the desk: where its looks count, and the sessions that its universe has."""
+
+    name: str
+    book: str
+    sessions: SessionRange
+
+
 @dataclass(frozen=True)
 class Scope:
     """The configuration that one asset lives in.
@@ -196,6 +204,16 @@ class Scope:
         return replace(self, strategy=None)
 
 
+def desk_of(scope: Scope) -> tuple[DeskStrategy, ...]:
+    """Every configured strategy, by name."""
+    settings, found = scope.settings, list[DeskStrategy]()
+    for _, strategy in sorted(settings.strategies.items()):
+        universe = settings.universe_of(strategy)
+        sessions = SessionRange(universe.calendar, universe.start, universe.end)
+        found.append(DeskStrategy(strategy.name, Scope(settings, universe, strategy).book, sessions))
+    return tuple(found)
+
+
 # Keys of a configuration that are written for people and shape nothing.
 FOR_PEOPLE = {"owner"}
 # Sections of a strategy that say how results are judged and shown, not how they are made.
@@ -249,9 +267,22 @@ CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     "minima": lambda s: s.settings.minima,
     "drift": lambda s: s.settings.drift,
     "basis": basis_of,
+    "desk": desk_of,
     "member": lambda s: None,  # of a family; filled in for each of its assets
 }
 
 # What a stage does to the world, or is told about its run. In no version.
 CHECK_EFFECTS = ("home", "history")
-EFFECTS = ("home", "run", "look", "progress", "history", "options", "n_jobs", "guard", "partition", "value")
+EFFECTS = (
+    "home",
+    "run",
+    "look",
+    "ideas",
+    "progress",
+    "history",
+    "options",
+    "n_jobs",
+    "guard",
+    "partition",
+    "value",
+)

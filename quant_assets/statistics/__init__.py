@@ -5,6 +5,16 @@ from typing import TYPE_CHECKING
 from quant_assets.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from quant_assets.statistics.multiple_testing import (
+        HaircutSharpe,
+        RademacherBounds,
+        StepwiseTest,
+        false_discovery_rates,
+        haircut_sharpe,
+        rademacher_bounds,
+        rademacher_complexity,
+        stepwise_superior_trials,
+    )
     from quant_assets.statistics.overfitting import (
         BacktestOverfitting,
         DependentMean,
@@ -47,7 +57,10 @@ else:
 __all__ = [
     "BacktestOverfitting",
     "DependentMean",
+    "HaircutSharpe",
+    "RademacherBounds",
     "Rate",
+    "StepwiseTest",
     "SuperiorAbility",
     "TrackRecord",
     "annual_return",
@@ -61,6 +74,8 @@ __all__ = [
     "dependent_mean",
     "effective_number_of_trials",
     "expected_maximum_sharpe",
+    "false_discovery_rates",
+    "haircut_sharpe",
     "max_drawdown",
     "minimum_backtest_length",
     "minimum_track_record_length",
@@ -68,10 +83,13 @@ __all__ = [
     "optimal_block_length",
     "probabilistic_sharpe_ratio",
     "probability_of_backtest_overfitting",
+    "rademacher_bounds",
+    "rademacher_complexity",
     "sharpe_ratio",
     "sharpe_standard_error",
     "sharpe_test_power",
     "sortino_ratio",
+    "stepwise_superior_trials",
     "variance_of_maximum",
     "win_rate",
 ]

@@ -6,8 +6,8 @@ Each method answers another question about the same trials:
   pays for the other tests?
 - Romano and Wolf (2005, *Stepwise Multiple Testing as Formalized Data Snooping*, Econometrica 73): which trials are
   better than doing nothing, when the chance of even one wrong name on the list is held?
-- Benjamini and Yekutieli (2001, *The Control of the False Discovery Rate in Multiple Testing under Dependency*, Annals
-  of Statistics 29): which share of a list would be wrong if it ended at this strategy?
+- Benjamini and Yekutieli (2001, *The Control of the False Discovery Rate in Multiple Testing under Dependency*,
+  Annals of Statistics 29): which share of a list would be wrong if it ended at this strategy?
 - Paleologo (2025, *The Elements of Quantitative Investing*, section 8.3): below which Sharpe ratio does none of the
   trials lie, with a stated confidence and for any dependence between them?
 """
@@ -121,9 +121,9 @@ def haircut_sharpe(sharpe: ArrayLike, n_obs: ArrayLike, n_lost: int = 0) -> Hair
     adjusted[MEAN] = np.mean(list(adjusted.values()), axis=0)
     left = {}
     for name, values in adjusted.items():
-        # A p-value below 1e-308 is 0 and has no quantile; no quantile lies beyond the statistic but by rounding.
-        quantiles = np.minimum(stats.t.isf(values / 2.0, periods - 1.0), statistics)
-        left[name] = np.where(values >= 1.0, 0.0, quantiles) / np.sqrt(periods)
+        # A p-value below 1e-308 is 0 and has no quantile; none lies beyond the ratio itself but by rounding.
+        quantiles = stats.t.isf(values / 2.0, periods - 1.0) / np.sqrt(periods)
+        left[name] = np.where(values >= 1.0, 0.0, np.minimum(quantiles, np.abs(ratios)))
     with np.errstate(invalid="ignore", divide="ignore"):
         haircuts = {name: 1.0 - values / np.abs(ratios) for name, values in left.items()}
     sharpes = {name: np.sign(ratios) * values for name, values in left.items()}

@@ -1,14 +1,27 @@
-"""The platform itself: how often the gates pass noise, and how often they pass skill."""
+"""The platform itself: how often the gates pass noise and skill, and what all strategies together are evidence of."""
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Literal
 
 from pydantic import BaseModel
 
+from quant_assets.common.home import Home
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.declaring import Check, CheckResult, Picture, Product, single, stage, through
-from quant_assets.lineage.scope import Progress, Scope
+from quant_assets.lineage.declaring import (
+    Check,
+    CheckResult,
+    File,
+    Link,
+    LongTable,
+    Picture,
+    Product,
+    single,
+    stage,
+    through,
+)
+from quant_assets.lineage.scope import DeskStrategy, Progress, Scope
 
 
 class CalibrationRun(BaseModel):
@@ -69,3 +82,41 @@ def gate_calibration(*, gates: GatesConfig, options: CalibrationRun, progress: P
         "power": Picture(power_plot(report), "power against the true Sharpe ratio"),
     }
     return Product(value, facts)
+
+
+# It reads the ledgers: another strategy may have been looked at since.
+@stage(group="validation", owner="platform", team="team:research", kinds=frozenset({"html"}), always=True)
+def desk_report(
+    *,
+    desk: tuple[DeskStrategy, ...],
+    gates: GatesConfig,
+    ideas: Mapping[str, frozenset[str]],
+    home: Home,
+) -> Product:
+    """All strategies of the desk on one page: what their Sharpe ratios are worth beside everything that was tried."""
+    from quant_assets.common.pages import publish_page
+    from quant_assets.ledgers.promotions import PromotionLedger
+    from quant_assets.market.calendar import periods_per_year
+    from quant_assets.reports import desk as page
+
+    report = page.desk_statistics(
+        home.path,
+        [page.Listed(s.name, s.book, periods_per_year(*s.sessions), ideas[s.name]) for s in desk],
+        standard=gates.psr_standard,
+        decided=PromotionLedger(home.promotion_ledger).entries(),
+    )
+    html = page.render_desk(report)
+    file = publish_page(home.path, "desk", html)
+    rows, absent = page.strategy_table(report), page.absent_table(report)
+    facts = {
+        "file": File(file),
+        "open": Link(file.as_uri()),
+        "strategies": LongTable(rows, max(rows.height, 1)),
+        "without_a_row": LongTable(absent, max(absent.height, 1)),
+        "figures": report.to_json(),
+    }
+    if report.rows:
+        facts["haircuts"] = Picture(
+            page.haircut_plot(report.rows), "Sharpe ratios as shown, and after the haircut"
+        )
+    return Product(html, facts)
