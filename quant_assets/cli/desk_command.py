@@ -58,7 +58,7 @@ def desk(
 def show_desk(figures: dict[str, Any], console: "Console") -> None:
     """The table of strategies, and those without a row."""
     since = f", counted since {figures['since']}" if figures["since"] else ""
-    title = f"The desk: {figures['trials']} trials{since}"
+    title = f"The desk: N = {figures['trials']}{since}"
     table = table_of(title, ("strategy", "book", *NUMBERS[:-2], "StepM", *NUMBERS[-2:]), right=NUMBERS)
     for row in figures["rows"]:
         haircut = row["haircut_sharpe_annual"]

@@ -7,7 +7,7 @@ Each trial that the ledger counts is one hypothesis. A strategy's track is its n
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -264,9 +264,8 @@ def desk_statistics(
     together, superior, bounds = _over_shared_sessions(list(tracks.values()), trials, streams)
     haircut = _haircut(trials, lost)
     p_values = {name: _p_value(streams[t.book, t.fingerprint][0], standard) for name, t in tracks.items()}
-    q_values = dict(
-        zip(p_values, multiple_testing.false_discovery_rates(list(p_values.values())), strict=True)
-    )
+    rates = multiple_testing.false_discovery_rates(list(p_values.values()))
+    q_values = dict(zip(p_values, rates.tolist(), strict=True))
     rows = []
     for listed in (s for s in strategies if s.name in tracks):
         trial = tracks[listed.name]
@@ -294,7 +293,7 @@ def desk_statistics(
                 haircut_sharpe_annual={m: annual(float(haircut.sharpes[m][place])) for m in HAIRCUTS},
                 haircut_fraction={m: _known(float(haircut.haircuts[m][place])) for m in HAIRCUTS},
                 superior=None if superior is None else key in superior,
-                q_value=float(q_values[listed.name]),
+                q_value=q_values[listed.name],
                 bound_per_period=_known(bound),
                 bound_annual=_known(annual(bound)),
             )
@@ -355,17 +354,11 @@ def _haircut(trials: Sequence[Trial], lost: int) -> HaircutSharpe:
 
 def _p_value(returns: NDArray[np.float64], standard: sharpe.SharpeStandard) -> float:
     """One-sided, of the Sharpe ratio against 0, as the gate of the probabilistic Sharpe ratio has it."""
-    skewness, kurtosis = sharpe.moments(returns)
-    return 1.0 - float(
-        sharpe.probabilistic_sharpe_ratio(
-            sharpe.sharpe_ratio(returns),
-            len(returns),
-            skewness,
-            kurtosis,
-            standard=standard,
-            autocorrelation=autocorrelation(returns) if standard == "2025" else 0.0,
-        )
+    ratio, rho = sharpe.sharpe_ratio(returns), autocorrelation(returns) if standard == "2025" else 0.0
+    psr = sharpe.probabilistic_sharpe_ratio(
+        ratio, len(returns), *sharpe.moments(returns), standard=standard, autocorrelation=rho
     )
+    return 1.0 - float(psr)
 
 
 Which = tuple[str, str]
@@ -406,20 +399,18 @@ def _over_shared_sessions(
     matrix, keys = np.column_stack(list(columns.values())), list(columns)
     together = Together(int(shared.size), first, last, len(keys), len(trials) - len(keys), "")
     if multiple_testing.varying(matrix).size == 0:
-        return Together(**{**asdict(together), "reason": "no trial varies on them"}), None, {}
+        return replace(together, reason="no trial varies on them"), None, {}
     step = multiple_testing.stepwise_superior_trials(matrix)
     found_bounds = multiple_testing.rademacher_bounds(matrix)
-    together = Together(
-        **{
-            **asdict(together),
-            "superior_trials": len(step.superior),
-            "block_length": step.block_length,
-            "family_wise_rate": step.size,
-            "complexity": found_bounds.complexity,
-            "data_snooping": found_bounds.data_snooping,
-            "estimation_error": found_bounds.estimation_error,
-            "confidence": found_bounds.confidence,
-        }
+    together = replace(
+        together,
+        superior_trials=len(step.superior),
+        block_length=step.block_length,
+        family_wise_rate=step.size,
+        complexity=found_bounds.complexity,
+        data_snooping=found_bounds.data_snooping,
+        estimation_error=found_bounds.estimation_error,
+        confidence=found_bounds.confidence,
     )
     bounds = dict(zip(keys, found_bounds.lower.tolist(), strict=True))
     return together, frozenset(keys[column] for column in step.superior), bounds
