@@ -32,7 +32,7 @@ from quant_assets.ledgers.promotions import LedgerEntry
 from quant_assets.ledgers.trial_records import Anchor, Trial, promoted_anchors
 from quant_assets.ledgers.trials import TrialLedger
 from quant_assets.statistics import multiple_testing, sharpe
-from quant_assets.statistics.multiple_testing import HAIRCUTS, MEAN, HaircutSharpe
+from quant_assets.statistics.multiple_testing import HAIRCUTS, MEAN
 from quant_assets.trading.paths import autocorrelation
 
 FEWEST_SHARED_SESSIONS = 252  # a year: below it the bootstrap knows no season of a strategy twice
@@ -156,7 +156,7 @@ class Together:
         Why neither StepM nor bounds were computed; empty when they were.
     superior_trials, block_length, family_wise_rate : int, int, float
         Of StepM.
-    complexity, data_snooping, estimation_error, confidence : float
+    data_snooping, estimation_error, confidence : float
         Of the Rademacher bounds, per session.
     """
 
@@ -169,7 +169,6 @@ class Together:
     superior_trials: int = 0
     block_length: int = 0
     family_wise_rate: float = multiple_testing.FAMILY_WISE_RATE
-    complexity: float = 0.0
     data_snooping: float = 0.0
     estimation_error: float = 0.0
     confidence: float = multiple_testing.CONFIDENCE
@@ -262,7 +261,8 @@ def desk_statistics(
 
     streams = {key: ledger.stream(trial) for key, trial in every.items()}
     together, superior, bounds = _over_shared_sessions(list(tracks.values()), trials, streams)
-    haircut = _haircut(trials, lost)
+    ratios, lengths = [t.sharpe_per_period for t in trials], [t.n_obs for t in trials]
+    haircut = multiple_testing.haircut_sharpe(ratios, lengths, lost)
     p_values = {name: _p_value(streams[t.book, t.fingerprint][0], standard) for name, t in tracks.items()}
     rates = multiple_testing.false_discovery_rates(list(p_values.values()))
     q_values = dict(zip(p_values, rates.tolist(), strict=True))
@@ -343,15 +343,6 @@ def _why_absent(ledger: TrialLedger, listed: Listed, counted: Sequence[Trial]) -
     return f"never evaluated: no trial of {listed.book} bears its name"
 
 
-def _haircut(trials: Sequence[Trial], lost: int) -> HaircutSharpe:
-    if not trials:
-        empty = np.empty(0)
-        return HaircutSharpe(empty, *(dict.fromkeys(HAIRCUTS, empty) for _ in range(3)))
-    return multiple_testing.haircut_sharpe(
-        [trial.sharpe_per_period for trial in trials], [trial.n_obs for trial in trials], lost
-    )
-
-
 def _p_value(returns: NDArray[np.float64], standard: sharpe.SharpeStandard) -> float:
     """One-sided, of the Sharpe ratio against 0, as the gate of the probabilistic Sharpe ratio has it."""
     ratio, rho = sharpe.sharpe_ratio(returns), autocorrelation(returns) if standard == "2025" else 0.0
@@ -406,11 +397,8 @@ def _over_shared_sessions(
         together,
         superior_trials=len(step.superior),
         block_length=step.block_length,
-        family_wise_rate=step.size,
-        complexity=found_bounds.complexity,
         data_snooping=found_bounds.data_snooping,
         estimation_error=found_bounds.estimation_error,
-        confidence=found_bounds.confidence,
     )
     bounds = dict(zip(keys, found_bounds.lower.tolist(), strict=True))
     return together, frozenset(keys[column] for column in step.superior), bounds

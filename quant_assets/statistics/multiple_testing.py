@@ -90,7 +90,7 @@ def haircut_sharpe(sharpe: ArrayLike, n_obs: ArrayLike, n_lost: int = 0) -> Hair
     Raises
     ------
     ValidationError
-        No trial, ratios that are not finite, fewer than 2 periods, or a negative number of lost trials.
+        Ratios that are not finite, fewer than 2 periods, or a negative number of lost trials.
 
     Notes
     -----
@@ -104,18 +104,18 @@ def haircut_sharpe(sharpe: ArrayLike, n_obs: ArrayLike, n_lost: int = 0) -> Hair
 
     ratios = np.asarray(sharpe, dtype=np.float64)
     periods = np.broadcast_to(np.asarray(n_obs, dtype=np.float64), ratios.shape)
-    sound = ratios.ndim == 1 and ratios.size > 0 and n_lost >= 0
+    sound = ratios.ndim == 1 and n_lost >= 0
     if not (sound and np.isfinite(ratios).all() and bool((periods >= 2).all())):
         raise _refusal(
             "haircut Sharpe ratios",
-            "finite ratios of at least one trial, each of 2 periods or more, and no negative number of lost trials",
+            "finite ratios of trials of 2 periods or more each, and no negative number of lost trials",
             f"shape {ratios.shape}, {int((~np.isfinite(ratios)).sum())} not finite, {n_lost} lost",
         )
     statistics = np.abs(ratios) * np.sqrt(periods)
     p_values = np.asarray(2.0 * stats.t.sf(statistics, periods - 1.0))
     every = np.concatenate([p_values, np.ones(n_lost)])
     adjusted = {
-        name: np.asarray(multipletests(every, method=method)[1])[: ratios.size]
+        name: np.asarray(multipletests(every, method=method)[1] if every.size else every)[: ratios.size]
         for name, method in ADJUSTMENTS.items()
     }
     adjusted[MEAN] = np.mean(list(adjusted.values()), axis=0)

@@ -114,8 +114,9 @@ def test_no_adjustment_makes_a_ratio_larger_and_holm_never_takes_more_than_bonfe
     assert (found.adjusted["holm"] <= found.adjusted["bonferroni"] * (1 + 1e-12)).all()
 
 
-def test_what_is_no_ratio_is_refused() -> None:
-    for ratios, periods, lost in (([], [], 0), ([np.nan], [10], 0), ([0.1], [1], 0), ([0.1], [10], -1)):
+def test_what_is_no_ratio_is_refused_and_no_trial_has_no_haircut() -> None:
+    assert [haircut_sharpe([], []).sharpes[method].size for method in HAIRCUTS] == [0] * 4
+    for ratios, periods, lost in (([np.nan], [10], 0), ([0.1], [1], 0), ([0.1], [10], -1)):
         with pytest.raises(ValidationError, match="haircut Sharpe ratios"):
             haircut_sharpe(ratios, periods, lost)
 
