@@ -267,6 +267,16 @@ def test_a_shortened_ledger_is_refused_until_the_loss_is_acknowledged_and_lost_t
     assert second.haircut_sharpe_annual["bhy"] <= first.haircut_sharpe_annual["bhy"]
 
 
+def test_a_book_of_its_own_that_lost_its_end_is_refused(tmp_path: Path) -> None:
+    kept, gone = (count(tmp_path, "us.forward", n, stream(i)) for i, n in enumerate(("momentum", "value")))
+    folder = tmp_path / "trials" / "us.forward"
+    (folder / f"{gone.fingerprint}.json").unlink()
+    (folder / "chain" / f"{2:08d}.json").unlink()
+    assert TrialLedger(tmp_path).trials("us.forward") == (kept,)  # the chain alone does not show it
+    with pytest.raises(LedgerError, match=r"trial ledger of us\.forward: expected 2 linked trials"):
+        judged(tmp_path, listed("momentum"))
+
+
 # -------------------------------------------------------------------------------------------------------- the page
 
 
@@ -308,7 +318,9 @@ def test_the_page_stands_alone_and_says_what_each_column_is(desk: Path) -> None:
 
 
 def test_names_cannot_put_anything_into_the_page(tmp_path: Path) -> None:
-    hostile = "<img src=x onerror=alert(1)>$x$"
+    hostile = (
+        r"<img src=x onerror=alert(1)>$\frac$"  # the second half is no formula: drawn as one it is an error
+    )
     count(tmp_path, "us.forward", hostile, stream(1, 300))
     html = render_desk(judged(tmp_path, [*listed(hostile), *listed("<script>alert(2)</script>")]))
     assert "<script" not in html
