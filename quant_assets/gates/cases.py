@@ -117,21 +117,38 @@ class ValidationCase:
             )
         )
 
+    @cached_property
+    def search_p_value(self) -> float | None:
+        """Probability that trials which nobody searched for arrive in such an order; None with a single trial."""
+        from quant_assets.statistics.overfitting import search_p_value
+
+        if self.trial_returns is None:
+            return None
+        return search_p_value(self.trial_returns[:, np.argsort(self.snapshot.arrival)])
+
+    @property
+    def searched(self) -> bool:
+        """Whether the ledger shows a search: trials that are changes of the best one before, and not by chance."""
+        from quant_assets.statistics.overfitting import SEARCH_LEVEL
+
+        return self.search_p_value is not None and self.search_p_value <= SEARCH_LEVEL
+
     @property
     def required_record(self) -> float:
         """Sessions below which noise would show what was observed too often, whatever else is true.
 
         The longest of three: `min_record_sessions`, and the minimum track record length of the observed Sharpe ratio
         (of the required one, where less was observed) at the level at which the best of N trials without skill shows
-        it in `false_pass_max` of cases: for a normal's moments, and for the path's own. So a lucky skewness shortens
-        nothing.
+        it in `false_pass_max` of cases, or the best combination of them where the ledger shows a search: for a
+        normal's moments, and for the path's own. So a lucky skewness shortens nothing.
         """
+        from quant_assets.statistics.overfitting import level_of_best
+
         limits, observed = self.limits, self.median.sharpe_per_period
         shown = self.required if math.isnan(observed) else max(observed, self.required)
         if shown <= 0.0:
             return limits.min_record_sessions
-        # of N independent trials; dependent ones show it less often
-        alpha = -math.expm1(math.log1p(-limits.false_pass_max) / self.snapshot.n_trials)
+        alpha = level_of_best(self.snapshot.n_trials, limits.false_pass_max, searched=self.searched)
         normal, own = (self.needed(shown, 0.0, alpha, normal=is_normal) for is_normal in (True, False))
         return float(np.fmax(np.fmax(normal, own), limits.min_record_sessions))
 

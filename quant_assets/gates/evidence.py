@@ -85,6 +85,8 @@ def gate_details(case: ValidationCase) -> dict[str, Any]:
             "selection_variance": case.selection_variance,
             "expected_maximum_sharpe_annual": sharpe.annualised_sharpe(best_of_noise, case.periods_per_year),
             "lost_trials": snapshot.lost_trials,
+            "search_p_value": case.search_p_value,
+            "searched": case.searched,
             "digest": snapshot.digest,
             "anchor": snapshot.anchor.text,
             "superior_ability": asdict(best) if best else None,
@@ -197,6 +199,13 @@ def _check_ledger(case: ValidationCase) -> None:
             expected=f"the evaluation that is judged, a Sharpe ratio of {own:.6g} per session",
             found=f"{snapshot.n_trials} trials without it",
             action="append the median path's net returns to the ledger before judging them",
+        )
+    if sorted(snapshot.arrival) != list(range(len(snapshot.sharpes))):
+        raise EvidenceError(
+            f"trial ledger of {snapshot.book}",
+            expected=f"the order in which its {len(snapshot.sharpes)} trials arrived",
+            found=f"places {snapshot.arrival}",
+            action="take the snapshot from the TrialLedger",
         )
     columns, streams = 0 if trial_returns is None else trial_returns.shape[1], len(snapshot.sharpes)
     if streams > 1 and columns != streams:
@@ -379,7 +388,7 @@ def count_trial(
         "n_trials": snapshot.n_trials,
         "effective_number_of_trials": snapshot.effective_number_of_trials,
     }
-    return {**asdict(snapshot), "sharpes": list(snapshot.sharpes)}, facts
+    return {**asdict(snapshot), "sharpes": list(snapshot.sharpes), "arrival": list(snapshot.arrival)}, facts
 
 
 def counted_facts(root: Location, book: str) -> dict[str, Any]:
@@ -447,7 +456,16 @@ def judge_evidence(
     from quant_assets.ledgers.trials import TrialLedger, TrialSnapshot
 
     require_recipe("path returns", paths.metadata.get("recipe"), candidate)
-    snapshot = TrialSnapshot(**{**ledger, "sharpes": tuple(ledger["sharpes"])})
+    if "arrival" not in ledger:
+        raise EvidenceError(
+            f"trial ledger of {ledger['book']}",
+            expected="a snapshot that says in which order the trials arrived",
+            found="one of an earlier version, which does not",
+            action="materialise trial_ledger and everything after it again",
+        )
+    snapshot = TrialSnapshot(
+        **{**ledger, "sharpes": tuple(ledger["sharpes"]), "arrival": tuple(ledger["arrival"])}
+    )
     book = TrialLedger(home)
     if book.snapshot(snapshot.book, [snapshot.anchor]).digest != snapshot.digest:
         raise EvidenceError(

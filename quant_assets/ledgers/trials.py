@@ -47,10 +47,12 @@ class TrialSnapshot:
         A universe and a label family: who looks at the same bars for the same kind of label looks again.
     sharpes : tuple of float
         Per-period Sharpe ratio of each trial, in order of their fingerprints.
+    arrival : tuple of int
+        Place of each of them, from 0, in the order in which they arrived.
     effective_number_of_trials : float
         Correlated trials counted by what they add; between 1 and ``n_trials``, and never less after one more.
     digest : str
-        Digest of the trials' identities: the version of the evidence.
+        Digest of the trials' identities in order of arrival: the version of the evidence.
     chain_length, chain_head : int, str
         Where the chain stood.
     losses, lost_trials : int
@@ -59,6 +61,7 @@ class TrialSnapshot:
 
     book: str
     sharpes: tuple[float, ...]
+    arrival: tuple[int, ...]
     effective_number_of_trials: float
     digest: str
     chain_length: int
@@ -152,6 +155,28 @@ class TrialLedger:
         trials = [trial for name in (book, *self.kin(book)) for trial in self.trials(name)]
         return tuple(sorted(trials, key=lambda trial: (trial.fingerprint, trial.book)))
 
+    def in_order(self, trials: Iterable[Trial]) -> tuple[Trial, ...]:
+        """Trials in the order in which they arrived: within a book that of its chain, which nobody can change.
+
+        A trial that replaced a track arrived when the idea did. One that is not linked yet comes last. Books are
+        merged by when their trials were recorded; that is a claim of whoever wrote them, so it never changes the
+        order within a book.
+        """
+        wanted, keyed = {(trial.book, trial.fingerprint): trial for trial in trials}, []
+        for book in sorted({trial.book for trial in wanted.values()}):
+            records = {trial.fingerprint: trial for trial in self.records(book)}
+            linked = [link.fingerprint for link in self._chain(book).records()]
+            number = {name: place for place, name in enumerate(linked)}
+            latest = ""
+            for name in sorted(records, key=lambda name: (number.get(name, len(linked)), name)):
+                latest = max(latest, records[name].recorded_at)
+                keyed.append(((latest, book, len(keyed)), records[name]))
+        first: dict[tuple[str, str], int] = {}  # the place of each idea's first track, under its newest one
+        for place, (_, trial) in enumerate(sorted(keyed, key=lambda pair: pair[0])):
+            before = first.pop((trial.book, trial.continues), place) if trial.continues else place
+            first[trial.book, trial.fingerprint] = before
+        return tuple(wanted[name] for name in sorted(first, key=lambda name: first[name]) if name in wanted)
+
     def append(self, trial: Trial, returns: ArrayLike, sessions: ArrayLike) -> Trial:
         """Record a trial with its returns. A configuration that is already there is returned, not repeated.
 
@@ -220,7 +245,8 @@ class TrialLedger:
         The old ledger stays as it is.
         """
         known = set(self._names(book))
-        waiting = [] if strategy == book else [t for t in self.trials(strategy) if t.fingerprint not in known]
+        earlier = () if strategy == book else self.in_order(self.trials(strategy))
+        waiting = [trial for trial in earlier if trial.fingerprint not in known]
         for trial in waiting:
             returns, days = self.stream(trial)
             self.append(
@@ -318,12 +344,14 @@ class TrialLedger:
         effective = float(len(trials))
         if len(trials) > 1:
             effective = float(effective_number_of_trials(self._matrix(trials)))
-        losses = self.anchors.acknowledgements(book)
+        losses, arrived = self.anchors.acknowledgements(book), self.in_order(trials)
+        place = {(trial.book, trial.fingerprint): number for number, trial in enumerate(arrived)}
         return TrialSnapshot(
             book=book,
             sharpes=tuple(trial.sharpe_per_period for trial in trials),
+            arrival=tuple(place[trial.book, trial.fingerprint] for trial in trials),
             effective_number_of_trials=effective,
-            digest=json_digest([t.identity for t in trials]),
+            digest=json_digest([t.identity for t in arrived]),
             chain_length=len(heads) - 1,
             chain_head=heads[-1],
             losses=len(losses),

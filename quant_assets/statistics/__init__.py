@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         DependentMean,
         dependent_mean,
         effective_number_of_trials,
+        level_of_best,
         probability_of_backtest_overfitting,
+        search_p_value,
     )
     from quant_assets.statistics.rates import Rate, clopper_pearson
     from quant_assets.statistics.sharpe import (
@@ -76,6 +78,7 @@ __all__ = [
     "expected_maximum_sharpe",
     "false_discovery_rates",
     "haircut_sharpe",
+    "level_of_best",
     "max_drawdown",
     "minimum_backtest_length",
     "minimum_track_record_length",
@@ -85,6 +88,7 @@ __all__ = [
     "probability_of_backtest_overfitting",
     "rademacher_bounds",
     "rademacher_complexity",
+    "search_p_value",
     "sharpe_ratio",
     "sharpe_standard_error",
     "sharpe_test_power",

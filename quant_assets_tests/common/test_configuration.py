@@ -42,7 +42,7 @@ def test_the_shipped_limits_are_those_of_the_design(tmp_path: Path) -> None:
     )
     assert limits == (1.2, 0.95, 0.95, -0.20, 0.05)
     record = (gates.min_record_sessions, gates.false_pass_max, gates.reference_volatility, gates.psr_standard)
-    assert record == (504, 0.01, 0.10, "2025")
+    assert record == (504, 0.007, 0.10, "2025")
 
 
 def test_the_two_controls_are_the_same_market_but_for_the_edge(tmp_path: Path) -> None:

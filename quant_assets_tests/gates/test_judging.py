@@ -366,7 +366,8 @@ def test_the_best_of_two_hundred_noise_strategies_tried_one_after_another_is_ref
 
 def snapshot(*sharpes_annual: float) -> TrialSnapshot:
     ratios = tuple(s / math.sqrt(YEAR) for s in sharpes_annual)
-    return TrialSnapshot("s", ratios, float(len(ratios)), "d" * 64, len(ratios), "h" * 64)
+    order = tuple(range(len(ratios)))
+    return TrialSnapshot("s", ratios, order, float(len(ratios)), "d" * 64, len(ratios), "h" * 64)
 
 
 @pytest.mark.parametrize("others", [(), (0.5,), (1.99, 2.01)], ids=str)
@@ -388,7 +389,7 @@ def test_the_number_of_trials_is_no_argument() -> None:
     with pytest.raises(TypeError):
         judge_candidate(SUBJECT, paths(series(2.0, 900)), snapshot(2.0), GATES, YEAR, n_trials=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
-        TrialSnapshot("s", (0.1,), 1.0, "d", 1, "h", n_trials=1)  # type: ignore[call-arg]
+        TrialSnapshot("s", (0.1,), (0,), 1.0, "d", 1, "h", n_trials=1)  # type: ignore[call-arg]
 
 
 # ------------------------------------------------------------------------------------- drawdown, overfitting

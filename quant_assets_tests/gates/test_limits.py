@@ -16,7 +16,7 @@ SHIPPED = {
     "psr_standard": "2025",
     "sharpe_min": 1.2,
     "min_record_sessions": 504,
-    "false_pass_max": 0.01,
+    "false_pass_max": 0.007,
     "psr_min": 0.95,
     "dsr_min": 0.95,
     "max_drawdown_min": -0.2,

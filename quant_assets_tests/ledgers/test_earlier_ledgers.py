@@ -29,6 +29,7 @@ RETURNS = {"one": [0.01, -0.005, 0.02, 0.0, 0.0025], "two": [0.0, -0.005, 0.01, 
 SNAPSHOT = TrialSnapshot(
     book="planted_edge",
     sharpes=(0.5642880936468347, 0.31326095805861776),
+    arrival=(0, 1),
     effective_number_of_trials=EFFECTIVE,
     digest="84a2ecc22f77ea05ab2e2353f8aaf0f03539c4fcf2416be9229c8328bb0f37d3",
     chain_length=2,

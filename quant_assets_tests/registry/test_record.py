@@ -104,7 +104,7 @@ def evidence() -> CandidateEvidence:
 
 def record_from(evidence: CandidateEvidence, **options: Any) -> TrainingRecord:
     judged = median_path(path_statistics(evidence.paths.frame, 252.0)).sharpe_per_period
-    snapshot = TrialSnapshot("small", (judged,), 1.0, "e" * 64, 1, "c" * 64)
+    snapshot = TrialSnapshot("small", (judged,), (0,), 1.0, "e" * 64, 1, "c" * 64)
     report = judge_candidate(SUBJECT, evidence.paths.frame, snapshot, GatesConfig(), 252.0)
     return candidate_record(
         STRATEGY, report, evidence, **{"run_id": "run-1", "run_url": RUN_URL, "system": SYSTEM, **options}

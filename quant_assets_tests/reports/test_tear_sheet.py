@@ -59,7 +59,7 @@ def example(sharpe_annual: float = 0.5, n: int = 700, **changes: Any) -> TearShe
             )
         )
     returns = pl.concat(frames)
-    snapshot = TrialSnapshot("s", (sharpe_annual / np.sqrt(252),), 1.0, "d" * 64, 1, "h" * 64)
+    snapshot = TrialSnapshot("s", (sharpe_annual / np.sqrt(252),), (0,), 1.0, "d" * 64, 1, "h" * 64)
     inputs = TearSheetInputs(
         strategy="us_tech_daily",
         report=judge_candidate(SUBJECT, returns, snapshot, GatesConfig(), 252.0),

@@ -12,6 +12,7 @@ do. Records of all lengths are beginnings of the longest one, so rows of one led
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.gates.limits import GatesConfig
+from quant_assets.statistics.overfitting import SEARCH_LEVEL, search_p_value
 from quant_assets.statistics.rates import Rate
 from quant_assets.studies.calibration.series import (
     DAILY_LAW,
@@ -214,14 +216,20 @@ def _batch(
         trials = _searched(drawn, plan.correlation, shift[0]) if plan.kind == "search" else drawn
         best, variance, sums, squares = _chosen(trials, shift)
         losses = np.full(held, np.nan)
+        known, searched = np.zeros((2, held), dtype=np.bool_)
         candidates = trials[np.arange(held), best] + shift[best][:, None]
         at = limits.model_copy(update={"loss_probability_max": 1.0})
         for cell in (cell for cell in cells if cell[:2] == (ratio, years)):
             scale = cell[2] / math.sqrt(PERIODS_PER_YEAR)
-            decisions = decide(
-                scale * candidates, at, PERIODS_PER_YEAR,
+            decided = partial(
+                decide, scale * candidates, at, PERIODS_PER_YEAR,
                 n_trials=plan.n_trials, variance=variance, loss=np.zeros(held),
             )  # fmt: skip
+            # A search only asks for a longer record, so of those whose record is too short it need not be known.
+            for i in np.flatnonzero(decided().passed["cpcv_sharpe"] & ~known):
+                known[i] = True
+                searched[i] = search_p_value(trials[i].T + shift) <= SEARCH_LEVEL
+            decisions = decided(searched=searched)
             # Only ledgers that every other gate lets pass have to be cut into halves.
             asked = np.flatnonzero(decisions.admitted)
             for i in asked[np.isnan(losses[asked])]:

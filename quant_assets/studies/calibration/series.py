@@ -22,6 +22,7 @@ from quant_assets.common.errors import ValidationError
 from quant_assets.gates.cases import CSCV_BLOCKS
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.statistics import sharpe
+from quant_assets.statistics.overfitting import level_of_best
 from quant_assets.statistics.rates import Rate
 from quant_assets.statistics.track_record import TrackRecord, max_drawdown, track_record
 
@@ -254,6 +255,7 @@ def decide(
     n_trials: int = 1,
     variance: Series | float = 0.0,
     loss: Series | None = None,
+    searched: Flags | None = None,
 ) -> SeriesDecisions:
     """Pass many series through the gates, each as the candidate of a ledger.
 
@@ -269,6 +271,8 @@ def decide(
         Of the per-period Sharpe ratios of the other trials.
     loss : ndarray, shape (series,), optional
         Probability of loss of each ledger; that of the series alone when not given.
+    searched : ndarray of bool, shape (series,), optional
+        Whether each ledger shows a search; none does when not given.
 
     Raises
     ------
@@ -294,7 +298,7 @@ def decide(
         standard=standard, autocorrelation=rho,
     )  # fmt: skip
     annual = sharpe.annualised_sharpe(ratio, periods_per_year)
-    short = _shorter_than_needed(record, rho, limits, periods_per_year, n_trials)
+    short = _shorter_than_needed(record, rho, limits, periods_per_year, n_trials, searched)
     # What is too little is too little on any record that is long enough for anything.
     underpowered = short & ((annual >= limits.sharpe_min) | (n < limits.min_record_sessions))
     lost = losses(returns) if loss is None else loss
@@ -312,12 +316,21 @@ def decide(
 
 
 def _shorter_than_needed(
-    record: TrackRecord, rho: Series | float, limits: GatesConfig, periods_per_year: float, n_trials: int
+    record: TrackRecord,
+    rho: Series | float,
+    limits: GatesConfig,
+    periods_per_year: float,
+    n_trials: int,
+    searched: Flags | None,
 ) -> Flags:
     """Whether the best of so many trials without skill shows as much too often in so short a record."""
     required = limits.sharpe_min / math.sqrt(periods_per_year)
     shown = np.fmax(record.sharpe_per_period, required)
-    alpha, standard = -math.expm1(math.log1p(-limits.false_pass_max) / n_trials), limits.psr_standard
+    independent, combined = (
+        level_of_best(n_trials, limits.false_pass_max, searched=flag) for flag in (False, True)
+    )
+    alpha = independent if searched is None else np.where(searched, combined, independent)
+    standard = limits.psr_standard
     normal = sharpe.minimum_track_record_length(shown, alpha=alpha, standard=standard)
     own = sharpe.minimum_track_record_length(
         shown, record.skewness, record.kurtosis, 0.0, alpha, standard=standard, autocorrelation=rho
