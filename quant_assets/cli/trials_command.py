@@ -37,7 +37,7 @@ def trials_show(
     for book, anchors in _books(universe).items():
         off, heads = ledger.anchors.broken(book, ledger.heads, anchors)
         losses = ledger.anchors.acknowledgements(book)
-        trials = ledger.counted(book)
+        trials = ledger.arrived(book)
         kin = sorted({trial.book for trial in trials} - {book})
         lost = sum(loss.lost_trials for loss in losses)
         since = f", counted since {ledger.since(book)[:10]}" if trials else ""

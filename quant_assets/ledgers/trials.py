@@ -98,7 +98,8 @@ class TrialSnapshot:
 #
 # What is noticed: a trial that was altered, exchanged, cut short or removed after it was linked; a link that was
 # altered or removed; returns or sessions whose bytes changed; a chain, or a whole folder, that does not continue an
-# anchor. What is not: changes to ``run_id`` and ``recorded_at``.
+# anchor. What is not: changes to ``run_id`` and ``recorded_at``. Neither is in any figure, but that ``recorded_at``
+# says how the trials of two books of the same market follow each other.
 #
 # What counts as one trial: an idea, on bars that only grew. The same idea on the same bars and newer ones replaces
 # its own track (`Trial.continues`), so retraining a champion counts nothing. Another number in the configuration,
@@ -152,30 +153,27 @@ class TrialLedger:
 
     def counted(self, book: str) -> tuple[Trial, ...]:
         """Every trial that counts in a book, by fingerprint: its own, and those of its `kin`."""
-        trials = [trial for name in (book, *self.kin(book)) for trial in self.trials(name)]
-        return tuple(sorted(trials, key=lambda trial: (trial.fingerprint, trial.book)))
+        return tuple(sorted(self.arrived(book), key=lambda trial: (trial.fingerprint, trial.book)))
 
-    def in_order(self, trials: Iterable[Trial]) -> tuple[Trial, ...]:
-        """Trials in the order in which they arrived: within a book that of its chain, which nobody can change.
+    def arrived(self, book: str) -> tuple[Trial, ...]:
+        """The same in order of arrival: within a book that of its chain, which nobody can change.
 
-        A trial that replaced a track arrived when the idea did. One that is not linked yet comes last. Books are
-        merged by when their trials were recorded; that is a claim of whoever wrote them, so it never changes the
-        order within a book.
+        A trial that replaced a track arrived when the idea did. Books are merged by when their trials were recorded:
+        a claim of whoever wrote them, so it never changes the order within one of them.
         """
-        wanted, keyed = {(trial.book, trial.fingerprint): trial for trial in trials}, []
-        for book in sorted({trial.book for trial in wanted.values()}):
-            records = {trial.fingerprint: trial for trial in self.records(book)}
-            linked = [link.fingerprint for link in self._chain(book).records()]
-            number = {name: place for place, name in enumerate(linked)}
+        keyed: list[tuple[str, str, int, Trial]] = []
+        for name in sorted({book, *self.kin(book)}):
             latest = ""
-            for name in sorted(records, key=lambda name: (number.get(name, len(linked)), name)):
-                latest = max(latest, records[name].recorded_at)
-                keyed.append(((latest, book, len(keyed)), records[name]))
-        first: dict[tuple[str, str], int] = {}  # the place of each idea's first track, under its newest one
-        for place, (_, trial) in enumerate(sorted(keyed, key=lambda pair: pair[0])):
-            before = first.pop((trial.book, trial.continues), place) if trial.continues else place
-            first[trial.book, trial.fingerprint] = before
-        return tuple(wanted[name] for name in sorted(first, key=lambda name: first[name]) if name in wanted)
+            for trial in self._in_order(name):
+                latest = max(latest, trial.recorded_at)
+                keyed.append((latest, name, len(keyed), trial))
+        first: dict[tuple[str, str], int] = {}  # the place of an idea's first track, under its newest one
+        every, replaced = {}, set()
+        for place, (*_, trial) in enumerate(sorted(keyed, key=lambda key: key[:3])):
+            own, before = (trial.book, trial.fingerprint), (trial.book, trial.continues)
+            first[own], every[own] = first.get(before, place), trial
+            replaced.add(before)
+        return tuple(every[own] for own in sorted(every, key=lambda own: first[own]) if own not in replaced)
 
     def append(self, trial: Trial, returns: ArrayLike, sessions: ArrayLike) -> Trial:
         """Record a trial with its returns. A configuration that is already there is returned, not repeated.
@@ -245,8 +243,9 @@ class TrialLedger:
         The old ledger stays as it is.
         """
         known = set(self._names(book))
-        earlier = () if strategy == book else self.in_order(self.trials(strategy))
-        waiting = [trial for trial in earlier if trial.fingerprint not in known]
+        earlier = [] if strategy == book else self._in_order(strategy)
+        replaced = {trial.continues for trial in earlier}
+        waiting = [trial for trial in earlier if trial.fingerprint not in known | replaced]
         for trial in waiting:
             returns, days = self.stream(trial)
             self.append(
@@ -280,6 +279,10 @@ class TrialLedger:
         LedgerError
             When a file was altered, cut short or removed (see above for what is noticed).
         """
+        return tuple(sorted(self._in_order(book), key=lambda trial: trial.fingerprint))
+
+    def _in_order(self, book: str) -> list[Trial]:
+        """The records of a book by their links; those that are not linked yet come last."""
         # The chain first: a trial that arrives in between is then merely not linked yet.
         links = self._chain(book).records()
         folder = self._folder(book)
@@ -295,7 +298,8 @@ class TrialLedger:
                     "no such file" if trial is None else f"{json_digest(trial.identity)[:12]}",
                     "append that trial again if its file is gone, or restore a backup",
                 )
-        return tuple(found[name] for name in sorted(found))
+        names = dict.fromkeys([*(link.fingerprint for link in links), *sorted(found)])
+        return [found[name] for name in names]
 
     def trials(self, book: str) -> tuple[Trial, ...]:
         """Every trial of a book, by fingerprint: its evaluations, each idea with its newest track only.
@@ -338,14 +342,15 @@ class TrialLedger:
         from quant_assets.statistics.overfitting import effective_number_of_trials
 
         known = tuple(further)
-        heads, trials = self.anchors.require(book, self.heads, known), self.counted(book)
+        heads, arrived = self.anchors.require(book, self.heads, known), self.arrived(book)
+        place = {(trial.book, trial.fingerprint): number for number, trial in enumerate(arrived)}
+        trials = sorted(arrived, key=lambda trial: (trial.fingerprint, trial.book))
         for other in {trial.book for trial in trials} - {book}:
             self.anchors.require(other, self.heads, known)
         effective = float(len(trials))
         if len(trials) > 1:
             effective = float(effective_number_of_trials(self._matrix(trials)))
-        losses, arrived = self.anchors.acknowledgements(book), self.in_order(trials)
-        place = {(trial.book, trial.fingerprint): number for number, trial in enumerate(arrived)}
+        losses = self.anchors.acknowledgements(book)
         return TrialSnapshot(
             book=book,
             sharpes=tuple(trial.sharpe_per_period for trial in trials),

@@ -266,7 +266,9 @@ def search_p_value(returns: ArrayLike) -> float:
     periods, n_trials = standard.shape
     if n_trials < 3:
         return 1.0
-    ratios = ratios.round(_DECIMALS)  # equal ones may differ by a rounding error; the earlier of them is the best
+    ratios = ratios.round(
+        _DECIMALS
+    )  # equal ones may differ by a rounding error; the earlier of them is the best
     correlations = standard.T @ standard
     p_value = _share(_following(correlations, _orders(n_trials), ratios[None]))
     if n_trials < _FEWEST_REDRAWN:

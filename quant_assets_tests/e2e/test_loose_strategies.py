@@ -6,13 +6,22 @@ from typing import Any
 
 import pytest
 import yaml
+from annotated_types import Ge, Gt, Le
 from typer.testing import CliRunner
 
 from quant_assets.cli.main import app
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.settings import AssetClass
-from quant_assets.gates.gate import gates_of
-from quant_assets.gates.limits import LOOSEST, CostMinima, GatesFile, MinimaConfig
+from quant_assets.gates.gate import KINDS, gates_of
+from quant_assets.gates.limits import (
+    LOOSEST,
+    STANDARD,
+    CostMinima,
+    DriftConfig,
+    GatesConfig,
+    GatesFile,
+    MinimaConfig,
+)
 from quant_assets.lineage.configured import Settings, load_settings
 from quant_assets_tests.e2e.lineage import SHIPPED, Lineage, failed_steps
 
@@ -125,9 +134,10 @@ def test_the_shipped_strategies_keep_to_the_minima_with_room() -> None:
         ("parity_max_error_over_sd", 1.0), ("parity_min_rank_correlation", 0.0),
         ("parity_max_flipped_decisions", 10_000),
         ("int8_min_rank_correlation", 0.0), ("baseline_max_sharpe_fall", 100.0),
+        ("walk_forward_p_min", 0.001), ("psr_standard", "2012"),
     ],
 )  # fmt: skip
-def test_a_file_of_loose_gates_is_refused(configs: Path, key: str, value: float) -> None:
+def test_a_file_of_loose_gates_is_refused(configs: Path, key: str, value: float | str) -> None:
     """`QUANT_ASSETS_CONFIGS` at a folder with loose gates promoted noise."""
     with pytest.raises(
         ConfigurationError, match=rf"gates\.yaml, key '{key}'.*no looser than any file may set"
@@ -164,17 +174,35 @@ def test_a_file_without_minima_has_those_of_the_platform(configs: Path) -> None:
 
 
 def test_every_limit_of_a_shipped_gate_has_a_floor_that_the_shipped_file_keeps_to() -> None:
-    limits = [
-        limit
-        for kind in ("validation", "parity", "drift")
-        for gate in gates_of(kind)
-        for limit in gate.limits
-    ]
+    limits = [limit for kind in KINDS for gate in gates_of(kind) for limit in gate.limits]
     assert [limit.key for limit in limits if limit.floor is None] == []
     for limit in (*limits, *LOOSEST.values()):
         assert limit.floor is not None
         assert limit.as_strict(limit.default, limit.floor), limit.key
     assert GatesFile().loosened() == ()
+
+
+# What has no floor below its bounds, and why.
+FREE = {
+    "drift.window_sessions": "a longer window sees smaller drifts later, a shorter one larger drifts sooner",
+    "drift.n_bins": "more bins see finer changes with less power; the level is `alpha` in either case",
+}
+
+
+def test_everything_that_a_file_of_gates_may_say_has_a_floor_or_is_free_for_a_reason() -> None:
+    """Each key at its loosest: refused when the file is read, by its bounds, or named above."""
+    declared = {limit.key: limit for limit in GatesConfig.declared()}
+    declared |= {f"drift.{limit.key}": limit for limit in DriftConfig.declared()} | LOOSEST
+    own = {*GatesConfig.model_fields, *(f"drift.{key}" for key in DriftConfig.model_fields)}
+    floored = {key for key, limit in declared.items() if limit.floor is not None} | {"psr_standard"}
+    assert {*own, *declared} - floored == set(FREE)
+    for standard in {"2012", "2025"} - {STANDARD}:
+        assert [short.key for short in GatesFile(psr_standard=standard).loosened()] == ["psr_standard"]
+    # Minima are floors themselves: each has a bound on its loose side, so that no file takes it away.
+    for model in (MinimaConfig, CostMinima):
+        for name, field in model.model_fields.items():
+            bounded = any(isinstance(bound, Ge | Gt | Le) for bound in field.metadata)
+            assert bounded or name == "costs", name
 
 
 def test_no_asset_class_is_free() -> None:

@@ -225,6 +225,26 @@ def test_a_copied_universe_counts_what_was_tried_on_the_first(tmp_path: Path, wh
     assert ledger.snapshot(BOOK).digest == snapshot.digest  # and the first one counts the look at the copy
 
 
+def test_trials_of_two_books_of_one_market_follow_each_other_by_when_they_were_recorded(
+    tmp_path: Path,
+) -> None:
+    bars = panel(400, n_symbols=6)
+    for seed, look in enumerate((LOOK, COPY, LOOK, COPY, LOOK)):
+        enter_trial(tmp_path, replace(look, idea=str(seed) * 64), paths(380, seed), bars)
+    ledger = TrialLedger(tmp_path)
+    for book in (BOOK, COPY.book):
+        assert [trial.idea[0] for trial in ledger.arrived(book)] == list("01234")
+        snapshot = ledger.snapshot(book)
+        assert [trial.idea[0] for trial in ledger.counted(book)] == [str(place) for place in snapshot.arrival]
+    # A time that was changed moves trials of one book between those of the other, and changes no order within one.
+    (last,) = [trial for trial in ledger.trials(BOOK) if trial.idea[0] == "4"]
+    file = tmp_path / "trials" / BOOK / f"{last.fingerprint}.json"
+    file.write_text(file.read_text().replace(last.recorded_at, "2000-01-01T00:00:00+00:00"))
+    order = [trial.idea[0] for trial in ledger.arrived(BOOK)]
+    assert [idea for idea in order if idea in "024"] == ["0", "2", "4"]
+    assert [idea for idea in order if idea in "13"] == ["1", "3"]
+
+
 def test_another_market_is_no_kin(tmp_path: Path) -> None:
     enter_trial(tmp_path, LOOK, paths(380), panel(400, n_symbols=6))
     enter_trial(tmp_path, COPY, paths(380), panel(400, n_symbols=6, seed=1))

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import LedgerError, ValidationError
+from quant_assets.common.hashing import canonical_json
 from quant_assets.ledgers.trials import Trial, TrialLedger, trial_of
 
 DAYS = np.arange("2020-01-01", "2020-09-01", dtype="datetime64[D]")
@@ -164,16 +166,76 @@ def test_the_number_of_trials_of_a_snapshot_cannot_be_typed(ledger: TrialLedger)
         ledger.snapshot(STRATEGY).n_trials = 1  # type: ignore[misc]
 
 
-def test_the_digest_changes_with_each_trial_and_not_with_who_recorded_it(tmp_path: Path) -> None:
-    one, other = TrialLedger(tmp_path / "1"), TrialLedger(tmp_path / "2")
+def test_the_digest_changes_with_each_trial_and_with_their_order_and_not_with_who_recorded_them(
+    tmp_path: Path,
+) -> None:
+    one, other, third = (TrialLedger(tmp_path / name) for name in "123")
     for name, seed in (("a", 1), ("b", 2)):
         record(one, name, seed, run_id="x")
+        record(third, name, seed, run_id="z")
     for name, seed in (("b", 2), ("a", 1)):
         record(other, name, seed, run_id="y")
     before = one.snapshot(STRATEGY).digest
-    assert other.snapshot(STRATEGY).digest == before
+    assert third.snapshot(STRATEGY).digest == before
+    assert other.snapshot(STRATEGY).digest != before  # what is judged depends on who came first
+    assert other.snapshot(STRATEGY).sharpes == one.snapshot(STRATEGY).sharpes
     record(one, "c", 3)
     assert one.snapshot(STRATEGY).digest != before
+
+
+def test_trials_arrived_in_the_order_of_their_links_whatever_their_files_say(ledger: TrialLedger) -> None:
+    for seed, name in enumerate(("c", "a", "d", "b")):
+        record(ledger, name, seed)
+    before = ledger.snapshot(STRATEGY)
+    assert [trial.fingerprint for trial in ledger.arrived(STRATEGY)] == ["c", "a", "d", "b"]
+    assert before.arrival == (1, 3, 0, 2)  # of a, b, c and d
+    # The attack: other times of recording, and files that look older or newer.
+    for number, name in enumerate("abcd"):
+        file = trial_file(ledger, name)
+        told = json.loads(file.read_text())
+        file.write_bytes(canonical_json({**told, "recorded_at": f"2020-01-0{number + 1}T00:00:00+00:00"}))
+        os.utime(file, (number, number))
+    assert ledger.snapshot(STRATEGY) == before
+    # Links that changed places, and a trial that was left out, are noticed.
+    first, second = link_file(ledger, 1), link_file(ledger, 2)
+    held = first.read_bytes(), second.read_bytes()
+    first.write_bytes(held[1]), second.write_bytes(held[0])
+    with pytest.raises(LedgerError):
+        ledger.snapshot(STRATEGY)
+    first.write_bytes(held[0]), second.write_bytes(held[1])
+    assert ledger.snapshot(STRATEGY) == before
+    trial_file(ledger, "a").unlink()
+    with pytest.raises(LedgerError):
+        ledger.snapshot(STRATEGY)
+
+
+def test_a_trial_without_a_link_arrived_last(ledger: TrialLedger) -> None:
+    for seed, name in enumerate(("b", "c", "a")):
+        record(ledger, name, seed)
+    link_file(ledger, 3).unlink()
+    shutil.rmtree(ledger.root / "anchors")  # as its writer was killed before its link
+    assert ledger.snapshot(STRATEGY).arrival == (2, 0, 1)
+    record(ledger, "A", 9)
+    assert sorted(ledger.snapshot(STRATEGY).arrival) == [0, 1, 2, 3]
+
+
+def test_an_idea_that_goes_on_with_its_track_arrived_when_it_was_first_looked_at(ledger: TrialLedger) -> None:
+    first = record(ledger, "first", 1)
+    record(ledger, "second", 2)
+    for name, seed, before in (("again", 3, first.fingerprint), ("and again", 4, "again")):
+        returns = stream(seed)
+        fingerprint = name.replace(" ", "-")
+        trial = trial_of(STRATEGY, fingerprint, returns, DAYS, run_id="r", recorded_at="2026-02-01")
+        ledger.append(replace(trial, idea="i" * 64, continues=before.replace(" ", "-")), returns, DAYS)
+    assert [trial.fingerprint for trial in ledger.arrived(STRATEGY)] == ["and-again", "second"]
+    assert ledger.snapshot(STRATEGY).arrival == (0, 1)
+
+
+def test_a_ledger_of_before_books_is_taken_over_in_its_own_order(ledger: TrialLedger) -> None:
+    for seed, name in enumerate(("c", "a", "b")):
+        record(ledger, name, seed)
+    assert ledger.adopt("market.forward_return", STRATEGY) == 3
+    assert [t.fingerprint for t in ledger.arrived("market.forward_return")] == ["c", "a", "b"]
 
 
 def test_the_returns_matrix_holds_the_sessions_that_any_trial_has(ledger: TrialLedger) -> None:

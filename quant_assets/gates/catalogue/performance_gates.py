@@ -49,7 +49,8 @@ def judge_sharpe(case: ValidationCase) -> Verdict:
         status="underpowered",
         reason=f"{case.n} sessions cannot tell a Sharpe ratio of {shown:.2f} from noise: that takes "
         f"{math.ceil(record)}, after which {trials} without skill shows it in at most {limits.false_pass_max:.2g} "
-        f"of cases, and never fewer than {limits.min_record_sessions:g} (observed {verdict.observed:.2f}{_search(case)})",
+        f"of cases, and never fewer than {limits.min_record_sessions:g} (observed "
+        f"{verdict.observed:.2f}{_search(case)})",
         remedy=f"needs {case.years(record - case.n)}",
     )
 
@@ -148,8 +149,8 @@ SHARPE = register(
         description="Median over CPCV paths of the annualised Sharpe, net of costs.",
         opens_when="the median over CPCV paths of the annual net Sharpe ratio is at least `sharpe_min`, on at least "
         "`min_record_sessions`, and on so many that the best of the ledger's trials without skill, or the best "
-        "combination of them where their order shows a search, shows what was observed in at most `false_pass_max` of "
-        "cases (else `underpowered`)",
+        "combination of them where their order shows a search, shows what was observed in at most `false_pass_max` "
+        "of cases (else `underpowered`)",
         limit=Limit("sharpe_min", 1.2, ">=", "annualised, net of costs, median over paths", floor=0.5),
         further=(
             # Measured by `quant-assets calibrate --full`: from here on ledgers of noise pass in at most 1 % of cases.

@@ -379,8 +379,8 @@ PLANS: dict[Mode, Plan] = {
         n_series=5000,
         ledgers=(
             LedgerPlan("plateau", 1, 0.0, 5000, 1000),
-            # Where .7 % of noise passes, 4,000 ledgers show that it is below 1 %; where none does, 400.
-            *ledger_plans((*OTHERS, *MAIN), (2, 4000, 400), (5, 3000, 400), (10, 1500, 300)),
+            # Where .6 % of noise passes, 3,000 ledgers show that it is below 1 %; where none does, 370.
+            *ledger_plans((*OTHERS, *MAIN), (2, 10_000, 400), (5, 3000, 400), (10, 1500, 300)),
             *ledger_plans(MAIN, (40, 2000, 400)),
             *ledger_plans(OTHERS, (40, 500, 150)),
             LedgerPlan("copies", 400, COPIES, 100, 60),
