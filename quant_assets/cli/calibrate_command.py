@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def calibrate(
     full: Annotated[
-        bool, typer.Option("--full", help="Thousands of series and hundreds of markets: half an hour.")
+        bool, typer.Option("--full", help="Thousands of series and hundreds of markets: an hour.")
     ] = False,
     json_output: Annotated[Path | None, typer.Option("--json", help="Write the whole report here.")] = None,
 ) -> None:

@@ -59,6 +59,7 @@ def changing(rho: float, pick: Callable[[np.random.Generator, NDArray[np.float64
 
 HONEST: dict[str, Law] = {
     "plateau, correlation .8": plateau(0.8),
+    "independent, skewness -2": crashing(0.0),
     "plateau that crashes together, correlation .9, skewness -2": crashing(0.9),
     "grid walked in order, correlation .9 of neighbours": changing(0.9, lambda _, shown, k: k - 1),
     "grid walked in order, correlation .98 of neighbours": changing(0.98, lambda _, shown, k: k - 1),

@@ -120,6 +120,14 @@ def test_neither_scale_nor_the_order_of_sessions_nor_the_layout_in_memory_matter
     assert search_p_value(np.asfortranarray(returns)) == pytest.approx(before, abs=0.002)
 
 
+@pytest.mark.parametrize("n_trials", [8, 20])
+def test_sharpe_ratios_that_differ_by_a_rounding_error_are_equal(n_trials: int) -> None:
+    for seed in range(10):
+        returns = noise(n_trials, 500, seed)
+        returns -= returns.mean(axis=0)  # about 1e-17, another one in another layout
+        assert search_p_value(returns) == search_p_value(np.asfortranarray(returns))
+
+
 def test_equal_trials_have_equal_p_values() -> None:
     returns = searched(20, 300, 3)
     assert search_p_value(returns) == search_p_value(returns.copy())

@@ -25,7 +25,7 @@ from quant_assets.lineage.scope import DeskStrategy, Progress, Scope
 
 
 class CalibrationRun(BaseModel):
-    """How much is measured: ``full`` is thousands of series and hundreds of markets, about half an hour."""
+    """How much is measured: ``full`` is thousands of series and hundreds of markets, about an hour."""
 
     full: bool = False
 

@@ -356,7 +356,8 @@ BROAD = MarketSize(n_symbols=20, start=TEN_YEARS, end=END)
 
 Kinds = tuple[tuple[Kind, float], ...]
 MAIN: Kinds = (("mixed", 0.0), ("search", STEPS[1]))
-OTHERS: Kinds = (*(("plateau", rho) for rho in PLATEAUS), *(("search", rho) for rho in (STEPS[0], STEPS[2])))
+PLATEAU: Kinds = tuple(("plateau", rho) for rho in PLATEAUS)
+OTHERS: Kinds = tuple(("search", rho) for rho in (STEPS[0], STEPS[2]))
 
 
 def ledger_plans(kinds: Kinds, *sizes: tuple[int, int, int]) -> tuple[LedgerPlan, ...]:
@@ -380,8 +381,8 @@ PLANS: dict[Mode, Plan] = {
         ledgers=(
             LedgerPlan("plateau", 1, 0.0, 5000, 1000),
             # Where .6 % of noise passes, 3,000 ledgers show that it is below 1 %; where none does, 370.
-            *ledger_plans((*OTHERS, *MAIN), (2, 10_000, 400), (5, 3000, 400), (10, 1500, 300)),
-            *ledger_plans(MAIN, (40, 2000, 400)),
+            *ledger_plans((*PLATEAU, *MAIN, *OTHERS), (2, 10_000, 400), (5, 3000, 400), (10, 1500, 300)),
+            *ledger_plans((*PLATEAU, *MAIN), (40, 2000, 400)),
             *ledger_plans(OTHERS, (40, 500, 150)),
             LedgerPlan("copies", 400, COPIES, 100, 60),
         ),
@@ -410,7 +411,7 @@ def calibrate_gates(
     ----------
     limits : GatesConfig
     mode : {"quick", "full"}
-        Quick takes under a minute of processor time; full takes half an hour of it, nearly all for the markets.
+        Quick takes under a minute of processor time; full takes an hour of it, a third for the ledgers and the rest for the markets.
     judge : MarketJudge
         The lineage, from a universe to its verdicts.
     seed : int
