@@ -411,7 +411,8 @@ def calibrate_gates(
     ----------
     limits : GatesConfig
     mode : {"quick", "full"}
-        Quick takes under a minute of processor time; full takes an hour of it, a third for the ledgers and the rest for the markets.
+        Quick takes under a minute of processor time; full takes an hour of it, a third for the
+        ledgers and the rest for the markets.
     judge : MarketJudge
         The lineage, from a universe to its verdicts.
     seed : int
