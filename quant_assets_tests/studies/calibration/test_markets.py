@@ -133,6 +133,18 @@ def test_a_broken_promise_makes_the_report_fail(report: CalibrationReport) -> No
     assert not broken.passed
 
 
+def test_noise_that_passes_after_a_search_breaks_the_promise_as_any_other(
+    report: CalibrationReport,
+) -> None:
+    plan = LedgerPlan("search", 40, 0.8, 100, 50)
+    row = next(r for r in report.ledgers if r.true_sharpe_annual == 0.0 and r.years == 10.0)
+    leaky = replace(report, ledgers=(*report.ledgers, replace(row, plan=plan, admitted=Rate(37, 100))))
+    promise = next(p for p in leaky.promises if "ledgers of noise" in p.name)
+    assert "40 trials, search in steps of correlation 0.8, 10 years" in promise.name
+    assert not promise.kept
+    assert not leaky.passed
+
+
 def test_a_probabilistic_gate_off_its_alpha_breaks_its_promise(report: CalibrationReport) -> None:
     off = replace(report.stated_alpha[2], by_gate={"cpcv_probabilistic_sharpe": Rate(60, 150)})
     broken = replace(report, stated_alpha=(*report.stated_alpha[:2], off))
@@ -193,6 +205,8 @@ def test_the_full_plan_measures_what_it_promises_to() -> None:
     full = PLANS["full"]
     assert full.n_series >= 1000
     assert sum(batch.n_markets for batch in full.batches) >= 100
+    searches = {(p.n_trials, p.correlation) for p in full.ledgers if p.kind == "search"}
+    assert searches >= {(n, rho) for n in (5, 10, 40) for rho in (0.5, 0.8, 0.95)}
     noise = full.batches[0]
     assert noise.transient_sd == 0.0
     assert Rate(0, noise.n_markets).interval[1] <= 0.01
