@@ -4,7 +4,9 @@ All three read the same evidence (paths, ledger, candidate) through `judge_evide
 """
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,27 +14,19 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import EvidenceError
+from quant_assets.common.files import Location
+from quant_assets.common.hashing import frame_digest, json_digest
+from quant_assets.common.pages import publish_page
+from quant_assets.common.store import Table
 from quant_assets.gates.cases import ValidationCase
 from quant_assets.gates.gate import gates_of
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
 
 if TYPE_CHECKING:
-    from quant_assets.ledgers.trials import TrialSnapshot
-    from quant_assets.statistics.overfitting import BacktestOverfitting
-
-from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
-
-from quant_assets.common.files import Location
-from quant_assets.common.hashing import frame_digest, json_digest
-from quant_assets.common.pages import publish_page
-from quant_assets.common.store import Table
-
-if TYPE_CHECKING:
     from quant_assets.ledgers.promotions import LedgerEntry
-    from quant_assets.ledgers.trials import Trial
+    from quant_assets.ledgers.trials import Trial, TrialSnapshot
+    from quant_assets.statistics.overfitting import BacktestOverfitting
 
 
 # ---------------------------------------------------------------- judging a candidate by its cross-validation
@@ -388,7 +382,7 @@ def count_trial(
         "n_trials": snapshot.n_trials,
         "effective_number_of_trials": snapshot.effective_number_of_trials,
     }
-    return {**asdict(snapshot), "sharpes": list(snapshot.sharpes), "arrival": list(snapshot.arrival)}, facts
+    return snapshot.record, facts
 
 
 def counted_facts(root: Location, book: str) -> dict[str, Any]:
@@ -449,23 +443,15 @@ def judge_evidence(
     Raises
     ------
     EvidenceError
-        When the paths were made from another recipe than the candidate, or the ledger has moved on.
+        When the paths were made from another recipe than the candidate, the ledger has moved on, or its snapshot is
+        one of an earlier version.
     LedgerError
         When the ledger has lost or changed a trial since the snapshot was taken.
     """
     from quant_assets.ledgers.trials import TrialLedger, TrialSnapshot
 
     require_recipe("path returns", paths.metadata.get("recipe"), candidate)
-    if "arrival" not in ledger:
-        raise EvidenceError(
-            f"trial ledger of {ledger['book']}",
-            expected="a snapshot that says in which order the trials arrived",
-            found="one of an earlier version, which does not",
-            action="materialise trial_ledger and everything after it again",
-        )
-    snapshot = TrialSnapshot(
-        **{**ledger, "sharpes": tuple(ledger["sharpes"]), "arrival": tuple(ledger["arrival"])}
-    )
+    snapshot = TrialSnapshot.stored(ledger)
     book = TrialLedger(home)
     if book.snapshot(snapshot.book, [snapshot.anchor]).digest != snapshot.digest:
         raise EvidenceError(

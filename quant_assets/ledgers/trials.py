@@ -1,14 +1,14 @@
 """The trial ledger: every evaluation that has read validation outcomes, kept for ever, and what they say together."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quant_assets.common.errors import StorageError, StoreError
+from quant_assets.common.errors import EvidenceError, StorageError, StoreError
 from quant_assets.common.files import (
     Address,
     Location,
@@ -78,6 +78,30 @@ class TrialSnapshot:
     def trial_variance(self) -> float:
         """Variance (ddof 1) of the per-period Sharpe ratios; 0 for fewer than two trials."""
         return float(np.var(self.sharpes, ddof=1)) if len(self.sharpes) > 1 else 0.0
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The snapshot as it is stored."""
+        return {**asdict(self), "sharpes": list(self.sharpes), "arrival": list(self.arrival)}
+
+    @classmethod
+    def stored(cls, record: Mapping[str, Any]) -> Self:
+        """A snapshot from its record.
+
+        Raises
+        ------
+        EvidenceError
+            When it is one of before the order of trials was kept.
+        """
+        if "arrival" not in record:
+            raise EvidenceError(
+                f"trial ledger of {record['book']}",
+                expected="a snapshot that says in which order the trials arrived",
+                found="one of an earlier version, which does not",
+                action="materialise trial_ledger and everything after it again",
+            )
+        order = {"sharpes": tuple(record["sharpes"]), "arrival": tuple(record["arrival"])}
+        return cls(**{**record, **order})
 
     @property
     def anchor(self) -> Anchor:
