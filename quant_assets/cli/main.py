@@ -8,14 +8,12 @@ import typer
 
 from quant_assets.cli.backtest_command import backtest
 from quant_assets.cli.calibrate_command import calibrate
-from quant_assets.cli.desk_command import desk
 from quant_assets.cli.features_command import features
+from quant_assets.cli.ledger_commands import desk, promotion_app, trials_app
 from quant_assets.cli.model_command import model_app
-from quant_assets.cli.promotion_command import promotion_app
 from quant_assets.cli.replay_command import replay
 from quant_assets.cli.run_commands import check, run, validate
 from quant_assets.cli.terminal import json_text, out, show_error, show_text
-from quant_assets.cli.trials_command import trials_app
 from quant_assets.common.errors import QuantAssetsError
 
 config_app = typer.Typer(no_args_is_help=True, help="Read and check the configuration.")
