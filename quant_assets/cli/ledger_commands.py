@@ -220,6 +220,7 @@ def trials_show(
     from quant_assets.common.home import Home
     from quant_assets.ledgers.trials import TrialLedger
 
+    require_folder(json_output, "--json")
     ledger, console, missing = TrialLedger(Home().path), out(), []
     shown = {}
     for book, anchors in _books(universe).items():

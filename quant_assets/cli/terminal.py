@@ -33,8 +33,13 @@ def require_folder(file: Path | None, option: str) -> None:
     Raises
     ------
     typer.BadParameter
-        When the folder of the file is not there.
+        When the folder of the file is not there, or the next option stands where its name should.
     """
+    if str(file).startswith("--"):
+        raise typer.BadParameter(
+            f"the name of a file is missing, {file} follows (a file of that name: with its folder)",
+            param_hint=option,
+        )
     if file is not None and not file.absolute().parent.is_dir():
         raise typer.BadParameter(f"no folder {file.absolute().parent}", param_hint=option)
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import structlog
+import typer
 
 from quant_assets.cli import main as entry
 from quant_assets.cli.terminal import (
     STYLES,
     json_text,
     out,
+    require_folder,
     show_error,
     show_events,
     show_text,
@@ -33,6 +35,13 @@ def events() -> Iterator[Any]:
     show_events()
     yield structlog.get_logger()
     structlog.configure(**before)
+
+
+def test_an_option_is_no_name_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(typer.BadParameter, match="the name of a file is missing, --strategy follows"):
+        require_folder(Path("--strategy"), "--json")
+    require_folder(tmp_path / "--strategy", "--json")
+    require_folder(None, "--json")
 
 
 def test_a_table_in_a_pipe_has_room_and_shows_brackets_as_they_are(

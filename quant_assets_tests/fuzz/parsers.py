@@ -457,6 +457,8 @@ COMMANDS: Sequence[Sequence[str]] = (
         "technical_v1",
     ),
     ("replay", "--as-of", "2026-11-01", "--strategy", "no_such_thing", "--asset", "bars"),
+    ("promotion", "show", "no_such_thing", "--json", "/no/such/folder/out.json"),
+    ("trials", "show", "--universe", "no_such_thing"),
 )
 LAST_WORD = "--no-such-option-so-that-nothing-is-done"
 
@@ -480,7 +482,8 @@ class CommandLines:
                 self.read(list(command))
 
     def draw(self, rng: Random) -> list[str]:
-        words = mutated_arguments(COMMANDS, rng)
+        # No process gets an argument with a NUL in it: execve(2) ends it there.
+        words = [word.replace("\0", "") for word in mutated_arguments(COMMANDS, rng)]
         harmless = (
             any(w == "no_such_thing" for w in words)
             or "/no/such/" in " ".join(words)
@@ -500,7 +503,11 @@ class CommandLines:
             sys.argv = kept
         agree("Traceback" in shown.getvalue(), False, "a traceback in the output")
         if code == 0:
-            asks = given == ["config", "show"] or "--help" in given or given[:1] == ["instance-path"]
+            asks = (
+                [word for word in given if word != "--"] == ["config", "show"]
+                or "--help" in given
+                or given[:1] == ["instance-path"]
+            )
             agree(asks or given[:2] == ["config", "validate"], True, f"exit code 0 of {given}")
             return "accepted"
         agree(code in (1, 2), True, f"exit code {code}")
