@@ -56,6 +56,7 @@ def json_record(data: bytes, fields: set[str], later: frozenset[str] = frozenset
     Of the fields that came ``later``, a record of before has none.
     """
     record = json.loads(data)
+    json.dumps(record, ensure_ascii=False).encode()  # half of a surrogate pair is no text, and has no digest
     if not isinstance(record, dict) or not fields - later <= set(record) <= fields:
         raise ValueError(f"not the fields {sorted(fields)}: {str(record)[:120]}")
     return record

@@ -193,7 +193,7 @@ def stored_trial(path: Location, data: bytes | None) -> Trial:
     except ValueError as error:
         raise ledger_error(path, "one trial as JSON", f"{error}") from error
     if (trial.book, trial.fingerprint) != (path.parent.name, path.stem):
-        raise ledger_error(path, "the trial of that name", f"{trial.book}/{trial.fingerprint}")
+        raise ledger_error(path, "the trial of that name", f"{trial.book}/{trial.fingerprint}"[:200])
     return trial
 
 

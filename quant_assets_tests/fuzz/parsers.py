@@ -410,6 +410,62 @@ class Ledgers:
         return "accepted"
 
 
+class TrialLedgers:
+    """Trial ledger: every trial and its returns are what was appended; all else is refused.
+
+    Who recorded a trial when is no part of it (`Trial.identity`): that may read as it likes.
+    """
+
+    name = "trial ledger"
+
+    def __init__(self, folder: Path) -> None:
+        import numpy as np
+
+        from quant_assets.ledgers.trials import TrialLedger, trial_of
+
+        self._open, self._folder = TrialLedger, folder / "trials"
+        self._folder.mkdir()
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            ledger, rng = TrialLedger(name), np.random.default_rng(5)
+            days = np.arange("2020-01-01", "2020-03-01", dtype="datetime64[D]")
+            for number in range(3):
+                returns = rng.normal(0.0, 0.01, len(days))
+                trial = trial_of(
+                    "market.forward_return", f"{number:064x}", returns, days,
+                    run_id="run-1", recorded_at="2026-03-02T00:00:00+00:00",
+                )  # fmt: skip
+                ledger.append(trial, returns, days)
+            self._held = self._contents(name)
+            files = (file for file in sorted(Path(name).rglob("*")) if file.is_file())
+            self._files = {str(file.relative_to(name)): file.read_bytes() for file in files}
+
+    def _contents(self, folder: str) -> tuple[list[dict[str, Any]], bytes]:
+        ledger = self._open(folder)
+        ledger.snapshot("market.forward_return")
+        trials = ledger.records("market.forward_return")
+        return [t.identity for t in trials], ledger.returns_matrix("market.forward_return").tobytes()
+
+    def draw(self, rng: Random) -> dict[str, bytes]:
+        files = dict(self._files)
+        name = rng.choice(sorted(files))
+        match rng.randrange(6):
+            case 0:
+                del files[name]
+            case 1:
+                files[name] = files[rng.choice(sorted(files))]
+            case _:
+                files[name] = mutated([files[name]], rng)
+        return files
+
+    def read(self, given: dict[str, bytes]) -> str:
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            for file, data in given.items():
+                (Path(name) / file).parent.mkdir(parents=True, exist_ok=True)
+                (Path(name) / file).write_bytes(data)
+            agree(self._contents(name), self._held, "trials and returns")
+        return "accepted"
+
+
 def _encoded(record: tuple[int, str, str]) -> bytes:
     return json.dumps(list(record)).encode()
 
@@ -515,5 +571,5 @@ class CommandLines:
 
 
 PARSERS: Sequence[Callable[[Path], Parser]] = (
-    CsvFiles, ParquetFiles, ConfigurationFiles, Graphs, Bundles, Archives, Ledgers, CommandLines,
+    CsvFiles, ParquetFiles, ConfigurationFiles, Graphs, Bundles, Archives, Ledgers, TrialLedgers, CommandLines,
 )  # fmt: skip

@@ -21,6 +21,7 @@ from quant_assets_tests.fuzz.parsers import (
     ParquetFiles,
     Parser,
     SilentAcceptanceError,
+    TrialLedgers,
 )
 
 INPUTS = {
@@ -31,6 +32,7 @@ INPUTS = {
     Bundles: 60,
     Archives: 40,
     Ledgers: 60,
+    TrialLedgers: 60,
 }
 
 

@@ -304,6 +304,18 @@ def test_an_altered_trial_is_named(ledger: TrialLedger, field: str) -> None:
         ledger.trials(STRATEGY)
 
 
+@pytest.mark.parametrize("value", ["\ud800", "x" * 5000])
+def test_a_trial_with_half_a_character_or_an_endless_name_gets_one_short_error(
+    ledger: TrialLedger, value: str
+) -> None:
+    record(ledger, "a", 1)
+    path = trial_file(ledger, "a")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": value}))
+    with pytest.raises(LedgerError, match=str(path)) as refusal:
+        ledger.trials(STRATEGY)
+    assert len(str(refusal.value)) < 1000
+
+
 def test_exchanged_trials_are_noticed(ledger: TrialLedger) -> None:
     record(ledger, "a", 1)
     record(ledger, "b", 2)
