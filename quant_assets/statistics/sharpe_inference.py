@@ -433,7 +433,8 @@ def sharpe_difference(a: ArrayLike, b: ArrayLike) -> SharpeDifference:
     Empirical Finance 15:850-859, eq. 3 to 5, written as the long-run variance of one series: the influence of period
     t on a Sharpe ratio S is ``z_t - S (z_t^2 - 1) / 2`` with the standardised return z (Mertens 2002). Long-run
     variance by B equal-weighted cosines, Student's t with B degrees of freedom. Over 2,000 draws of 500 to 2,500
-    sessions, normal and t(4), a test at 1 % rejects .7 to 1.4 %; of the worst of five paths at most .2 %.
+    sessions, normal and t(4), a test at 1 % rejects .9 to 1.4 %; of the worst of five paths at most .1 %
+    (`quant_assets_tests.benchmarks.walk_forward_power`).
     """
     left, right = _stream(a, "first"), _stream(b, "second")
     if left.size != right.size or left.size < FEWEST_SESSIONS:
