@@ -19,6 +19,7 @@ from quant_assets.lineage.declaring import GROUPS, Check, CheckSpec, Product, St
 from quant_assets.lineage.scope import CONFIGURATION, FOR_PEOPLE, Scope
 
 Key = tuple[str, str]
+Artifacts = Mapping[Key, Artifact | Partitions]
 
 # Every value goes through the store's encoding and comes as an artifact: that code is behind every asset.
 BEHIND_EVERY_ASSET = (
@@ -126,7 +127,7 @@ class Node:
     def arguments(
         self,
         function: Any,
-        artifacts: Mapping[Key, Artifact | Partitions],
+        artifacts: Artifacts,
         effects: Mapping[str, Any],
         lineage: "Lineage",
     ) -> dict[str, Any]:
@@ -145,7 +146,7 @@ class Node:
             filled[name] = self.configuration(name) if name in CONFIGURATION else effects[name]
         return filled
 
-    def _among(self, artifacts: Mapping[Key, Artifact | Partitions], key: Key) -> Artifact | Partitions:
+    def _among(self, artifacts: Artifacts, key: Key) -> Artifact | Partitions:
         if key not in artifacts:
             raise StoreError(
                 f"input {'/'.join(key)} of {'/'.join(self.key)}",
@@ -403,12 +404,12 @@ def _in_order(nodes: Mapping[Key, Node]) -> list[Key]:
 
 
 def computed(
-    lineage: Lineage, node: Node, artifacts: Mapping[Key, Artifact | Partitions], effects: Mapping[str, Any]
+    lineage: Lineage, node: Node, artifacts: Artifacts, effects: Mapping[str, Any], *, shown: bool = True
 ) -> Product:
     """Call a node's stage: the value, and the facts that its function knows.
 
-    What shows an outcome is counted before anybody sees it: whatever happens after this has a trial in the ledger.
-    ``effects["outside"]`` are assets that no stage of the lineage made, with their versions.
+    What shows an outcome is counted before anybody sees it: whatever happens after this has a trial in the ledger,
+    unless nothing of it is ``shown``. ``effects["outside"]`` are assets that no stage made, with their versions.
     """
     outside: Mapping[Key, str] = effects.get("outside", {})
 
@@ -421,7 +422,7 @@ def computed(
 
     function, counts = node.stage.function, node.stage.counts
     product: Product = function(**arguments(function, lambda: lineage.idea(node.parents, outside)))
-    if counts is None:
+    if counts is None or not shown:
         return product
 
     def idea() -> str:
@@ -432,11 +433,7 @@ def computed(
 
 
 def described(
-    lineage: Lineage,
-    node: Node,
-    product: Product,
-    artifacts: Mapping[Key, Artifact | Partitions],
-    effects: Mapping[str, Any],
+    lineage: Lineage, node: Node, product: Product, artifacts: Artifacts, effects: Mapping[str, Any]
 ) -> dict[str, Any]:
     """All facts about a value: those that came with it, and those that its stage's description adds."""
     if node.stage.describe is None:
@@ -477,7 +474,7 @@ def waiting_keys(
 def fingerprint_of(
     node: Node,
     lineage: Lineage,
-    given: Mapping[Key, Artifact | Partitions],
+    given: Artifacts,
     effects: Mapping[str, Any],
     partition: str | None = None,
 ) -> str:

@@ -296,7 +296,7 @@ def _other_again(
         if not node.stage.rederived or isinstance(stored, Partitions):
             continue
         try:
-            value = computed(lineage, node, artifacts, effects).value
+            value = computed(lineage, node, artifacts, effects, shown=False).value
             kept = decode(stored.raw(), stored.media_type)
             if (version := identity_of(value)) == stored.version == identity_of(kept):
                 continue

@@ -145,13 +145,17 @@ def test_a_plug_in_that_declares_a_gate_anew_is_other_limits(
     """The file is the reviewed one, word for word, without the key whose default was changed."""
     production(lineage, monkeypatch, shipped)
     gate = gates.find_gate("cpcv_sharpe")
-    loose = replace(gate, limit=replace(gate.limit, default=-9.0))
-    monkeypatch.setitem(gates._REGISTRY, gate.name, loose)
     file = lineage.configs / "gates.yaml"
     said = yaml.safe_load(file.read_text())
     edit(file, {key: value for key, value in said.items() if key != "sharpe_min"})
+    looser = replace(gate, limit=replace(gate.limit, default=-9.0))
+    monkeypatch.setitem(gates._REGISTRY, gate.name, looser)
+    with pytest.raises(ConfigurationError, match="no looser than any file may set"):
+        lineage.reload()
+    loose = replace(gate, limit=replace(gate.limit, default=0.6))  # above the floor
+    monkeypatch.setitem(gates._REGISTRY, gate.name, loose)
     lineage.reload()
-    assert lineage.settings.gates.sharpe_min == -9.0
+    assert lineage.settings.gates.sharpe_min == 0.6
     lineage.materialise("noise", REPORTS)
     assert f"approved is {shipped}" in refusal(lineage, "noise")
 

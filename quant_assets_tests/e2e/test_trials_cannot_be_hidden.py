@@ -5,9 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from typer.testing import CliRunner
 
-from quant_assets.cli.main import app
 from quant_assets.common.errors import LedgerError
 from quant_assets.common.home import Home
 from quant_assets.common.store import Table
@@ -225,7 +223,7 @@ def refusal(lineage: Lineage, strategy: str = "edge") -> str:
 
 
 def test_a_wiped_ledger_closes_every_gate_of_its_universe_until_a_person_acknowledges_it(
-    lineage: Lineage, monkeypatch: pytest.MonkeyPatch
+    lineage: Lineage,
 ) -> None:
     """`rm -r trials/`, materialise again: N went from 4 to 1 without a word."""
     assert lineage.materialise("edge", ["promotion"]).success  # open before
@@ -242,18 +240,13 @@ def test_a_wiped_ledger_closes_every_gate_of_its_universe_until_a_person_acknowl
     assert entry.action == "refused"
     assert "trials" not in entry.basis  # what is left of a lost ledger is no anchor
 
-    monkeypatch.setenv("QUANT_ASSETS_HOME", str(lineage.folder))
-    monkeypatch.setenv("QUANT_ASSETS_CONFIGS", str(lineage.configs))
-    command = CliRunner()
-    assert command.invoke(app, ["trials", "show", "--universe", "edge_market"]).exit_code == 1
-    arguments = ["trials", "acknowledge", "--universe", "edge_market", "--by", "A. Person", "--reason"]
-    assert command.invoke(app, [*arguments, "oops"]).exit_code != 0
-    done = command.invoke(app, [*arguments, "disk lost, no backup"])
-    assert done.exit_code == 0, done.output
-    assert command.invoke(app, ["trials", "show", "--universe", "edge_market"]).exit_code == 0
-    assert (
-        command.invoke(app, [*arguments, "disk lost, no backup"]).exit_code != 0
-    )  # nothing is lost any more
+    show = ("trials", "show", "--universe", "edge_market")
+    arguments = ("trials", "acknowledge", "--universe", "edge_market", "--by", "A. Person", "--reason")
+    assert lineage.command(*show)[0] == 1
+    assert lineage.command(*arguments, "oops")[0] != 0
+    assert lineage.command(*arguments, "disk lost, no backup")[0] == 0
+    assert lineage.command(*show)[0] == 0
+    assert lineage.command(*arguments, "disk lost, no backup")[0] != 0  # nothing is lost any more
 
     assert lineage.materialise("edge", ["trial_ledger", "validation_report"]).success
     event = lineage.event("edge", "trial_ledger")
