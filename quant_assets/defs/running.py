@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import sqlalchemy.orm  # noqa: F401 (whole before threads ask: MLflow imports it in a step, beside `_tell_waits`)
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 from dagster._core.utils import make_new_run_id
@@ -156,6 +155,8 @@ def executed(
     definitions: dg.Definitions, job: str, instance: dg.DagsterInstance, **chosen: Any
 ) -> dg.ExecuteInProcessResult:
     """A run in this process, named as this host's."""
+    import sqlalchemy.orm  # noqa: F401 (whole before threads ask: MLflow imports it in a step, beside `_tell_waits`)
+
     run_id, told = make_new_run_id(), set[str]()
     tags = {HOST_TAG: this_host()}
     with every(LOOK_SECONDS, lambda: _tell_waits(instance, run_id, told)):
