@@ -286,6 +286,7 @@ def enter_look(
     subject: str,
     look: HoldoutLook,
     evidence: Mapping[str, str],
+    settings: Mapping[str, str],
     actor: str,
     run_id: str,
     now: datetime,
@@ -296,11 +297,14 @@ def enter_look(
     ----------
     evidence : mapping of str to str
         SHA-256 of the returns that are shown: other ones are another look.
+    settings : mapping of str to str
+        Digests of the settings in force, by part, as the basis of a promotion has them.
 
     Raises
     ------
     GateClosedError
-        When the model is not in charge by a signed entry: a holdout is spent on nothing else.
+        When the model is not in charge by a signed entry, or was promoted under other settings (costs, portfolio): a
+        holdout is spent on nothing else.
     RegistryError
         When the last move of the strategy is not signed by a trusted key.
     """
@@ -312,6 +316,15 @@ def enter_look(
                 expected=f"candidate {subject[:12]} in charge: the holdout is opened once the decision is made",
                 found=f"{found.entry.subject[:12]} in charge" if found else "nobody was ever promoted",
                 action="let promotion decide first; what was refused is never shown on the holdout",
+            )
+        decided = found.entry.basis.get("digests", {})
+        other = [part for part, digest in settings.items() if decided.get(part) != digest]
+        if other:
+            raise GateClosedError(
+                f"holdout of {strategy}",
+                expected=f"the settings that ledger entry {found.entry.index} was decided under",
+                found=f"others: {', '.join(other)}",
+                action="put them back, or run the strategy again and let promotion decide under these",
             )
         entry = ledger.append(
             "shown",

@@ -103,6 +103,12 @@ def test_the_holdout_is_shown_once_it_was_decided_and_every_look_is_in_the_ledge
     assert lineage.materialise("edge", ["promotion", "champion", "holdout_report"]).success
     assert len(ledger.entries()) == 3  # the same look again is no other one
 
+    lineage.change_strategy("edge", portfolio={"gross_leverage": 0.5})
+    said = " ".join(failed_steps(lineage.materialise("edge", ["holdout_report"])).values())
+    assert "found others: portfolio, configuration" in said
+    assert len(ledger.entries()) == 3
+    lineage.change_strategy("edge", portfolio={})
+
     for strategy in ("noise", "edge"):
         if strategy == "edge":
             retrain(lineage)  # a candidate that nobody has decided about

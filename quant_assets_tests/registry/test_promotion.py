@@ -1,10 +1,11 @@
 """Promotion: nothing passes a closed gate, nothing is lost by a crash, nothing moves without a record."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -313,7 +314,11 @@ FIRST_LOOK = HoldoutLook("desk.forward_return", "idea", date(2026, 1, 2), date(2
 
 
 def enter(
-    desk: Desk, subject: str, look: HoldoutLook = FIRST_LOOK, returns: str = "1" * 64
+    desk: Desk,
+    subject: str,
+    look: HoldoutLook = FIRST_LOOK,
+    returns: str = "1" * 64,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[LedgerEntry, tuple[HoldoutLook, ...]]:
     return enter_look(
         desk.ledger,
@@ -322,6 +327,7 @@ def enter(
         subject=subject,
         look=look,
         evidence={"returns": returns},
+        settings=settings,
         actor="asset:holdout_report",
         run_id="run-2",
         now=NOW,
@@ -354,6 +360,14 @@ def test_nobody_looks_at_the_holdout_of_a_strategy_that_was_never_promoted(desk:
     desk.record(A)
     with pytest.raises(GateClosedError, match="nobody was ever promoted"):
         enter(desk, A)
+
+
+def test_other_settings_than_those_of_the_decision_open_no_holdout(two: Desk) -> None:
+    """Costs of nothing, or another portfolio, would be looked at until one of them shines."""
+    two.promote(B, "2", A, basis={"digests": {"costs": "c1", "portfolio": "p1"}})
+    with pytest.raises(GateClosedError, match="was decided under; found others: costs"):
+        enter(two, B, settings={"costs": "c2", "portfolio": "p1"})
+    assert enter(two, B, settings={"costs": "c1", "portfolio": "p1"})[0].action == "shown"
 
 
 def test_an_entry_that_no_trusted_key_signed_opens_no_holdout(two: Desk) -> None:
