@@ -350,6 +350,20 @@ class TrialLedger:
         heads = self.heads(book)
         return Anchor(book, len(self.anchors.acknowledgements(book)), len(heads) - 1, heads[-1])
 
+    def whole(self, book: str, further: Iterable[Anchor] = ()) -> tuple[Sequence[str], tuple[Trial, ...]]:
+        """Heads of a book and its trials as `arrived`, once it and its kin continue every anchor that is known.
+
+        Raises
+        ------
+        LedgerError
+            As `records`, and when one of them does not.
+        """
+        known = tuple(further)
+        heads, trials = self.anchors.require(book, self.heads, known), self.arrived(book)
+        for other in {trial.book for trial in trials} - {book}:
+            self.anchors.require(other, self.heads, known)
+        return heads, trials
+
     def snapshot(self, book: str, further: Iterable[Anchor] = ()) -> TrialSnapshot:
         """Number and spread of the trials, as the gates use them.
 
@@ -365,12 +379,9 @@ class TrialLedger:
         """
         from quant_assets.statistics.overfitting import effective_number_of_trials
 
-        known = tuple(further)
-        heads, arrived = self.anchors.require(book, self.heads, known), self.arrived(book)
+        heads, arrived = self.whole(book, further)
         place = {(trial.book, trial.fingerprint): number for number, trial in enumerate(arrived)}
         trials = sorted(arrived, key=lambda trial: (trial.fingerprint, trial.book))
-        for other in {trial.book for trial in trials} - {book}:
-            self.anchors.require(other, self.heads, known)
         effective = float(len(trials))
         if len(trials) > 1:
             effective = float(effective_number_of_trials(self._matrix(trials)))

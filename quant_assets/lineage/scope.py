@@ -186,6 +186,11 @@ class Scope:
         return self.strategy
 
     @property
+    def sessions(self) -> SessionRange:
+        """The sessions that its universe has."""
+        return SessionRange(self.bars.calendar, self.bars.start, self.bars.end)
+
+    @property
     def book(self) -> str:
         """The book of trials that a look at a strategy counts in: its universe and label family."""
         return f"{self.bars.name}.{self.plan.label.family}"
@@ -206,12 +211,9 @@ class Scope:
 
 def desk_of(scope: Scope) -> tuple[DeskStrategy, ...]:
     """Every configured strategy, by name."""
-    settings, found = scope.settings, list[DeskStrategy]()
-    for _, strategy in sorted(settings.strategies.items()):
-        universe = settings.universe_of(strategy)
-        sessions = SessionRange(universe.calendar, universe.start, universe.end)
-        found.append(DeskStrategy(strategy.name, Scope(settings, universe, strategy).book, sessions))
-    return tuple(found)
+    settings = scope.settings
+    every = [Scope(settings, settings.universe_of(s), s) for _, s in sorted(settings.strategies.items())]
+    return tuple(DeskStrategy(own.key, own.book, own.sessions) for own in every)
 
 
 # Keys of a configuration that are written for people and shape nothing.
@@ -246,7 +248,7 @@ CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     "universe": lambda s: s.bars.model_copy(update={"description": "", "asset_class": "equity"}),
     "calendar": lambda s: s.bars.calendar,
     "delisting": lambda s: s.bars.delisting,
-    "sessions": lambda s: SessionRange(s.bars.calendar, s.bars.start, s.bars.end),
+    "sessions": lambda s: s.sessions,
     "strategy": lambda s: s.plan,
     "research": lambda s: research_of(s.plan),
     "name": lambda s: s.key,

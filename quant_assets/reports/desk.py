@@ -29,7 +29,7 @@ from quant_assets.common.pages import (
 )
 from quant_assets.gates.evidence import plain_json
 from quant_assets.ledgers.promotions import LedgerEntry
-from quant_assets.ledgers.trial_records import Anchor, Trial, promoted_anchors
+from quant_assets.ledgers.trial_records import Trial, promoted_anchors
 from quant_assets.ledgers.trials import TrialLedger
 from quant_assets.statistics import multiple_testing, sharpe
 from quant_assets.statistics.multiple_testing import HAIRCUTS, MEAN
@@ -241,7 +241,7 @@ def desk_statistics(
         When a book is damaged, or shorter than it was.
     """
     ledger, anchors = TrialLedger(home), promoted_anchors(decided)
-    counted = {book: _counted(ledger, book, anchors) for book in sorted({s.book for s in strategies})}
+    counted = {book: ledger.whole(book, anchors)[1] for book in sorted({s.book for s in strategies})}
     # A trial of a book counts in each of its kin: here it is one hypothesis.
     every = {(t.book, t.fingerprint): t for trials in counted.values() for t in trials}
     trials = [every[key] for key in sorted(every)]
@@ -309,15 +309,6 @@ def desk_statistics(
         standard=standard,
         together=together,
     )
-
-
-def _counted(ledger: TrialLedger, book: str, anchors: Sequence[Anchor]) -> tuple[Trial, ...]:
-    """The trials that count in a book, once it and its kin continue everything that is known of them."""
-    ledger.anchors.require(book, ledger.heads, anchors)
-    trials = ledger.counted(book)
-    for other in {trial.book for trial in trials} - {book}:
-        ledger.anchors.require(other, ledger.heads, anchors)
-    return trials
 
 
 def _book(

@@ -15,11 +15,10 @@ import numpy as np
 import polars as pl
 
 from quant_assets.common.pages import ACCENT, FAN, figure_png, page_environment, png_data_uri, themed_figure
+from quant_assets.gates.evidence import plain_json
 from quant_assets.statistics import sharpe
-from quant_assets.statistics.sharpe_inference import SharpeStandard, sharpe_standard_error
+from quant_assets.statistics.sharpe_inference import SharpeStandard, critical_value, sharpe_standard_error
 from quant_assets.trading.paths import PathStatistics, median_path, path_statistics
-
-CONFIDENCE_Z = 1.959963984540054  # two-sided 95 % of the normal
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,9 @@ class HoldoutPerformance:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; a number that does not exist is None."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        days = {"first": self.first.isoformat(), "last": self.last.isoformat()}
+        plain: dict[str, Any] = plain_json({**asdict(self), **days})
+        return plain
 
     @property
     def sentence(self) -> str:
@@ -108,12 +109,6 @@ class HoldoutPerformance:
             f"Look {self.look}: {self.untouched_sessions} of the {self.n_sessions} sessions had not been seen. The "
             f"best of {self.look} models without skill would show {self.best_of_noise_sharpe_annual:.2f} here."
         )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, date):
-        return value.isoformat()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def looks_before(
@@ -164,8 +159,9 @@ def holdout_performance(
     error = sharpe_standard_error(
         own.sharpe_per_period, own.n_sessions, own.skewness, own.kurtosis, standard, rho
     )
+    reach = critical_value(0.025) * error
     low, high = (
-        float(sharpe.annualised_sharpe(own.sharpe_per_period + side * CONFIDENCE_Z * error, periods_per_year))
+        float(sharpe.annualised_sharpe(own.sharpe_per_period + side * reach, periods_per_year))
         for side in (-1.0, 1.0)
     )
     seen, sessions = list(earlier), track["session"].unique().sort()

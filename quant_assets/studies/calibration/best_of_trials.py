@@ -226,10 +226,12 @@ def _batch(
                 n_trials=plan.n_trials, variance=variance, loss=np.zeros(held),
             )  # fmt: skip
             # A search only asks for a longer record, so of those whose record is too short it need not be known.
-            for i in np.flatnonzero(decided().passed["cpcv_sharpe"] & ~known):
+            decisions = decided()
+            for i in np.flatnonzero(decisions.passed["cpcv_sharpe"] & ~known):
                 known[i] = True
                 searched[i] = search_p_value(trials[i].T + shift) <= SEARCH_LEVEL
-            decisions = decided(searched=searched)
+            if searched.any():
+                decisions = decided(searched=searched)
             # Only ledgers that every other gate lets pass have to be cut into halves.
             asked = np.flatnonzero(decisions.admitted)
             for i in asked[np.isnan(losses[asked])]:
