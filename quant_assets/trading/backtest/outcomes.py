@@ -273,13 +273,13 @@ def outcomes_of(panel: Panel, settings: BacktestSettings) -> Outcomes:
         tranches, period_sessions = 1, horizon
     else:
         mark = panel.open if kind == "open" and panel.open is not None else _close(panel)
-        label = _price_labels(mark, rows, horizon)
-        # A decision needs the next session to be filled in and the one after it to be valued at.
-        stop = min(rows.stop, len(panel.sessions) - 2)
-        decisions = np.arange(max(stop - rows.start, 0))
         # What ends leaves at its last close and what halts is carried, as in `quant_assets.trading.portfolio`.
         present = presence(np.isfinite(mark), LAST_CLOSE.after_sessions)
         worth = marks(mark, _close(panel), present, LAST_CLOSE.final_return)
+        label = _price_labels(mark, np.where(present.final, worth, mark), rows, horizon)
+        # A decision needs the next session to be filled in and the one after it to be valued at.
+        stop = min(rows.stop, len(panel.sessions) - 2)
+        decisions = np.arange(max(stop - rows.start, 0))
         filled, valued = slice(rows.start + 1, stop + 1), slice(rows.start + 2, stop + 2)
         returns = worth[valued] / worth[filled] - 1.0
         tradable, halted = present.trading[filled] & np.isfinite(returns), present.halted[filled]
@@ -341,13 +341,21 @@ def _close(panel: Panel) -> Matrix:
     return panel.close
 
 
-def _price_labels(mark: Matrix, rows: slice, horizon: int) -> Matrix:
-    """Return from the fill after each decision to the same mark ``horizon`` sessions later."""
+def _price_labels(mark: Matrix, left_at: Matrix, rows: slice, horizon: int) -> Matrix:
+    """Return from the fill after each decision to the same mark ``horizon`` sessions later.
+
+    A name that is halted then is left at its next mark, one that has ended at its final value: ``left_at`` has both,
+    and NaN where nobody could leave. Without them the last move of a name would be in no label.
+    """
     label = np.full((rows.stop - rows.start, mark.shape[1]), np.nan)
     known = min(rows.stop, len(mark) - 1 - horizon) - rows.start
     if known > 0:
+        # The next number of each symbol is the last known one of the reversed sessions. What ended stays worth that.
+        following = last_known(left_at[::-1])[::-1]
+        ended = np.logical_or.accumulate(np.isfinite(left_at) & ~np.isfinite(mark), axis=0)
+        worth = np.where(ended, last_known(left_at), following)
         fill = mark[rows.start + 1 : rows.start + 1 + known]
-        label[:known] = mark[rows.start + 1 + horizon : rows.start + 1 + horizon + known] / fill - 1.0
+        label[:known] = worth[rows.start + 1 + horizon : rows.start + 1 + horizon + known] / fill - 1.0
     return label
 
 
