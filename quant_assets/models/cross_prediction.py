@@ -15,13 +15,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quant_assets.common.errors import ModelError
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.processes import run_tasks
 from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import ModelsConfig, ValidationConfig
 from quant_assets.models.ensemble import assemble_ensemble, fit_ensemble
-from quant_assets.models.fitting import fit_base
+from quant_assets.models.fitting import fit_base, purged_splits
 from quant_assets.models.stacking import fit_stacker
 from quant_assets.models.training_arrays import TrainingArrays, training_arrays, unseen_rows
 from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedWalkForward
@@ -123,15 +122,12 @@ def cross_predict(
     # Generators: one split's rows and scores are in memory per worker, not those of all splits. The training set is
     # one object in all tasks: threads share it, a cluster sends it to each worker once.
     constants = (data, unseen.features, models, validation.embargo_sessions, seed, tuple(feature_names))
-    advice = "lower validation.n_test_groups or embargo_sessions, or train on more sessions"
+    splits = purged_splits(cv, data, "lower validation.n_test_groups or embargo_sessions")
     running = run_tasks(
         _one_fit,
         (
-            (split, f"split {split + 1} of {cv.n_splits}", advice, train,
-             np.flatnonzero(np.isin(group_of, tested)), *constants)
-            for split, ((train, _), tested) in enumerate(
-                zip(cv.split(data.t0, data.t1), cv.test_groups(), strict=True)
-            )
+            (split, train, np.flatnonzero(np.isin(group_of, tested)), *constants)
+            for split, ((train, _), tested) in enumerate(zip(splits, cv.test_groups(), strict=True))
         ),
         workers=n_jobs,
         locally=locally,
@@ -150,8 +146,6 @@ def cross_predict(
 
 def _one_fit(
     number: int,
-    what: str,
-    advice: str,
     train: NDArray[np.int64],
     test: NDArray[np.int64],
     data: TrainingArrays,
@@ -161,13 +155,6 @@ def _one_fit(
     seed: int,
     feature_names: Sequence[str],
 ) -> tuple[int, NDArray[np.int64], NDArray[np.float64]]:
-    if not len(train):
-        raise ModelError(
-            what,
-            expected="rows to train on after purge and embargo",
-            found=f"none of {len(data.target)}",
-            action=advice,
-        )
     scores = split_scores(
         data.take(train), unseen[test], models,
         seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions,
@@ -258,24 +245,20 @@ def walk_forward_predict(
     Raises
     ------
     ModelError
-        When a window has nothing to train on.
-    ValidationError
-        When the history is too short for the windows.
+        When the history is too short for the windows, or a window has nothing to train on.
     """
     data = training_arrays(frame, feature_names, models.label_kind)
     rows = frame if scored is None else scored
     unseen = unseen_rows(rows, feature_names)
     splitter = walk_forward_splitter(len(np.unique(data.t0)), embargo_sessions)
-    splits = list(splitter.split(data.t0, data.t1))
+    splits = list(purged_splits(splitter, data, "lower embargo_sessions"))
     begins = np.array([data.t0[test].min() for _, test in splits])
     window_of = np.where(unseen.t0 < begins[0], -1, unseen.groups(begins))
     constants = (data, unseen.features, models, embargo_sessions, seed, feature_names)
-    advice = "lower embargo_sessions, or train on more sessions"
     running = run_tasks(
         _one_fit,
         (
-            (window, f"window {window + 1} of {WINDOWS} of the walk-forward track", advice, train,
-             np.flatnonzero(window_of == window), *constants)
+            (window, train, np.flatnonzero(window_of == window), *constants)
             for window, (train, _) in enumerate(splits)
         ),
         workers=n_jobs,

@@ -1,17 +1,18 @@
 """One base learner as a strategy asks for it: weights and trees from its training rows alone; its curves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_assets.common.errors import ModelError
+from quant_assets.common.errors import ModelError, ValidationError
 from quant_assets.common.settings import EarlyStoppingConfig, ModelsConfig
 from quant_assets.models.learners import FittedLearner, fit_learner, learning_curve
 from quant_assets.models.training_arrays import Samples, TrainingArrays
 from quant_assets.splits.cpcv import PurgedKFold
+from quant_assets.splits.purging import PurgedSplitter
 
 # ----------------------------------------------------------------- one base learner as a strategy asks for it
 
@@ -42,16 +43,28 @@ def inner_folds(data: TrainingArrays, n_folds: int, embargo_sessions: int, *, se
     ModelError
         When a fold has nothing to train on.
     """
-    folds = list(inner_splitter(n_folds, embargo_sessions).split(data.t0, data.t1))
-    for number, (train, _) in enumerate(folds):
-        if not len(train):
-            raise ModelError(
-                f"inner fold {number + 1} of {len(folds)}",
-                expected="rows to train on after purge and embargo",
-                found=f"none of {len(data.target)}",
-                action=f"lower {setting} or validation.embargo_sessions, or train on more sessions",
-            )
-    return folds
+    advice = f"lower {setting} or validation.embargo_sessions"
+    return list(purged_splits(inner_splitter(n_folds, embargo_sessions), data, advice))
+
+
+def purged_splits(splitter: PurgedSplitter, data: TrainingArrays, advice: str) -> Iterator[Fold]:
+    """Every split of the rows, lazily, each with something to train on: that is looked at here and now.
+
+    Parameters
+    ----------
+    advice : str
+        Which setting to change where there is a split without.
+
+    Raises
+    ------
+    ModelError
+        When the rows cannot be split so, with what the splitter says.
+    """
+    try:
+        return splitter.split(data.t0, data.t1)
+    except ValidationError as error:
+        action = f"{advice}, or train on more sessions"
+        raise ModelError(error.what, expected=error.expected, found=error.found, action=action) from error
 
 
 def fit_base(

@@ -147,8 +147,35 @@ def benjamini_hochberg(p_values: ArrayLike) -> Floats:
 
     Rejecting those <= alpha keeps the false discovery rate at alpha for independent or positively dependent
     tests; without any drift it keeps the chance of *any* rejection at alpha.
+
+    Parameters
+    ----------
+    p_values : array-like, shape (..., M)
+        NaN stands for a test that could not be made: it stays NaN, and the others are adjusted as if it were not
+        there (as ``p.adjust`` of R does).
+
+    Raises
+    ------
+    DriftError
+        When a value lies outside 0 to 1.
     """
     from scipy.stats import false_discovery_control
 
-    adjusted: Floats = false_discovery_control(np.asarray(p_values, dtype=np.float64), axis=-1, method="bh")
+    values = np.asarray(p_values, dtype=np.float64)
+    missing = np.isnan(values)
+    outside = ~missing & ((values < 0.0) | (values > 1.0))
+    if outside.any():
+        raise DriftError(
+            "p-values",
+            expected="numbers from 0 to 1, or NaN for a test that could not be made",
+            found=f"{int(outside.sum())} outside, the first {float(values[outside][0])!r}",
+            action="pass p-values, not statistics or their logarithms",
+        )
+    if not missing.any():
+        return np.asarray(false_discovery_control(values, axis=-1, method="bh"))
+    adjusted = np.full(values.shape, np.nan)
+    for row in np.ndindex(values.shape[:-1]):
+        made = ~missing[row]
+        if made.any():
+            adjusted[row][made] = false_discovery_control(values[row][made], method="bh")
     return adjusted

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.splits.purging import (
+    BlockedRows,
     BoundSplitter,
     Embargo,
     IntArray,
@@ -151,9 +152,14 @@ class CombinatorialPurgedCV(PurgedSplitter):
             unusable[blocked.before] |= bit
         test_rows = _RowsByBits(spans.in_caller_order(tested))
         train_rows = _RowsByBits(spans.in_caller_order(unusable))
-        for chosen in self.test_groups():
-            mask = word.type(sum(1 << group for group in chosen))
-            yield train_rows.without(mask), test_rows.having(mask)
+        splits = [(chosen, word.type(sum(1 << group for group in chosen))) for chosen in self.test_groups()]
+        left = train_rows.distinct()
+        for chosen, mask in splits:
+            if ((left & mask) != 0).all():
+                raise _nothing_to_train_on(
+                    f"testing groups {', '.join(map(str, chosen))}", spans, self.embargo
+                )
+        return ((train_rows.without(mask), test_rows.having(mask)) for _, mask in splits)
 
 
 @dataclass(frozen=True)
@@ -188,11 +194,16 @@ class PurgedKFold(PurgedSplitter):
 
     def splits_of(self, spans: Spans) -> Iterator[Split]:
         """Splits of label intervals that were already read."""
-        return self._splits(spans, _group_rows(spans, self.n_splits, "n_splits"))
+        rows = _group_rows(spans, self.n_splits, "n_splits").tolist()
+        folds = [(blocked_rows(spans, first, stop, self.embargo), stop) for first, stop in pairwise(rows)]
+        for fold, (blocked, _) in enumerate(folds):
+            if blocked.first - blocked.before.size + spans.n_rows - blocked.stop == 0:
+                raise _nothing_to_train_on(f"testing fold {fold}", spans, self.embargo)
+        return self._splits(spans, folds)
 
-    def _splits(self, spans: Spans, rows: IntArray) -> Iterator[Split]:
-        for first, stop in zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True):
-            blocked = blocked_rows(spans, first, stop, self.embargo)
+    def _splits(self, spans: Spans, folds: list[tuple[BlockedRows, int]]) -> Iterator[Split]:
+        for blocked, stop in folds:
+            first = blocked.first
             usable = np.ones(spans.n_rows, dtype=np.bool_)
             usable[first : blocked.stop] = False
             usable[blocked.before] = False
@@ -218,6 +229,16 @@ def _group_rows(spans: Spans, n_groups: int, parameter: str) -> IntArray:
     return np.append(spans.first_rows[first_sessions], spans.n_rows)
 
 
+def _nothing_to_train_on(where: str, spans: Spans, embargo: Embargo) -> ValidationError:
+    return ValidationError(
+        f"{where}, no row is left to train on",
+        expected="training rows in each split, outside the labels of the tested rows and the embargo after them",
+        found=f"{spans.n_sessions} sessions of {spans.n_rows} rows, all of them tested, purged or under embargo "
+        f"(embargo={embargo!r})",
+        action="pass a longer history or shorter labels, test fewer groups at a time, or lower the embargo",
+    )
+
+
 class _RowsByBits:
     """Positions of rows by the bits of their words; rows with equal words side by side are handled as one run."""
 
@@ -229,6 +250,14 @@ class _RowsByBits:
             self.edges = np.concatenate(([0], edges, [words.size]))
             self.words = words[self.edges[:-1]]
             self.positions = np.arange(words.size, dtype=np.int64)
+
+    def distinct(self) -> NDArray[Any]:
+        """Every word that a row has, at least once."""
+        if self.by_run or self.words.dtype.itemsize > 2:
+            return np.unique(self.words)
+        found = np.zeros(np.iinfo(self.words.dtype).max + 1, dtype=np.bool_)
+        found[self.words] = True
+        return np.flatnonzero(found).astype(self.words.dtype)
 
     def having(self, mask: Any) -> IntArray:
         """Rows with at least one bit of ``mask``."""
@@ -316,6 +345,10 @@ class PurgedWalkForward(PurgedSplitter):
                 found=f"{spans.n_sessions} sessions, windows starting at sessions {starts[:-1]}",
                 action="lower n_splits, test_size or train_size, or pass a longer history",
             )
+        for window, start in enumerate(starts[:-1]):
+            first, oldest = spans.row_of_session(start), self._first_training_row(spans, start)
+            if not (spans.t1[oldest:first] < self._limit(spans, start)).any():
+                raise _nothing_to_train_on(f"testing window {window}", spans, self.embargo)
         return self._splits(spans, starts)
 
     def _splits(self, spans: Spans, starts: list[int]) -> Iterator[Split]:

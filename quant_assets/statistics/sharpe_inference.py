@@ -17,7 +17,6 @@ from quant_assets.common.errors import ValidationError
 # coefficient r, Lopez de Prado, Lipton and Zoonekynd (2025) give a - b g3 SR + c (g4 - 1)/4 SR^2 with
 # a = (1 + r)/(1 - r), b = 1 + r/(1 - r) + r^2/(1 - r^2) and c = (1 + r^2)/(1 - r^2).
 
-
 SharpeStandard = Literal["2012", "2025"]
 Statistic = Any  # a float when all arguments are scalars, a float64 array otherwise
 FloatArray = NDArray[np.float64]
@@ -87,10 +86,11 @@ def variance_factor(
         - (1.0 + linear + square) * g3 * ratio
         + (1.0 + 2.0 * square) * (g4 - 1.0) / 4.0 * ratio**2
     )
-    if bool(np.any(variance < -RELATIVE_ZERO)):
+    impossible = g4 - 1.0 - g3**2 < -RELATIVE_ZERO * (1.0 + g3**2)  # whatever variance comes out of them
+    if bool(np.any(impossible) or np.any(variance < -RELATIVE_ZERO)):
         raise ValidationError(
-            "skewness and kurtosis give a negative variance of the Sharpe ratio",
-            expected="kurtosis >= 1 + skewness**2 (Pearson), with kurtosis 3 for a normal",
+            "skewness and kurtosis that no returns can have, or not beside this autocorrelation",
+            expected="kurtosis >= 1 + skewness**2 (Pearson), with kurtosis 3 for a normal, and a positive variance",
             found=f"skewness {skewness!r} and kurtosis {kurtosis!r} at a Sharpe ratio of {sharpe!r}",
             action="pass both moments of the same returns (sharpe.moments), and no excess kurtosis",
         )

@@ -129,7 +129,7 @@ def test_out_of_fold_predictions_are_worse_than_in_sample_ones(data):
 
 def test_an_inner_fold_without_training_rows_is_refused(data):
     models = SMALL_MODELS.model_copy(update={"stacker": StackerConfig(inner_folds=2)})
-    with pytest.raises(ModelError, match="inner fold 1 of 2"):
+    with pytest.raises(ModelError, match=r"testing fold 0, no row.*lower models\.stacker\.inner_folds"):
         fit_stacker(data, models, seed=7, feature_names=FEATURES, embargo_sessions=60)
 
 

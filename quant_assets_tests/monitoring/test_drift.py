@@ -102,6 +102,28 @@ def test_adjusted_p_values_of_the_1995_paper_reject_its_first_four() -> None:
 
 
 @pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        # of the three that were made: .01 x 3/1, .03 x 3/2, .04 x 3/3, each at most the next
+        ([0.01, math.nan, 0.04, 0.03], [0.03, math.nan, 0.04, 0.04]),
+        ([math.nan, 0.2], [math.nan, 0.2]),
+        ([math.nan, math.nan], [math.nan, math.nan]),
+        ([[0.01, 0.04], [math.nan, 0.04]], [[0.02, 0.04], [math.nan, 0.04]]),
+    ],
+)
+def test_a_test_that_could_not_be_made_stays_without_a_p_value_and_spoils_no_other(
+    p_values: list[float], adjusted: list[float]
+) -> None:
+    np.testing.assert_allclose(benjamini_hochberg(p_values), adjusted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("outside", [-1e-9, 1.0000001, math.inf, -math.inf])
+def test_what_is_no_p_value_is_refused(outside: float) -> None:
+    with pytest.raises(DriftError, match="1 outside, the first"):
+        benjamini_hochberg([0.5, outside, math.nan])
+
+
+@pytest.mark.parametrize(
     ("first", "second", "text"),
     [
         ([0.5, 0.5], [0.2, 0.3, 0.5], "2 and 3"),

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.splits import cpcv
 from quant_assets.splits import cpcv as walk_forward
 from quant_assets.splits import purging as splitting
-from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold
+from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold, PurgedWalkForward
+from quant_assets.splits.purging import blocked_rows, read_spans
 from quant_assets.statistics import sharpe
 from quant_assets.statistics import sharpe_inference as selection
 
@@ -61,9 +62,10 @@ def label_intervals(draw):
     sessions = np.cumsum(gaps)
     names = draw(st.lists(st.integers(1, 4), min_size=len(gaps), max_size=len(gaps)))
     t0 = np.repeat(sessions, names)
-    horizons = draw(
-        st.lists(st.one_of(st.integers(0, 12), st.integers(0, 120)), min_size=t0.size, max_size=t0.size)
-    )
+    # Long labels are rare: where every second one spans whole groups, hardly a split has a row left to train on.
+    longest = draw(st.sampled_from([2, 12, 120]))
+    horizons = draw(st.lists(st.integers(0, longest), min_size=t0.size, max_size=t0.size))
+    horizons = [h if i % 9 == 0 else min(h, 6) for i, h in enumerate(horizons)]
     order = np.array(draw(st.permutations(range(t0.size)))) if draw(st.booleans()) else np.arange(t0.size)
     return t0[order], (t0 + np.array(horizons))[order]
 
@@ -143,13 +145,23 @@ def test_each_split_is_the_definition_applied_row_by_row(intervals, shape, embar
     t0, t1 = intervals
     cv = CombinatorialPurgedCV(*shape, embargo=embargo)
     group = cv.groups(t0)
+    wanted = [expected_split(t0.tolist(), t1.tolist(), group, tested, embargo) for tested in cv.test_groups()]
+    if not all(train for train, _ in wanted):
+        with pytest.raises(ValidationError, match="no row is left to train on"):
+            cv.split(t0, t1)
+        return
     splits = list(cv.split(t0, t1))
     assert len(splits) == cv.n_splits
-    for tested, (train, test) in zip(cv.test_groups(), splits, strict=True):
-        wanted_train, wanted_test = expected_split(t0.tolist(), t1.tolist(), group, tested, embargo)
+    for (wanted_train, wanted_test), (train, test) in zip(wanted, splits, strict=True):
         assert train.tolist() == wanted_train
         assert test.tolist() == wanted_test
         assert train.dtype == test.dtype == np.int64
+
+
+def trainable(cv, t0, t1):
+    """Whether every split has a row to train on, by the definition."""
+    group = cv.groups(t0)
+    return all(expected_split(t0.tolist(), t1.tolist(), group, tested, 0)[0] for tested in cv.test_groups())
 
 
 @settings(max_examples=50, deadline=None)
@@ -160,6 +172,7 @@ def test_training_intervals_never_meet_a_test_interval_and_each_path_covers_each
     group = cv.groups(t0)
     tested_times = np.zeros(t0.size, dtype=int)
     tests = []
+    assume(trainable(cv, t0, t1))
     for train, test in cv.split(t0, t1):
         tests.append(test)
         tested_times[test] += 1
@@ -176,9 +189,13 @@ def test_training_intervals_never_meet_a_test_interval_and_each_path_covers_each
 def test_purged_k_fold_is_the_definition_applied_row_by_row(intervals, n_splits, embargo):
     t0, t1 = intervals
     group = CombinatorialPurgedCV(n_splits, 1).groups(t0)
-    for fold, (train, test) in enumerate(PurgedKFold(n_splits, embargo).split(t0, t1)):
-        wanted = expected_split(t0.tolist(), t1.tolist(), group, (fold,), embargo)
-        assert (train.tolist(), test.tolist()) == wanted
+    wanted = [expected_split(t0.tolist(), t1.tolist(), group, (fold,), embargo) for fold in range(n_splits)]
+    if not all(train for train, _ in wanted):
+        with pytest.raises(ValidationError, match="no row is left to train on"):
+            PurgedKFold(n_splits, embargo).split(t0, t1)
+        return
+    splits = PurgedKFold(n_splits, embargo).split(t0, t1)
+    assert [(train.tolist(), test.tolist()) for train, test in splits] == wanted
 
 
 @pytest.mark.parametrize(("purge", "embargo"), [(0, 0), (1, 0), (3, 0), (0, 2), (3, 4)])
@@ -200,10 +217,31 @@ def test_skfolio_agrees_where_purging_by_rows_and_by_time_coincide(purge, embarg
 def test_a_training_label_that_spans_a_whole_test_run_is_purged():
     # hudson-and-thames/mlfinlab#295: rows that envelop the test set stayed in training
     t0, t1 = np.arange(9), np.arange(9)
-    t1[1] = 8
-    splits = dict(enumerate(CombinatorialPurgedCV(3, 1).split(t0, t1)))
-    assert splits[1][0].tolist() == [0, 2, 6, 7, 8]
-    assert splits[2][0].tolist() == [0, 2, 3, 4, 5]
+    t1[1] = 7
+    splits = [train.tolist() for train, _ in CombinatorialPurgedCV(3, 1).split(t0, t1)]
+    # its own group spans the second one too, so that only the last row trains when it is tested
+    assert splits == [[8], [0, 2, 6, 7, 8], [0, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("splitter", "t1", "where"),
+    [
+        # a label of the first group that spans all later rows
+        (CombinatorialPurgedCV(3, 1), [0, 8, 2, 3, 4, 5, 6, 7, 8], "testing groups 0"),
+        # labels that reach from the middle to both ends
+        (CombinatorialPurgedCV(3, 2), list(range(3, 12)), "testing groups 0, 1"),
+        (CombinatorialPurgedCV(3, 1, embargo=6), list(range(9)), "testing groups 0"),
+        (PurgedKFold(3, embargo=6), list(range(9)), "testing fold 0"),
+        (PurgedKFold(2), [0, 1, 2, 8, 4, 5, 6, 7, 8], "testing fold 0"),
+        (PurgedWalkForward(2, test_size=3), [5] * 5 + list(range(5, 9)), "testing window 0"),
+        (PurgedWalkForward(2, test_size=3, embargo=3), list(range(9)), "testing window 0"),
+    ],
+)
+def test_a_split_with_nothing_to_train_on_is_refused_before_the_first_one(splitter, t1, where):
+    with pytest.raises(ValidationError, match=f"{where}, no row is left to train on.*9 sessions of 9 rows"):
+        splitter.split(np.arange(9), np.array(t1))
+    with pytest.raises(ValidationError, match="longer history or shorter labels"):
+        splitter.bind(np.arange(9), np.array(t1))
 
 
 def test_a_label_that_ends_when_the_test_begins_is_purged_because_intervals_are_closed():
@@ -381,8 +419,10 @@ def test_a_time_span_embargo_on_plain_numbers_is_refused():
 
 def test_an_embargo_longer_than_any_clock_removes_all_later_rows():
     days = np.arange("2024-01-01", "2024-01-10", dtype="M8[D]")
-    train, _ = list(PurgedKFold(3, embargo=timedelta.max).split(days, days))[1]
-    assert train.tolist() == [0, 1, 2]
+    with pytest.raises(ValidationError, match="testing fold 0, no row is left"):
+        PurgedKFold(3, embargo=timedelta.max).split(days, days)
+    spans = read_spans(days, days)
+    assert blocked_rows(spans, 3, 6, timedelta.max).stop == 9
 
 
 def test_sixty_four_groups_use_the_whole_word():

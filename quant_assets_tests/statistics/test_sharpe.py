@@ -298,6 +298,12 @@ def test_a_variance_of_zero_gives_no_probability():
         (lambda: probabilistic_sharpe_ratio(0.1, 1), "n_obs"),
         (lambda: probabilistic_sharpe_ratio(0.1, [250, 0]), "found 0.0"),
         (lambda: probabilistic_sharpe_ratio(2.0, 50, 3.0, 3.0), "Pearson"),
+        # the variance of these is positive, and so a probability would come out of them
+        (lambda: probabilistic_sharpe_ratio(0.1, 50, 3.0, 3.0), "skewness 3.0 and kurtosis 3.0"),
+        (lambda: probabilistic_sharpe_ratio(0.1, 50, -1.5, 3.2), "kurtosis >= 1 + skewness**2"),
+        (lambda: probabilistic_sharpe_ratio(0.1, 50, 0.0, 0.5), "excess kurtosis"),
+        (lambda: deflated_sharpe_ratio(0.1, 50, 10, 0.1, -2.0, 4.9), "Pearson"),
+        (lambda: minimum_track_record_length(0.1, [0.0, 2.0], [3.0, 4.9]), "Pearson"),
         (lambda: probabilistic_sharpe_ratio(0.1, 250, standard="2014"), "'2014'"),
         (lambda: probabilistic_sharpe_ratio(0.1, 250, autocorrelation=0.1), 'standard="2025"'),
         (
