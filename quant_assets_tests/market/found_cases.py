@@ -53,6 +53,7 @@ ROWS = [
             "quarantined_fraction",
             "missing_fraction",
             "missing_sessions",
+            "empty_sessions",
         ),
         "shifted_sessions",
         r"ERROR shifted_sessions .*'S001', datetime.date\(2021, 1, 4\), 1.0, 0.0",

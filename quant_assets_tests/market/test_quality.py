@@ -66,7 +66,14 @@ def test_the_rules_and_their_severities_are_these() -> None:
         ("split_never_rebased", "ERROR"),
         ("price_unit_change", "ERROR"),
         ("missing_sessions", "WARN"),
+        ("common_gap", "ERROR"),
+        ("empty_sessions", "WARN"),
+        ("thin_sessions", "WARN"),
+        ("few_names_lately", "WARN"),
         ("long_gap", "WARN"),
+        ("late_starts", "WARN"),
+        ("early_ends", "WARN"),
+        ("panel_edges", "WARN"),
         ("stale_prices", "WARN"),
         ("flat_bars", "WARN"),
         ("unexplained_jumps", "WARN"),
@@ -85,9 +92,11 @@ def test_a_clean_market_breaks_no_rule() -> None:
     assert findings["missing_fraction"].n_checked == 3
 
 
-def test_the_packaged_bars_break_one_rule_once_by_a_day_that_was_real() -> None:
+def test_the_packaged_bars_break_two_rules_once_by_what_was_real() -> None:
     findings = checked(universe(source={"kind": "bokeh_sampledata"}, start="2000-03-01", end="2013-03-01"))
-    assert failed(findings) == ["unexplained_jumps"]
+    assert failed(findings) == ["late_starts", "unexplained_jumps"]
+    late = findings["late_starts"].offenders.rows()  # FB and GOOG went public then
+    assert late == [("FB", date(2012, 5, 18), 3074.0, 21.0), ("GOOG", date(2004, 8, 19), 1122.0, 21.0)]
     jumps = findings["unexplained_jumps"]
     assert (jumps.severity, jumps.n_offenders, jumps.n_checked) == ("WARN", 1, 12154)
     assert jumps.offenders.schema == OFFENDERS_SCHEMA
@@ -210,7 +219,7 @@ def test_sessions_before_the_first_and_after_the_last_bar_are_not_missing() -> N
     config = universe(
         source={"kind": "bokeh_sampledata"}, symbols=["FB", "IBM"], start="2012-01-03", end="2013-03-01"
     )
-    assert failed(checked(config)) == []
+    assert failed(checked(config)) == ["late_starts"]
 
 
 def test_nulls_and_not_a_numbers_are_counted() -> None:
@@ -243,14 +252,14 @@ def test_high_below_low_and_a_close_outside_offend() -> None:
 def test_a_repeated_bar_is_counted() -> None:
     frame = bars()
     findings = findings_of(pl.concat([frame, frame.slice(2, 1)]))
-    assert failed(findings) == ["duplicate_keys"]
+    assert failed(findings) == ["duplicate_keys", "panel_edges"]
     assert findings["duplicate_keys"].offenders["observed"].to_list() == [2.0]
 
 
 def test_an_action_without_a_bar_is_shown() -> None:
     action = ("S000", date(2024, 1, 5), "split", 2.0, 0.5, None)
     findings = findings_of(bars(), pl.DataFrame([action], schema=ACTIONS_SCHEMA, orient="row"))
-    assert failed(findings) == ["actions_without_bar"]
+    assert failed(findings) == ["panel_edges", "actions_without_bar"]
     assert findings["actions_without_bar"].offenders.row(0) == ("S000", date(2024, 1, 5), 0.5, 1.0)
 
 

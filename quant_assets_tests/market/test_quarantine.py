@@ -294,7 +294,14 @@ def test_the_severities_that_a_universe_can_change_are_these() -> None:
         "split_never_rebased": ("ERROR", "WARN"),
         "price_unit_change": ("ERROR", "WARN"),
         "missing_sessions": ("WARN", "ERROR"),
+        "common_gap": ("ERROR", "WARN"),
+        "empty_sessions": ("WARN", "ERROR"),
+        "thin_sessions": ("WARN", "ERROR"),
+        "few_names_lately": ("WARN", "ERROR"),
         "long_gap": ("WARN", "ERROR"),
+        "late_starts": ("WARN", "ERROR"),
+        "early_ends": ("WARN", "ERROR"),
+        "panel_edges": ("WARN", "ERROR"),
         "stale_prices": ("WARN", "ERROR"),
         "flat_bars": ("WARN", "ERROR"),
         "unexplained_jumps": ("WARN", "ERROR"),
@@ -311,7 +318,8 @@ def test_the_severities_that_a_universe_can_change_are_these() -> None:
 def test_what_a_person_can_accept_is_a_rule_about_one_bar_that_can_be_changed() -> None:
     adjustable = {rule.name for rule in all_rules() if rule.may_be}
     assert {rule.name for rule in all_rules() if rule.acceptable} == adjustable - {
-        "sessions_outside_calendar", "missing_sessions", "long_gap", "actions_without_bar",
+        "sessions_outside_calendar", "missing_sessions", "long_gap", "actions_without_bar", "common_gap",
+        "empty_sessions", "thin_sessions", "few_names_lately", "panel_edges",
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ the findings and the table of the documentation derive from them: a new rule is 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -110,6 +111,8 @@ class Judged:
     calendar : str
     limits : mapping of str to float
         The universe's, by key.
+    asked : tuple of two datetime.date, optional
+        First and last day that the universe asks for.
     """
 
     bars: pl.DataFrame
@@ -117,6 +120,7 @@ class Judged:
     aside: pl.DataFrame
     calendar: str
     limits: Mapping[str, float]
+    asked: tuple[date, date] | None = None
 
     def limit(self, limit: Limit) -> float:
         """The universe's value of a limit."""

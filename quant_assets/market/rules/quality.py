@@ -339,7 +339,8 @@ def check_bars(
         When the universe's calendar is unknown.
     """
     aside = bars.clear().select(KEY) if quarantined is None else quarantined.select(KEY)
-    judged = Judged(bars.sort(KEY), actions, aside, universe.calendar, limits_of(universe))
+    asked = (universe.start, universe.end)
+    judged = Judged(bars.sort(KEY), actions, aside, universe.calendar, limits_of(universe), asked)
     rules = bar_rules(universe)
     accepted = _accepted_frame(universe.quality.accepted, rules)
     # Rules about single raw bars answer for their own: here such rows are gone, or were accepted there.
