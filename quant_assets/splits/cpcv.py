@@ -32,10 +32,9 @@ from quant_assets.splits.purging import (
 __all__ = ["BoundSplitter", "CombinatorialPurgedCV", "PurgedKFold", "PurgedWalkForward"]
 
 _MOST_GROUPS = 64  # one bit for each group in a row's word
-# Copying a run of consecutive positions costs about as much as scanning 500 rows, so rows that form more runs
-# than this share are scanned instead.
-_ROWS_FOR_EACH_RUN = 512
-_RUNS_ALWAYS_COPIED = 16
+# Rows from which on a compiled kernel gives the positions: 45 splits of 1.26 million rows by symbol take 78 ms with
+# it and 182 ms without.
+_COMPILED_FROM = 2**17
 
 
 @dataclass(frozen=True)
@@ -240,40 +239,34 @@ def _nothing_to_train_on(where: str, spans: Spans, embargo: Embargo) -> Validati
 
 
 class _RowsByBits:
-    """Positions of rows by the bits of their words; rows with equal words side by side are handled as one run."""
+    """Positions of rows by the bits of their words."""
 
     def __init__(self, words: NDArray[Any]) -> None:
         self.words = words
-        edges = np.flatnonzero(words[1:] != words[:-1]) + 1
-        self.by_run = edges.size < max(_RUNS_ALWAYS_COPIED, words.size // _ROWS_FOR_EACH_RUN)
-        if self.by_run:
-            self.edges = np.concatenate(([0], edges, [words.size]))
-            self.words = words[self.edges[:-1]]
-            self.positions = np.arange(words.size, dtype=np.int64)
+        self.compiled = words.size >= _COMPILED_FROM
+        if self.compiled:
+            changes = np.flatnonzero(words[1:] != words[:-1]) + 1
+            self.edges = np.concatenate(([0], changes, [words.size])).astype(np.int64, copy=False)
+            self.words = words[self.edges[:-1]].astype(np.uint64)
 
     def distinct(self) -> NDArray[Any]:
         """Every word that a row has, at least once."""
-        if self.by_run or self.words.dtype.itemsize > 2:
-            return np.unique(self.words)
-        found = np.zeros(np.iinfo(self.words.dtype).max + 1, dtype=np.bool_)
-        found[self.words] = True
-        return np.flatnonzero(found).astype(self.words.dtype)
+        return np.unique(self.words)
 
     def having(self, mask: Any) -> IntArray:
         """Rows with at least one bit of ``mask``."""
-        return self._where((self.words & mask) != 0)
+        return self._where(mask, having=True)
 
     def without(self, mask: Any) -> IntArray:
         """Rows with no bit of ``mask``."""
-        return self._where((self.words & mask) == 0)
+        return self._where(mask, having=False)
 
-    def _where(self, wanted: NDArray[np.bool_]) -> IntArray:
-        if not self.by_run:
-            return np.flatnonzero(wanted).astype(np.int64, copy=False)
-        switches = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
-        cuts = self.edges[switches].tolist()
-        pieces = [self.positions[a:b] for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
-        return np.concatenate(pieces) if pieces else self.positions[:0].copy()
+    def _where(self, mask: Any, *, having: bool) -> IntArray:
+        if self.compiled:
+            from quant_assets.splits.run_positions import positions_of
+
+            return positions_of(self.edges, self.words, np.uint64(mask), having)
+        return np.flatnonzero(((self.words & mask) != 0) == having).astype(np.int64, copy=False)
 
 
 # ---------------------------------------------------------------------------------------- purged walk-forward

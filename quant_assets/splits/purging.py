@@ -20,6 +20,7 @@ from quant_assets.common.errors import ValidationError
 
 
 IntArray = NDArray[np.int64]
+WordArray = NDArray[np.uint64]
 TickUnit = Literal["us", "ns"]
 
 _FINER_THAN_MICROSECONDS = frozenset({"ns", "ps", "fs", "as"})
@@ -247,6 +248,8 @@ def _on_one_clock(
 
 
 def _ticks(array: NDArray[Any], unit: TickUnit, name: str) -> IntArray:
+    if array.dtype == np.dtype(f"datetime64[{unit}]"):
+        return np.ascontiguousarray(array).view(np.int64)
     converted = array.astype(f"datetime64[{unit}]", copy=False)
     # numpy wraps around silently: the year 9999 in nanoseconds lands in 1816
     wrong = converted.astype(array.dtype, copy=False) != array

@@ -135,13 +135,20 @@ def test_three_groups_two_tested_give_the_literal_splits_of_skfolio():
     assert embargoed == [[10, 11], [6], [0, 1, 2]]
 
 
+@pytest.mark.parametrize("compiled_from", [0, 2**17], ids=["compiled", "numpy"])
 @settings(max_examples=50, deadline=None)
 @given(
-    label_intervals(),
-    st.sampled_from([(2, 1), (3, 1), (3, 2), (5, 2), (6, 3), (6, 2), (6, 5)]),
-    st.integers(0, 3),
+    intervals=label_intervals(),
+    shape=st.sampled_from([(2, 1), (3, 1), (3, 2), (5, 2), (6, 3), (6, 2), (6, 5)]),
+    embargo=st.integers(0, 3),
 )
-def test_each_split_is_the_definition_applied_row_by_row(intervals, shape, embargo):
+def test_each_split_is_the_definition_applied_row_by_row(compiled_from, intervals, shape, embargo):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpcv, "_COMPILED_FROM", compiled_from)
+        check_definition(intervals, shape, embargo)
+
+
+def check_definition(intervals, shape, embargo):
     t0, t1 = intervals
     cv = CombinatorialPurgedCV(*shape, embargo=embargo)
     group = cv.groups(t0)
@@ -431,17 +438,20 @@ def test_sixty_four_groups_use_the_whole_word():
     assert (train.tolist(), test.size) == ([126, 127], 126)
 
 
-def test_long_panels_whose_rows_form_few_runs_split_like_shuffled_ones():
+@pytest.mark.parametrize("n_names", [60, 400])  # 24,000 rows and 160,000: by numpy, and compiled
+def test_long_panels_split_alike_by_time_by_symbol_and_shuffled(n_names):
     rng = np.random.default_rng(7)
-    t0 = np.repeat(np.arange(400), 60)
+    t0 = np.repeat(np.arange(400), n_names)
     t1 = t0 + 5
-    shuffle = rng.permutation(t0.size)
+    by_symbol = np.arange(t0.size).reshape(400, n_names).T.ravel()
     cv = CombinatorialPurgedCV(5, 2, embargo=3)
-    ordered, shuffled = cv.split(t0, t1), cv.split(t0[shuffle], t1[shuffle])
-    for (train, test), (other_train, other_test) in zip(ordered, shuffled, strict=True):
-        assert train.tolist() == sorted(shuffle[other_train])
-        assert test.tolist() == sorted(shuffle[other_test])
-        assert (np.diff(other_train) > 0).all()
+    for other in (by_symbol, rng.permutation(t0.size)):
+        for (train, test), (other_train, other_test) in zip(
+            cv.split(t0, t1), cv.split(t0[other], t1[other]), strict=True
+        ):
+            assert (train == np.sort(other[other_train])).all()
+            assert (test == np.sort(other[other_test])).all()
+            assert (np.diff(other_train) > 0).all()
 
 
 def test_returned_positions_are_the_callers_own_and_may_be_changed():

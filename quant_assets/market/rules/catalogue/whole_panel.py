@@ -186,13 +186,9 @@ def _edges(judged: Judged) -> tuple[pl.DataFrame, tuple[date, date] | None]:
     spans = bars.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
     panel: tuple[date, date] = spans.select(pl.col("first").min(), pl.col("last").max()).row(0)
     grid = sessions(judged.calendar, *panel)
-    at = {
-        name: grid.search_sorted(spans[name], side=side)
-        for name, side in (("first", "left"), ("last", "right"))
-    }
-    return spans.with_columns(
-        late=at["first"].cast(pl.Int64), early=grid.len() - at["last"].cast(pl.Int64)
-    ), panel
+    late = grid.search_sorted(spans["first"], side="left").cast(pl.Int64)
+    early = grid.len() - grid.search_sorted(spans["last"], side="right").cast(pl.Int64)
+    return spans.with_columns(late=late, early=early), panel
 
 
 def _late_starts(judged: Judged) -> tuple[pl.DataFrame, int]:
