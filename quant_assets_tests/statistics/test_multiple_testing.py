@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.statistics.multiple_testing import (
@@ -112,6 +113,17 @@ def test_no_adjustment_makes_a_ratio_larger_and_holm_never_takes_more_than_bonfe
         assert (np.abs(found.sharpes[method]) <= np.abs(ratios)).all()
         assert (found.adjusted[method] >= found.p_values * (1 - 1e-12)).all()
     assert (found.adjusted["holm"] <= found.adjusted["bonferroni"] * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("n_trials", [1, 2, 17, 300])
+def test_the_adjustments_are_those_of_statsmodels(n_trials: int) -> None:
+    ratios = np.random.default_rng(n_trials).normal(0.03, 0.04, n_trials)
+    ratios[: n_trials // 3] = ratios[-1]  # equal ones share what they pay
+    found = haircut_sharpe(ratios, 1000, n_lost=2)
+    every = np.append(found.p_values, [1.0, 1.0])
+    for ours, theirs in (("bonferroni", "bonferroni"), ("holm", "holm"), ("bhy", "fdr_by")):
+        expected = multipletests(every, method=theirs)[1][:n_trials]
+        np.testing.assert_allclose(found.adjusted[ours], expected, rtol=1e-12)
 
 
 def test_what_is_no_ratio_is_refused_and_no_trial_has_no_haircut() -> None:
