@@ -75,6 +75,12 @@ class CalendarError(QuantAssetsError):
     code = "QA203"
 
 
+class ListingError(QuantAssetsError):
+    """Listings or memberships break their contract (overlapping spells, an unknown end, no day of knowledge)."""
+
+    code = "QA204"
+
+
 class FeatureError(QuantAssetsError):
     """A feature pack is unknown, or features were asked of bars that cannot give them."""
 

@@ -20,6 +20,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.errors import closest
+from quant_assets.common.listing_settings import Lives, MembersConfig, SpellSource
 
 # ---------------------------------------------------------------------------------------------------- symbols
 
@@ -160,7 +161,7 @@ class PlantedDefect(Config):
 
 
 class SyntheticSource(SourceConfig):
-    """A seeded geometric market with fat-tailed returns, optionally with an edge, a drift and defects."""
+    """A seeded geometric market with fat-tailed returns, optionally with an edge, a drift, lives and defects."""
 
     kind: Literal["synthetic"]
     seed: int = Field(ge=0, lt=2**63)
@@ -170,6 +171,7 @@ class SyntheticSource(SourceConfig):
     tail_degrees_of_freedom: float = Field(default=5.0, gt=2.1, le=100)
     edge: Edge | None = None
     drift: PlantedDrift | None = None
+    lives: Lives | None = None
     defects: tuple[PlantedDefect, ...] = ()
 
 
@@ -304,6 +306,11 @@ class UniverseConfig(Config):
     end: Day
     quality: QualityConfig = QualityConfig()
     delisting: DelistingConfig = LAST_CLOSE
+    listings: SpellSource | None = Field(
+        default=None, description="what each symbol was when, and how it ended"
+    )
+    memberships: SpellSource | None = Field(default=None, description="which names were in which group when")
+    members: MembersConfig | None = None
 
     @field_validator("symbols")
     @classmethod
@@ -317,6 +324,18 @@ class UniverseConfig(Config):
     def _dates_in_order(self) -> Self:
         if self.end <= self.start:
             raise ValueError(f"end {self.end} must come after start {self.start}")
+        return self
+
+    @model_validator(mode="after")
+    def _members_of_something(self) -> Self:
+        if self.members is not None and self.memberships is None:
+            raise ValueError("`members:` needs `memberships:`, which says who was in the group when")
+        return self
+
+    @model_validator(mode="after")
+    def _listings_of_one_place(self) -> Self:
+        if self.listings is not None and self.lives is not None:
+            raise ValueError("a synthetic source with `lives:` makes its own listings: leave `listings:` out")
         return self
 
     @model_validator(mode="after")
@@ -350,6 +369,17 @@ class UniverseConfig(Config):
                 for found in error.errors()
             ]
             raise ValidationError.from_exception_data(error.title, details) from None
+
+    @property
+    def lives(self) -> SyntheticSource | None:
+        """The synthetic source whose names end, which then says so itself."""
+        source = self.source
+        return source if isinstance(source, SyntheticSource) and source.lives is not None else None
+
+    @property
+    def listed(self) -> bool:
+        """Whether anything says what its symbols were when."""
+        return self.listings is not None or self.lives is not None
 
     @property
     def sources(self) -> dict[str, Source]:

@@ -7,6 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import DatasetError
+from quant_assets.common.listing_settings import DELISTING_RETURN, END_KNOWN_AT, LISTED_UNTIL
 from quant_assets.common.settings import LAST_CLOSE, DelistingConfig
 
 # ----------------------------------------------------------------------------------------------------- labels
@@ -27,13 +28,15 @@ def forward_return_labels(
     Parameters
     ----------
     bars : polars.DataFrame
-        Adjusted panel with ``symbol, session, open, close``; one row per (symbol, session).
+        Adjusted panel with ``symbol, session, open, close``; one row per (symbol, session). Where it says
+        when a listing ended (``listed_until, delisting_return, end_known_at`` on a name's last bar), that is what
+        happens.
     session_times : polars.DataFrame
         Every exchange session of the period: ``session, open_at, close_at`` (UTC).
     horizon_sessions : int
         Sessions held, >= 1, counted on the exchange calendar, not on the symbol's own bars.
     delisting : DelistingConfig
-        What a name whose bars stop is worth.
+        What a name whose bars stop is worth, where the panel does not say.
 
     Returns
     -------
@@ -53,8 +56,10 @@ def forward_return_labels(
     -----
     A name that is halted at t+1+h is left at its next open, which then is its ``t1``. One that ended by then is left
     at its last close times ``1 + delisting.final_return``; its label is known at the close of t+1+h, or of the
-    session by which it has ended if that is later. A row has no label where its entry bar is missing (nothing could
-    be bought), and where the panel ends before the exit is known.
+    session by which it has ended if that is later. Where a listing says when a name ended, it is left in the first
+    session in which it is no longer listed, with its own return where that is known; the label is known at the close
+    of that session, or of the first one at which the listing was known to say so. A row has no label where its entry
+    bar is missing (nothing could be bought), and where the panel ends before the exit is known.
     """
     calendar = (
         session_times.sort("session").with_row_index("index").with_columns(pl.col("index").cast(pl.Int64))
@@ -72,15 +77,7 @@ def forward_return_labels(
             action="correct the universe's calendar, or remove those bars at the source",
         )
     opens = indexed.select("symbol", "index", "open").sort("symbol", "index")
-    lasts = (
-        indexed.sort("symbol", "index")
-        .group_by("symbol")
-        .agg(
-            ended=pl.col("index").last() + delisting.after_sessions,
-            final=pl.col("close").last() * (1.0 + delisting.final_return),
-        )
-        .filter(pl.col("ended") <= indexed["index"].max())
-    )
+    lasts = _lasts(bars, indexed, calendar, delisting)
     due = (
         indexed.drop("open", "close")
         .join(opens.with_columns(pl.col("index") - 1).rename({"open": "entry"}), on=["symbol", "index"])
@@ -99,7 +96,7 @@ def forward_return_labels(
         .with_columns(
             exit=pl.coalesce("exit", "final"),
             known=pl.coalesce("left", pl.max_horizontal("due", "ended")),
-            left=pl.coalesce("left", "due"),
+            left=pl.coalesce("left", pl.max_horizontal("due", "leaves")),
         )
         .filter(pl.col("exit").is_not_null() & (pl.col("known") <= indexed["index"].max()))
     )
@@ -111,6 +108,43 @@ def forward_return_labels(
         .select(LABEL_COLUMNS)
         .sort("session", "symbol")
     )
+
+
+def _lasts(
+    bars: pl.DataFrame, indexed: pl.DataFrame, calendar: pl.DataFrame, delisting: DelistingConfig
+) -> pl.DataFrame:
+    """Names that have ended: ``leaves``, the session in which one is left, ``final``, its worth then, and ``ended``,
+    the session at whose close that is known; none of them later than the panel.
+    """
+    newest = indexed["index"].max()
+    lasts = (
+        indexed.sort("symbol", "index")
+        .group_by("symbol")
+        .agg(pl.col("index", "close").last())
+        .with_columns(
+            leaves=pl.col("index") + 1,
+            ended=pl.col("index") + delisting.after_sessions,
+            final=pl.col("close") * (1.0 + delisting.final_return),
+        )
+    )
+    if LISTED_UNTIL in bars.columns:
+        days, closes = calendar["session"], calendar["close_at"]
+        told = bars.filter(pl.col(LISTED_UNTIL).is_not_null())
+        ends = told.select(
+            "symbol",
+            DELISTING_RETURN,
+            delisted=days.search_sorted(told[LISTED_UNTIL], side="right").cast(pl.Int64),
+            told=closes.search_sorted(told[END_KNOWN_AT], side="left").cast(pl.Int64),
+        )
+        own = pl.col("delisted").is_not_null()
+        leaves = pl.max_horizontal("leaves", "delisted")
+        final = pl.col("close") * (1.0 + pl.col(DELISTING_RETURN).fill_null(delisting.final_return))
+        lasts = lasts.join(ends, on="symbol", how="left").with_columns(
+            leaves=pl.when(own).then(leaves).otherwise("leaves"),
+            ended=pl.when(own).then(pl.max_horizontal(leaves, "told")).otherwise("ended"),
+            final=pl.when(own).then(final).otherwise("final"),
+        )
+    return lasts.select("symbol", "leaves", "ended", "final").filter(pl.col("ended") <= newest)
 
 
 def direction(forward_return: str, t0: str = "t0") -> pl.Expr:

@@ -67,6 +67,7 @@ def assemble_training_set(
     *,
     known_by: datetime,
     manifest: Mapping[str, str],
+    members: pl.DataFrame | None = None,
 ) -> Table:
     """Join features and labels of the training window.
 
@@ -82,6 +83,8 @@ def assemble_training_set(
         Rows whose label was not known by then are left out (UTC).
     manifest : mapping of str to str
         Versions of everything upstream; kept with the frame as part of its identity.
+    members : polars.DataFrame, optional
+        ``symbol, session`` of the rows that may be trained on, where not all may; the others are counted.
 
     Returns
     -------
@@ -104,7 +107,8 @@ def assemble_training_set(
             found=f"no column {', '.join(absent)}",
             action="materialise the features of each pack again",
         )
-    known = labels.filter(pl.col("known_at") <= known_by)
+    every = labels.filter(pl.col("known_at") <= known_by)
+    known = every if members is None else every.join(members, on=["symbol", "session"], how="semi")
     met = known.join(
         features.select("symbol", "session", *feature_names), on=["symbol", "session"], how="inner"
     )
@@ -134,11 +138,18 @@ def assemble_training_set(
         "last_session": str(frame["session"].max()),
         "known_by": known_by.isoformat(),
     }
+    if members is not None:
+        facts["rows_of_no_member"] = str(every.height - known.height)
     return Table(frame, facts)
 
 
 def decidable_rows(
-    features: pl.DataFrame, bars: pl.DataFrame, feature_names: Sequence[str], *, through: date
+    features: pl.DataFrame,
+    bars: pl.DataFrame,
+    feature_names: Sequence[str],
+    *,
+    through: date,
+    members: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Every row that a decision could be made on: a bar and complete features at its close, whatever came of it.
 
@@ -155,13 +166,15 @@ def decidable_rows(
         Model inputs, in order.
     through : date
         The last session, for all names alike.
+    members : polars.DataFrame, optional
+        ``symbol, session`` of the rows that may be decided on, where not all may.
 
     Returns
     -------
     polars.DataFrame
         ``symbol, session, t0`` (UTC, when the bar is known) and the features, sorted by (session, symbol).
     """
-    return (
+    rows = (
         features.filter(pl.col("session") <= through)
         .select("symbol", "session", *feature_names)
         .drop_nulls(list(feature_names))
@@ -169,6 +182,9 @@ def decidable_rows(
         .select("symbol", "session", "t0", *feature_names)
         .sort("session", "symbol")
     )
+    if members is None:
+        return rows
+    return rows.join(members, on=["symbol", "session"], how="semi", maintain_order="left")
 
 
 def feature_names_of(training_set: Table) -> tuple[str, ...]:

@@ -164,7 +164,9 @@ class Partitions:
         return iter(part for _, part in sorted(self.parts.items()))
 
 
-# Where one source is configured, the years of `raw_bars`; where there are several, `reconciled_bars`.
+# What `panel` is: the first of these that a universe has. Where one source is configured the years of `raw_bars`,
+# where there are several `reconciled_bars`, where listings say which instrument a symbol was `listed_bars`.
+PANELS = ("listed_bars", "reconciled_bars", "raw_bars")
 Panel = Artifact | Partitions
 
 

@@ -13,7 +13,7 @@ from quant_assets.common.lazy import every_module_of
 from quant_assets.common.provenance import Closure, closure_of
 from quant_assets.common.store import identity_of
 from quant_assets.gates.evidence import Look
-from quant_assets.lineage.artifact import Artifact, Partitions, stated
+from quant_assets.lineage.artifact import PANELS, Artifact, Partitions, stated
 from quant_assets.lineage.configured import Settings
 from quant_assets.lineage.declaring import GROUPS, Check, CheckSpec, Product, Stage, keywords_of, registered
 from quant_assets.lineage.scope import CONFIGURATION, FOR_PEOPLE, Scope
@@ -336,8 +336,7 @@ class Lineage:
 
     def _input(self, name: str, scope: Scope) -> Input | None:
         if name == PANEL:
-            reconciled = self.stages["reconciled_bars"].wanted(scope.of_universe())
-            name = "reconciled_bars" if reconciled else "raw_bars"
+            name = next(name for name in PANELS if self.stages[name].wanted(scope.of_universe()))
         if name == REPORTS:
             return Input(tuple((scope.key, report) for report in self.reports(scope)), many=True)
         stage = self.stages.get(name)

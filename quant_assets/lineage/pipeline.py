@@ -116,7 +116,7 @@ def _report(judged: Run) -> GateReport:
 
 def bars_of(raw: pl.DataFrame, universe: UniverseConfig, strategy: StrategyConfig) -> pl.DataFrame:
     """The adjusted panel of raw bars: actions derived, suspicious bars set aside, adjusted, each with its times."""
-    panel = "reconciled_bars" if universe.alternatives else "raw_bars"
+    panel = "listed_bars" if universe.listed else "reconciled_bars" if universe.alternatives else "raw_bars"
     return _made(strategy, ["bars"], {panel: Table(raw)}, universe).table("bars").frame
 
 

@@ -242,10 +242,17 @@ def basis_of(scope: Scope) -> dict[str, Any]:
     return {**plain, "configuration": json_digest([plain["universe"], strategy.model_dump(mode="json")])}
 
 
+# What only the stages of listings and memberships are told of: bars are the same bars without it.
+UNTOLD = {"listings": None, "memberships": None, "members": None}
 # Parts of the configuration by the name of a parameter. Whoever reads one has it in his version.
 CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     # The asset class says what costs may be assumed, not how bars are made.
-    "universe": lambda s: s.bars.model_copy(update={"description": "", "asset_class": "equity"}),
+    "universe": lambda s: s.bars.model_copy(update={"description": "", "asset_class": "equity", **UNTOLD}),
+    "listing_source": lambda s: s.bars.model_copy(
+        update={"description": "", "asset_class": "equity", "memberships": None, "members": None}
+    ),
+    "membership_source": lambda s: s.bars.memberships,
+    "members": lambda s: s.bars.members,
     "calendar": lambda s: s.bars.calendar,
     "delisting": lambda s: s.bars.delisting,
     "sessions": lambda s: s.sessions,

@@ -1,4 +1,4 @@
-"""Seeded synthetic markets: fat tails, one common factor, and an edge, a drift or defects if asked for.
+"""Seeded synthetic markets: fat tails, one common factor, and an edge, a drift, lives or defects if asked for.
 
 Model, per symbol and session (all logarithms):
 
@@ -7,7 +7,9 @@ Model, per symbol and session (all logarithms):
 * edge: ``log price = random walk + u`` with ``u`` a stationary AR(1) that forgets half of itself in
   ``half_life_sessions`` (Poterba and Summers 1988, eq. 1 to 3). Without an edge ``u`` is absent;
 * the open lies at time 0.3 of a Brownian bridge over the session's move, so the overnight part carries 30 % of
-  the random walk's variance; high and low are sampled extremes of a bridge from open to close.
+  the random walk's variance; high and low are sampled extremes of a bridge from open to close;
+* lives: a name lives exponentially long, and is halted once; another may take its symbol later, on another price
+  level. A name's prices do not know that it will end: what it returns then is in its listing.
 
 Each purpose draws from its own child stream, session by session. So a market with an edge is the *same* market
 without it plus ``u``, and a later ``end`` leaves every earlier bar as it was.
@@ -16,13 +18,14 @@ without it plus ``u``, and a later ``end`` leaves every earlier bar as it was.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import SourceError
+from quant_assets.common.listing_settings import Lives
 from quant_assets.common.settings import Edge, PlantedDefect, PlantedDrift, SyntheticSource
 from quant_assets.market.calendar import sessions
 
@@ -39,7 +42,7 @@ VOLUME_PERSISTENCE = 0.9
 VOLUME_PER_ABSOLUTE_RETURN = 0.25  # log volume per standard deviation of the session's move
 
 # Children of the seed, in this order. Append new purposes at the end: the order is part of every market.
-_STREAMS = ("levels", "market", "idiosyncratic", "overnight", "highs", "lows", "volume", "transient")
+_STREAMS = ("levels", "market", "idiosyncratic", "overnight", "highs", "lows", "volume", "transient", "lives")
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def generate(source: SyntheticSource, calendar: str, start: date, end: date) -> 
         name: np.random.Generator(np.random.PCG64(s)) for name, s in zip(_STREAMS, children, strict=True)
     }
 
+    lived = None if source.lives is None else _lives(source.lives, source.n_symbols, streams["lives"])
     scale, volume_scale = _regime(days, source.drift)
     innovations = _innovations(source, shape, streams)
     daily_sd = source.annual_volatility / math.sqrt(SESSIONS_PER_YEAR)
@@ -92,11 +96,13 @@ def generate(source: SyntheticSource, calendar: str, start: date, end: date) -> 
     moves = sd * innovations - sd**2 / 2
     if source.edge is not None:
         moves = moves + _transient_moves(source.edge, shape, scale, streams["transient"])
-    prices = _intraday(np.log(start_prices), moves, sd, streams)
+    start_logs = np.log(start_prices)
+    prices = _intraday(
+        start_logs if lived is None else start_logs + lived.levels(shape[0]), moves, sd, streams
+    )
     volume = _volume(volume_levels * volume_scale, innovations, streams["volume"])
 
-    width = max(3, len(str(source.n_symbols - 1)))
-    names = [f"S{number:0{width}d}" for number in range(source.n_symbols)]
+    names = _names(source)
     frame = pl.DataFrame(
         {
             "symbol": np.repeat(np.array(names), shape[0]),
@@ -108,7 +114,152 @@ def generate(source: SyntheticSource, calendar: str, start: date, end: date) -> 
             "volume": volume.T.ravel(),
         }
     ).with_columns(adj_close=pl.col("close"))
-    return plant_defects(frame, source.defects, symbols=names, n_sessions=shape[0])
+    if lived is not None:
+        frame = frame.with_columns(trading=lived.trading(shape[0]).T.ravel())
+    feed = plant_defects(frame, source.defects, symbols=names, n_sessions=shape[0])
+    return feed if lived is None else feed.filter("trading").drop("trading")
+
+
+def listings(source: SyntheticSource, calendar: str, start: date, end: date) -> pl.DataFrame:
+    """What each symbol of a synthetic market with lives was when, and how it ended.
+
+    Every instrument's start is known as its first day begins, its end once its last day is over.
+
+    Parameters
+    ----------
+    source : SyntheticSource
+        With ``lives``.
+    calendar, start, end
+        As for `generate`.
+
+    Returns
+    -------
+    polars.DataFrame
+        The columns of `quant_assets.market.listings.LISTINGS`.
+
+    Raises
+    ------
+    CalendarError
+        When the calendar is unknown.
+    SourceError
+        When the source has no lives.
+    """
+    if source.lives is None:
+        raise SourceError(
+            f"synthetic seed {source.seed}",
+            expected="`lives:`",
+            found="names that never end",
+            action="set `lives:` in the universe YAML",
+        )
+    days = sessions(calendar, start, end).to_list()
+    child = np.random.SeedSequence(source.seed).spawn(len(_STREAMS))[_STREAMS.index("lives")]
+    lived = _lives(source.lives, source.n_symbols, np.random.Generator(np.random.PCG64(child)))
+    midnight = pl.Datetime("us", "UTC")
+    rows: list[dict[str, object]] = []
+    for slot, name in enumerate(_names(source)):
+        for number, (first, last) in enumerate(zip(lived.first[slot], lived.last[slot], strict=True)):
+            if first >= len(days):
+                break
+            begun = {
+                "instrument_id": f"{source.seed}-{name}-{number}",
+                "symbol": name,
+                "exchange": calendar,
+                "valid_from": days[int(first)],
+                "valid_to": None,
+                "end_kind": None,
+                "delisting_return": None,
+                "known_at": days[int(first)],
+                "source": f"synthetic seed {source.seed}",
+            }
+            rows.append(begun)
+            if last < len(days):
+                kind, final = _end(lived.kind[slot, number])
+                over = days[int(last)]
+                told = {"end_kind": kind, "delisting_return": final, "known_at": over + timedelta(days=1)}
+                rows.append({**begun, "valid_to": over, **told})
+    schema = dict.fromkeys(("instrument_id", "symbol", "exchange", "end_kind", "source"), pl.String)
+    dates = dict.fromkeys(("valid_from", "valid_to", "known_at"), pl.Date)
+    frame = pl.DataFrame(rows, schema_overrides={**schema, **dates, "delisting_return": pl.Float64})
+    return frame.with_columns(pl.col("known_at").cast(midnight))
+
+
+# ------------------------------------------------------------------------------------------- lives of the names
+
+
+MOST_LIVES = 8  # instruments that one symbol has had at most
+GAP = 20  # sessions before another takes a symbol
+NEW_LEVEL_LOG_SD = 0.5
+# How names end, by share: bought for cash at the last close, bankrupt and worth nothing, or nobody says.
+CASH, BANKRUPT = 0.5, 0.7
+NEVER = 2.0**40
+
+
+@dataclass(frozen=True)
+class _Lived:
+    """Instruments of each symbol, shape (symbols, MOST_LIVES); sessions count from the market's first."""
+
+    first: Array
+    last: Array  # both included
+    kind: Array
+    level: Array  # added to logarithms of prices
+    halts: Array  # shape (symbols,): first session of the halt
+    halt_sessions: int
+
+    def levels(self, n_sessions: int) -> Array:
+        """What is added to each session's logarithms of prices, shape (sessions, symbols)."""
+        at = np.arange(n_sessions)[:, None]
+        total = np.zeros((n_sessions, len(self.halts)))
+        for number in range(1, MOST_LIVES):
+            total += np.where(at >= self.first[:, number], self.level[:, number], 0.0)
+        return total
+
+    def trading(self, n_sessions: int) -> NDArray[np.bool_]:
+        """Whether there is a bar, shape (sessions, symbols)."""
+        at = np.arange(n_sessions)[:, None]
+        lives = np.zeros((n_sessions, len(self.halts)), dtype=bool)
+        for number in range(MOST_LIVES):
+            lives |= (at >= self.first[:, number]) & (at <= self.last[:, number])
+        halted = (at >= self.halts) & (at < self.halts + self.halt_sessions)
+        return np.asarray(lives & ~halted)
+
+
+def _lives(lives: Lives, n_symbols: int, stream: np.random.Generator) -> _Lived:
+    """Draw every life that a symbol could have: how many sessions the market has changes none."""
+    shape = (n_symbols, MOST_LIVES)
+    lengths = np.maximum(1.0, np.ceil(_waits(lives.delisted_per_year, stream.random(shape))))
+    kind, again = stream.random(shape), stream.random(shape)
+    level = NEW_LEVEL_LOG_SD * stream.standard_normal(shape)
+    halts = np.ceil(_waits(lives.halted_per_year, stream.random(n_symbols)))
+    first, last = np.full(shape, NEVER), np.full(shape, NEVER)
+    first[:, 0] = 0.0
+    for number in range(MOST_LIVES):
+        if number:
+            follows = again[:, number] < lives.reused
+            first[:, number] = np.where(follows, last[:, number - 1] + 1 + GAP, NEVER)
+            # Once nobody takes the symbol, nobody does later.
+            first[first[:, number - 1] >= NEVER, number] = NEVER
+        last[:, number] = np.minimum(first[:, number] + lengths[:, number] - 1, NEVER)
+    return _Lived(first, last, kind, level, np.maximum(halts, 1.0), lives.halt_sessions)
+
+
+def _waits(per_year: float, uniform: Array) -> Array:
+    """Exponential waiting times in sessions of what happens within a year with a probability."""
+    if per_year == 0:
+        return np.full(uniform.shape, NEVER)
+    waits: Array = np.log1p(-uniform) / math.log1p(-per_year) * SESSIONS_PER_YEAR
+    return waits
+
+
+def _end(drawn: float) -> tuple[str, float | None]:
+    """The kind of an end, and what it returns on the last close."""
+    if drawn < CASH:
+        return "merger_cash", 0.0
+    return ("bankruptcy", -1.0) if drawn < BANKRUPT else ("unknown", None)
+
+
+def _names(source: SyntheticSource) -> list[str]:
+    width = max(3, len(str(source.n_symbols - 1)))
+    return [f"S{number:0{width}d}" for number in range(source.n_symbols)]
 
 
 def _regime(days: pl.Series, drift: PlantedDrift | None) -> tuple[Array, Array]:

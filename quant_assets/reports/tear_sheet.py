@@ -18,7 +18,12 @@ from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.gate import gate_names, gate_title
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.statistics import sharpe, track_record
-from quant_assets.trading.paths import information_coefficients, path_statistics, rank_ic_by_session
+from quant_assets.trading.paths import (
+    information_coefficients,
+    path_statistics,
+    rank_ic_by_session,
+    unknown_end_sharpes,
+)
 from quant_assets.trading.regimes import (
     FEWEST_SESSIONS_OF_A_RATIO,
     CapacityPoint,
@@ -227,6 +232,8 @@ def candidate_tear_sheet(
     delisting: DelistingConfig,
     n_symbols: int,
     counted: str = "",
+    survivorship: str = "",
+    group: str = "",
 ) -> str:
     """The tear sheet of one candidate of a configured strategy.
 
@@ -247,7 +254,19 @@ def candidate_tear_sheet(
         Names in a cross-section; few of them are a caveat of their own.
     counted : str
         How many trials are behind the figures, and since when they are counted.
+    survivorship : str
+        What the check of the bars says of it.
+    group : str
+        Whose members alone are scored and trained on, where there is such a group.
     """
+    ends = unknown_end_sharpes(
+        predictions,
+        bars,
+        strategy.portfolio,
+        strategy.costs,
+        delisting,
+        report.details["periods_per_year"],
+    )
     caveats = [
         f"Costs assume an account of {strategy.costs.capital:,.0f}; cash earns nothing, shorts pay "
         f"{strategy.costs.borrow_fee_bps:g} basis points a year"
@@ -258,6 +277,13 @@ def candidate_tear_sheet(
         ),
         f"A name whose bars end leaves the book at its last close {delisting.final_return:+.0%}, with costs; "
         "a halted one is carried to its next open.",
+        *([ends.sentence] if ends else []),
+        *(
+            [f"Only members of {group}, known as such at each close, are scored and trained on."]
+            if group
+            else []
+        ),
+        *([_sentence(survivorship)] if survivorship else []),
         *([counted] if counted else []),
     ]
     if n_symbols < FEW_SYMBOLS:

@@ -128,7 +128,7 @@ class Presence:
     halted : array of bool
         Has none now, but had one before and has not ended: a position can be neither opened nor left.
     final : array of bool
-        The first session without a bar of a name that has ended.
+        The session in which a name has ended: the first without a bar, or the first without a listing.
     """
 
     trading: NDArray[np.bool_]
@@ -136,30 +136,36 @@ class Presence:
     final: NDArray[np.bool_]
 
 
-def presence(trading: NDArray[np.bool_], after_sessions: int) -> Presence:
+def presence(
+    trading: NDArray[np.bool_], after_sessions: int, delisted: NDArray[np.int64] | None = None
+) -> Presence:
     """Tell halts from ends: a name has ended when so many sessions, without a bar, follow its last one.
 
-    Where the panel stops earlier nobody knows yet, and the name counts as halted.
+    Where the panel stops earlier nobody knows yet, and the name counts as halted. Where a listing says when a name
+    ended, that counts instead: it is halted until then, and ends in the first session in which it is not listed.
 
     Parameters
     ----------
     trading : array of bool, shape (sessions, symbols)
         Every session of the panel, in order.
     after_sessions : int
+    delisted : array of int, shape (symbols,), optional
+        The first session in which a name is no longer listed (the number of sessions, where that comes later than the
+        panel); -1 where no listing says.
     """
     n = len(trading)
     last = np.where(trading.any(axis=0), n - 1 - np.argmax(trading[::-1], axis=0), n)
-    ended = last + after_sessions <= n - 1
+    leaves = np.where(last + after_sessions <= n - 1, last + 1, n)
+    if delisted is not None:
+        leaves = np.where(delisted >= 0, np.maximum(delisted, last + 1), leaves)
     at = np.arange(n)[:, None]
     begun = np.logical_or.accumulate(trading, axis=0)
-    return Presence(
-        trading=trading,
-        halted=begun & ~trading & ~(ended & (at > last)),
-        final=ended & (at == last + 1),
-    )
+    return Presence(trading=trading, halted=begun & ~trading & (at < leaves), final=at == leaves)
 
 
-def marks(opens: "Matrix", closes: "Matrix", present: Presence, final_return: float) -> "Matrix":
+def marks(
+    opens: "Matrix", closes: "Matrix", present: Presence, final_return: "float | NDArray[np.float64]"
+) -> "Matrix":
     """What a position is worth at each open: the open, in a halt the last close, at the end its final value.
 
     Parameters
@@ -167,7 +173,7 @@ def marks(opens: "Matrix", closes: "Matrix", present: Presence, final_return: fl
     opens, closes : array, shape (sessions, symbols)
         NaN where there is no bar.
     present : Presence
-    final_return : float
+    final_return : float, or array of shape (symbols,)
         Of a name that ends, on its last close (fraction).
 
     Returns

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import LAST_CLOSE, CostConfig, DelistingConfig, PortfolioConfig
 from quant_assets.statistics import sharpe, track_record
-from quant_assets.trading.portfolio import simulate
+from quant_assets.trading.portfolio import simulate, unknown_ends
 
 TWICE = "net_return_at_twice_costs"
 
@@ -42,6 +42,76 @@ def path_returns(
     """
     _check_predictions(predictions)
     return simulate(predictions, bars, portfolio, costs, delisting)
+
+
+@dataclass(frozen=True)
+class UnknownEnds:
+    """What the book is worth by what names return of whose end nobody says what it returned.
+
+    Attributes
+    ----------
+    n_ended : int
+        Names of the panel that ended.
+    names : tuple of str
+        Those whose final return is not known.
+    stand_in : float
+        What they are taken to return.
+    sharpe_annual : dict of float to float
+        The median over paths, net, by what they return instead: 0, the stand-in, -1.
+    """
+
+    n_ended: int
+    names: tuple[str, ...]
+    stand_in: float
+    sharpe_annual: dict[float, float]
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        ratios = ", ".join(f"{ratio:.2f} at {value:+.0%}" for value, ratio in self.sharpe_annual.items())
+        return (
+            f"{self.n_ended} names ended; of {len(self.names)} nobody says what they returned at last, and "
+            f"{self.stand_in:+.0%} stands in for it. Median net Sharpe ratio by what that was: {ratios}."
+        )
+
+    def table(self) -> pl.DataFrame:
+        """A row for each return that they might have had."""
+        ratios = self.sharpe_annual
+        return pl.DataFrame(
+            {"final_return": list(ratios), "median_net_sharpe_annual": list(ratios.values())},
+            schema={"final_return": pl.Float64, "median_net_sharpe_annual": pl.Float64},
+        )
+
+
+def unknown_end_sharpes(
+    predictions: pl.DataFrame,
+    bars: pl.DataFrame,
+    portfolio: PortfolioConfig,
+    costs: CostConfig,
+    delisting: DelistingConfig,
+    periods_per_year: float,
+) -> UnknownEnds | None:
+    """Trade the paths again with other returns of the names whose final one is not known; None where there is none.
+
+    Parameters
+    ----------
+    predictions, bars, portfolio, costs, delisting
+        As for `path_returns`. Names whose listing says what they returned keep that.
+    periods_per_year : float
+    """
+    n_ended, names = unknown_ends(bars, delisting)
+    if not names:
+        return None
+    ratios = {}
+    for value in sorted({0.0, delisting.final_return, -1.0}, reverse=True):
+        other = delisting.model_copy(update={"final_return": value})
+        track = simulate(predictions, bars, portfolio, costs, other)
+        each = [
+            sharpe.annualised_sharpe(sharpe.sharpe_ratio(path["net_return"].to_numpy()), periods_per_year)
+            for path in track.partition_by("path")
+        ]
+        ratios[value] = float(np.median(each))
+    return UnknownEnds(n_ended, tuple(names), delisting.final_return, ratios)
 
 
 def path_columns(predictions: pl.DataFrame) -> list[str]:

@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
+from quant_assets.common.listing_settings import DELISTING_RETURN, LISTED_UNTIL
 from quant_assets.common.settings import LAST_CLOSE, CostConfig, DelistingConfig, PortfolioConfig
 from quant_assets.trading.account import (
     ADJUSTMENT,
@@ -116,12 +117,13 @@ def simulate(
     predictions : polars.DataFrame
         ``symbol, session`` (of the decision) and one score column ``path_<i>`` per path.
     bars : polars.DataFrame
-        Adjusted panel, with its factors; each decision session must be one of its sessions.
+        Adjusted panel, with its factors; each decision session must be one of its sessions. Where it says of a name
+        when its listing ended (``listed_until, delisting_return`` on its last bar), that is what happens.
     portfolio : PortfolioConfig
     costs : CostConfig
         Charged at the fill, by `quant_assets.trading.account.run_accounts`.
     delisting : DelistingConfig
-        What a name whose bars stop is worth.
+        What a name whose bars stop is worth, where the panel does not say.
 
     Returns
     -------
@@ -141,13 +143,14 @@ def simulate(
     Notes
     -----
     A symbol without a bar at the fill cannot be traded: in a halt its position is carried, worth the last close, to
-    the next open. One that has ended leaves at its last close times ``1 + delisting.final_return``; its costs use the
-    liquidity last known. Symbols without ``20`` sessions of returns and positive
-    volume are not traded while impact is charged. A path that loses its whole capital stops there, at a net
-    return of -1.
+    the next open. One that has ended leaves at its last close times one plus its delisting return, or
+    ``delisting.final_return`` where that is not known; its costs use the liquidity last known. Symbols without ``20``
+    sessions of returns and positive volume are not traded while impact is charged. A path that loses its whole
+    capital stops there, at a net return of -1.
     """
     factors = [name for name in ADJUSTMENT if name in bars.columns]
-    bars = bars.select("symbol", "session", "open", "close", "volume", *factors)
+    ends = [name for name in (LISTED_UNTIL, DELISTING_RETURN) if name in bars.columns]
+    bars = bars.select("symbol", "session", "open", "close", "volume", *factors, *ends)
     market, decisions, symbols = _market(predictions, bars, costs, delisting)
     rows = np.searchsorted(decisions, predictions["session"].to_numpy().astype("datetime64[D]"))
     columns = np.searchsorted(symbols, predictions["symbol"].to_numpy())
@@ -232,8 +235,9 @@ def _market(
         return values
 
     opens, closes = matrix("open"), matrix("close")
-    present = presence(~np.isnan(opens), delisting.after_sessions)
-    worth = marks(opens, closes, present, delisting.final_return)
+    delisted, final_return = _ends(bars, grid, symbols, delisting.final_return)
+    present = presence(~np.isnan(opens), delisting.after_sessions, delisted)
+    worth = marks(opens, closes, present, final_return)
     sigma, adv = last_known(matrix("sigma_daily")), last_known(matrix("adv_notional"))
     decided, filled, valued = slice(start, stop), slice(start + 1, stop + 1), slice(start + 2, stop + 2)
     tradable = present.trading[filled]
@@ -256,3 +260,40 @@ def _market(
         days=np.diff(grid[start + 1 : stop + 2]).astype(np.float64),
     )
     return market, grid[decided], symbols
+
+
+def _ends(
+    bars: pl.DataFrame, grid: NDArray[np.datetime64], symbols: NDArray[np.str_], stand_in: float
+) -> tuple[NDArray[np.int64] | None, float | NDArray[np.float64]]:
+    """Of each symbol the first session without a listing (-1: not told), and what it returns at its end."""
+    if LISTED_UNTIL not in bars.columns:
+        return None, stand_in
+    told = bars.filter(pl.col(LISTED_UNTIL).is_not_null())
+    of = np.searchsorted(symbols, told["symbol"].to_numpy().astype(str))
+    delisted, final_return = np.full(len(symbols), -1), np.full(len(symbols), stand_in)
+    until = told[LISTED_UNTIL].to_numpy().astype("datetime64[D]")
+    delisted[of] = np.searchsorted(grid, until, side="right")
+    final_return[of] = told[DELISTING_RETURN].fill_null(stand_in).to_numpy()
+    return delisted, final_return
+
+
+def unknown_ends(bars: pl.DataFrame, delisting: DelistingConfig) -> tuple[int, list[str]]:
+    """How many names of a panel ended, and those of them whose final return nobody says.
+
+    Parameters
+    ----------
+    bars : polars.DataFrame
+        As for `simulate`.
+    delisting : DelistingConfig
+    """
+    grid = np.unique(bars["session"].to_numpy().astype("datetime64[D]"))
+    last = bars.group_by("symbol").agg(pl.col("session").max()).sort("symbol")
+    told = [LISTED_UNTIL, DELISTING_RETURN] if LISTED_UNTIL in bars.columns else []
+    names = last.join(bars.select("symbol", "session", *told), on=["symbol", "session"]).sort("symbol")
+    at = np.searchsorted(grid, names["session"].to_numpy().astype("datetime64[D]"))
+    symbols = names["symbol"].to_numpy().astype(str)
+    trading = np.arange(len(grid))[:, None] == at
+    delisted, returns = _ends(names, grid, symbols, np.nan)
+    ended = presence(trading, delisting.after_sessions, delisted).final.any(axis=0)
+    unknown = ended & np.isnan(np.broadcast_to(returns, ended.shape))
+    return int(ended.sum()), symbols[unknown].tolist()

@@ -281,6 +281,7 @@ def test_kept_and_quarantined_are_the_input_to_the_bit(rows: list[tuple[Any, ...
 def test_the_severities_that_a_universe_can_change_are_these() -> None:
     assert {rule.name: rule.may_be for rule in all_rules() if rule.may_be} == {
         "sessions_outside_calendar": ("QUARANTINE", "ERROR"),
+        "outside_listing": ("QUARANTINE", "ERROR"),
         "padded_before_listing": ("QUARANTINE", "ERROR", "WARN"),
         "padded_after_delisting": ("QUARANTINE", "ERROR", "WARN"),
         "repeated_bar": ("QUARANTINE", "ERROR", "WARN"),
@@ -318,14 +319,15 @@ def test_the_severities_that_a_universe_can_change_are_these() -> None:
 def test_what_a_person_can_accept_is_a_rule_about_one_bar_that_can_be_changed() -> None:
     adjustable = {rule.name for rule in all_rules() if rule.may_be}
     assert {rule.name for rule in all_rules() if rule.acceptable} == adjustable - {
-        "sessions_outside_calendar", "missing_sessions", "long_gap", "actions_without_bar", "common_gap",
-        "empty_sessions", "thin_sessions", "few_names_lately", "panel_edges",
+        "sessions_outside_calendar", "outside_listing", "missing_sessions", "long_gap", "actions_without_bar",
+        "common_gap", "empty_sessions", "thin_sessions", "few_names_lately", "panel_edges",
     }  # fmt: skip
 
 
 def test_raw_rules_are_judged_in_this_order_the_most_telling_first() -> None:
     assert [(rule.name, rule.severity) for rule in raw_rules(universe())] == [
         ("sessions_outside_calendar", "QUARANTINE"),
+        ("outside_listing", "QUARANTINE"),
         ("padded_before_listing", "QUARANTINE"),
         ("padded_after_delisting", "QUARANTINE"),
         ("repeated_bar", "QUARANTINE"),

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from quant_assets.common.hashing import frame_digest
+from quant_assets.common.listing_settings import MembersConfig
 from quant_assets.common.logging import get_logger
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.common.store import Table
@@ -88,13 +89,14 @@ def sources_agree(raw_bars: Partitions, *, universe: UniverseConfig) -> CheckRes
 
 
 def raw_rule_findings(
-    panel: Panel, corporate_actions: Artifact, *, universe: UniverseConfig
+    panel: Panel, corporate_actions: Artifact, listings: Artifact | None = None, *, universe: UniverseConfig
 ) -> Iterator[CheckResult]:
     """What the rules about single raw bars found."""
     from quant_assets.market.rules.quality import quarantine
 
     raw = frame_of(panel).sort("symbol", "session")
-    return _results(quarantine(raw, corporate_actions.table().frame, universe).findings)
+    spells = listings.table().frame if listings else None
+    return _results(quarantine(raw, corporate_actions.table().frame, universe, listings=spells).findings)
 
 
 def bar_rule_findings(
@@ -112,6 +114,27 @@ def bar_rule_findings(
         quarantined=quarantined_bars.table().frame,
     )
     return _results(findings)
+
+
+def survivorship(
+    bars: Artifact,
+    listings: Artifact | None = None,
+    memberships: Artifact | None = None,
+    *,
+    universe: UniverseConfig,
+    members: MembersConfig | None,
+) -> CheckResult:
+    """WARN while nothing proves that the names of the panel were not chosen by their survival."""
+    from quant_assets.market.listings import survivorship as held_against
+    from quant_assets.market.memberships import members_between
+
+    group = None
+    if members is not None and memberships is not None:
+        group = members_between(memberships.table().frame, members.group, universe)
+    symbols = bars.table().frame["symbol"].unique()
+    found = held_against(symbols, listings.table().frame if listings else None, universe, group)
+    ends = pl.DataFrame({"end_kind": list(found.ended), "instruments": list(found.ended.values())})
+    return CheckResult("survivorship", found.proven, found.sentence, "WARN", {"ended": ends})
 
 
 def _rule_specs(rules: Iterable[Any]) -> Sequence[CheckSpec]:
@@ -240,8 +263,9 @@ def reconciled_bars(raw_bars: Partitions, *, universe: UniverseConfig) -> Produc
 def corporate_actions(panel: Panel) -> Product:
     """Splits and dividends, derived from the ratio of adjusted to raw closes."""
     from quant_assets.market.actions import derive_corporate_actions
+    from quant_assets.market.listings import inside
 
-    actions = derive_corporate_actions(frame_of(panel))
+    actions = derive_corporate_actions(inside(frame_of(panel)))
     splits = actions.filter(pl.col("kind") == "split")
     facts = {"splits": splits, "n_splits": splits.height, "n_dividends": actions.height - splits.height}
     return Product(Table(actions), facts)
@@ -256,11 +280,14 @@ def corporate_actions(panel: Panel) -> Product:
     checks=(Check("quarantine", _raw_rules, raw_rule_findings),),
     roots=_rules_behind,
 )
-def quarantined_bars(panel: Panel, corporate_actions: Artifact, *, universe: UniverseConfig) -> Product:
+def quarantined_bars(
+    panel: Panel, corporate_actions: Artifact, listings: Artifact | None = None, *, universe: UniverseConfig
+) -> Product:
     """Raw bars that look wrong: the rule, the evidence, when it can be known. No feature sees them from then on."""
     from quant_assets.market.rules.quality import quarantine
 
-    parted = quarantine(frame_of(panel), corporate_actions.table().frame, universe)
+    spells = listings.table().frame if listings else None
+    parted = quarantine(frame_of(panel), corporate_actions.table().frame, universe, listings=spells)
     facts = {
         "kept": parted.kept.height,
         "quarantined": parted.quarantined.height,
@@ -276,17 +303,37 @@ def quarantined_bars(panel: Panel, corporate_actions: Artifact, *, universe: Uni
     owner="universe",
     team="team:data",
     kinds=frozenset({"polars"}),
-    checks=(Check("bar_quality", _bar_rules, bar_rule_findings),),
+    checks=(
+        Check("bar_quality", _bar_rules, bar_rule_findings),
+        Check(
+            "survivorship",
+            single(
+                "survivorship",
+                "WARN: nothing proves that the names were not chosen by their survival.",
+                blocking=False,
+            ),
+            survivorship,
+        ),
+    ),
 )
-def bars(panel: Panel, corporate_actions: Artifact, quarantined_bars: Artifact, *, calendar: str) -> Product:
+def bars(
+    panel: Panel,
+    corporate_actions: Artifact,
+    quarantined_bars: Artifact,
+    listings: Artifact | None = None,
+    *,
+    calendar: str,
+) -> Product:
     """The adjusted panel: prices times, and volume over, the factors of later corporate actions."""
     from quant_assets.market.actions import adjust_bars
+    from quant_assets.market.listings import with_ends
     from quant_assets.market.rules.quality import found_wrong
 
     aside = quarantined_bars.table().frame
     at_once = aside.filter(pl.col("known_on") <= pl.col("session"))
     kept = frame_of(panel).join(at_once, on=["symbol", "session"], how="anti", maintain_order="left")
     adjusted = found_wrong(adjust_bars(kept, corporate_actions.table().frame, calendar), aside)
+    adjusted = with_ends(adjusted, listings.table().frame) if listings else adjusted
     facts = {
         "symbols": adjusted["symbol"].n_unique(),
         "first_session": str(adjusted["session"].min()),

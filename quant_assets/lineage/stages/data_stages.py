@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from quant_assets.common.home import Home
+from quant_assets.common.listing_settings import DELISTING_RETURN
 from quant_assets.common.model_settings import LabelConfig
 from quant_assets.common.settings import DelistingConfig
 from quant_assets.common.store import Table
@@ -150,6 +151,9 @@ def labels(
     facts = {
         "horizon_sessions": horizon,
         "return_of_a_name_that_ended": delisting.final_return,
+        "names_with_a_return_of_their_own": panel.select(pl.col(f"^{DELISTING_RETURN}$").count())
+        .sum_horizontal()
+        .sum(),
         "mean_return": frame["forward_return"].mean(),
         "sd_return": frame["forward_return"].std(),
         "bars_without_label": panel.height - frame.height,
@@ -179,6 +183,7 @@ def training_set(
     bars: Artifact,
     labels: Artifact,
     features: Mapping[str, Artifact],
+    member_rows: Artifact | None = None,
     *,
     packs: Sequence[str],
     label: LabelConfig,
@@ -200,15 +205,22 @@ def training_set(
             "horizon_sessions": str(label.horizon_sessions),
             "packs": json.dumps(list(packs)),
             **{name: artifact.version for name, artifact in features.items()},
+            **({"member_rows": member_rows.version} if member_rows else {}),
             **{f"{p}.fingerprint": made.metadata["pack_fingerprint"] for p, made in tables.items()},
         },
+        members=member_rows.table().frame if member_rows else None,
     )
     return Product(table)
 
 
 @stage(group="datasets", rederived=True, kinds=frozenset({"polars"}))
 def scored_rows(
-    bars: Artifact, features: Mapping[str, Artifact], training_set: Artifact, *, packs: Sequence[str]
+    bars: Artifact,
+    features: Mapping[str, Artifact],
+    training_set: Artifact,
+    member_rows: Artifact | None = None,
+    *,
+    packs: Sequence[str],
 ) -> Product:
     """Every row of the training window that could be decided on at its close, whatever came of it."""
     from quant_assets.datasets.training_set import decidable_rows
@@ -221,6 +233,7 @@ def scored_rows(
         bars.table().frame,
         joined_names(packs),
         through=through,
+        members=member_rows.table().frame if member_rows else None,
     )
     untrained = frame.join(trained.select("symbol", "session"), on=["symbol", "session"], how="anti")
     return Product(Table(frame), {"rows": frame.height, "scored_but_not_trained_on": untrained.height})

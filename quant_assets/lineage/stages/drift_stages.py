@@ -44,6 +44,7 @@ def drift_report(
     features: Mapping[str, Artifact],
     cpcv_predictions: Artifact,
     tuning: Artifact | None = None,
+    member_rows: Artifact | None = None,
     *,
     packs: Sequence[str],
     drift: DriftConfig,
@@ -69,6 +70,10 @@ def drift_report(
     frozen = DriftBaseline.from_json(drift_baseline.json())
     matrix = join_packs({pack: table.frame for pack, table in by_pack(features, packs).items()})
     later = matrix.filter(pl.col("session") > training_set.table().frame["session"].max())
+    if member_rows is not None:
+        later = later.join(
+            member_rows.table().frame, on=["symbol", "session"], how="semi", maintain_order="left"
+        )
     # Rows that still warm up are not scored, so they cannot drift away from what is scored.
     newest = later.drop_nulls(list(frozen.feature_names))
     scores = candidate.predict(newest.select(candidate.feature_names).to_numpy().astype(np.float32))

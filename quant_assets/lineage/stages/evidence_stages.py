@@ -14,6 +14,7 @@ import polars as pl
 
 from quant_assets.common.errors import EvidenceError
 from quant_assets.common.home import Home
+from quant_assets.common.listing_settings import MembersConfig
 from quant_assets.common.settings import (
     CostConfig,
     DelistingConfig,
@@ -44,6 +45,7 @@ from quant_assets.lineage.declaring import (
     through,
 )
 from quant_assets.lineage.scope import History, Progress, SessionRange
+from quant_assets.lineage.stages.bar_stages import survivorship
 from quant_assets.lineage.stages.model_stages import TRAINING_POOL, models_of, recipe_of, tuned
 
 
@@ -79,14 +81,27 @@ def cpcv_predictions(
     return Product(Table(frame, {"recipe": recipe}), {"paths": frame.width - 2, "recipe": recipe})
 
 
-def path_figures(*, value: Table, sessions: SessionRange) -> Mapping[str, Any]:
-    """Statistics and equity of each path."""
+def path_figures(
+    cpcv_predictions: Artifact,
+    bars: Artifact,
+    *,
+    value: Table,
+    sessions: SessionRange,
+    portfolio: PortfolioConfig,
+    costs: CostConfig,
+    delisting: DelistingConfig,
+) -> Mapping[str, Any]:
+    """Statistics and equity of each path, and what they would be had names ended otherwise."""
     from quant_assets.gates.evidence import equity_plot, statistics_table
     from quant_assets.market.calendar import periods_per_year
+    from quant_assets.trading.paths import unknown_end_sharpes
 
+    predictions, per_year = cpcv_predictions.table().frame, periods_per_year(*sessions)
+    ends = unknown_end_sharpes(predictions, bars.table().frame, portfolio, costs, delisting, per_year)
     return {
-        "statistics": statistics_table(value, periods_per_year(*sessions)),
+        "statistics": statistics_table(value, per_year),
         "equity": Picture(equity_plot(value), "net equity of each path"),
+        **({"names_that_ended": ends.sentence, "final_returns": ends.table()} if ends else {}),
     }
 
 
@@ -333,8 +348,12 @@ def tear_sheet(
     labels: Artifact,
     bars: Artifact,
     walk_forward: Artifact,
+    listings: Artifact | None = None,
+    memberships: Artifact | None = None,
     *,
     strategy: StrategyConfig,
+    universe: UniverseConfig,
+    members: MembersConfig | None,
     delisting: DelistingConfig,
     sessions: SessionRange,
     limits: GatesConfig,
@@ -346,6 +365,7 @@ def tear_sheet(
     from quant_assets.reports.tear_sheet import candidate_tear_sheet
 
     predictions = cpcv_predictions.table().frame
+    survived = survivorship(bars, listings, memberships, universe=universe, members=members)
     report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits)
     html = candidate_tear_sheet(
         report,
@@ -359,6 +379,8 @@ def tear_sheet(
         delisting=delisting,
         n_symbols=predictions["symbol"].n_unique(),
         counted=counted_sentence(home.path, report),
+        survivorship=survived.description,
+        group=members.group if members else "",
     )
     file = publish_html(home.path, strategy.name, ensemble.version, html)
     return Product(html, {"file": File(file), "open": Link(file.as_uri())})

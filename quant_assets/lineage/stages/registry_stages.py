@@ -298,6 +298,7 @@ def holdout_report(
     features: Mapping[str, Artifact],
     bars: Artifact,
     cpcv_paths: Artifact,
+    member_rows: Artifact | None = None,
     *,
     name: str,
     packs: Sequence[str],
@@ -348,6 +349,7 @@ def holdout_report(
         panel,
         joined_names(packs),
         through=days[-1],
+        members=member_rows.table().frame if member_rows else None,
     ).filter(pl.col("session") > training_end(days, holdout_sessions))
     model = Ensemble.from_json(ensemble.json())
     scores = model.predict(rows.select(model.feature_names).to_numpy().astype(np.float32))

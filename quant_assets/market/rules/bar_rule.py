@@ -113,6 +113,8 @@ class Judged:
         The universe's, by key.
     asked : tuple of two datetime.date, optional
         First and last day that the universe asks for.
+    listings : polars.DataFrame or None
+        For ``rows`` and ``feed``: the universe's, by which the bars are named, where it has any.
     """
 
     bars: pl.DataFrame
@@ -121,6 +123,7 @@ class Judged:
     calendar: str
     limits: Mapping[str, float]
     asked: tuple[date, date] | None = None
+    listings: pl.DataFrame | None = None
 
     def limit(self, limit: Limit) -> float:
         """The universe's value of a limit."""

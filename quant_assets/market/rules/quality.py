@@ -125,7 +125,13 @@ class Quarantine:
     findings: tuple[QualityFinding, ...]
 
 
-def quarantine(bars: pl.DataFrame, actions: pl.DataFrame, universe: UniverseConfig) -> Quarantine:
+def quarantine(
+    bars: pl.DataFrame,
+    actions: pl.DataFrame,
+    universe: UniverseConfig,
+    *,
+    listings: pl.DataFrame | None = None,
+) -> Quarantine:
     """Part raw bars into those to go on with and those that look wrong.
 
     Parameters
@@ -136,6 +142,8 @@ def quarantine(bars: pl.DataFrame, actions: pl.DataFrame, universe: UniverseConf
         Their corporate actions, as `quant_assets.market.actions.derive_corporate_actions` gives them.
     universe : UniverseConfig
         Calendar, limits, severities and accepted bars.
+    listings : polars.DataFrame, optional
+        By which the bars are named (`quant_assets.market.listings.by_instrument`).
 
     Returns
     -------
@@ -165,7 +173,9 @@ def quarantine(bars: pl.DataFrame, actions: pl.DataFrame, universe: UniverseConf
     row_rules = tuple(rule for rule in rules if rule.judged_on == "rows")
     limits = limits_of(universe)
     ready = prepared(bars, actions)
-    suspects = _suspects(Judged(ready, actions, ready.clear(), universe.calendar, limits), row_rules)
+    suspects = _suspects(
+        Judged(ready, actions, ready.clear(), universe.calendar, limits, listings=listings), row_rules
+    )
     accepted = _accepted_frame(universe.quality.accepted, row_rules)
     key = ["symbol", "session", "rule"]
     released = suspects.join(accepted, on=key, how="inner", maintain_order="left")
@@ -187,7 +197,8 @@ def quarantine(bars: pl.DataFrame, actions: pl.DataFrame, universe: UniverseConf
                 rule, Judged(accepted, actions, suspects.select(key), universe.calendar, limits)
             )
         else:
-            offenders, n_checked = _measured(rule, Judged(ready, actions, reasons, universe.calendar, limits))
+            judged = Judged(ready, actions, reasons, universe.calendar, limits, listings=listings)
+            offenders, n_checked = _measured(rule, judged)
         findings.append(_finding(rule, offenders, n_checked, bars.height))
     still_in = released.join(reasons.select("row"), on="row", how="anti", maintain_order="left")
     return Quarantine(

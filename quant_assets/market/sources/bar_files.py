@@ -51,7 +51,7 @@ def read_delimited(path: Path, *, delimiter: str) -> pl.DataFrame:
     BarContractError
         When a line has not as many cells as the header (an HTML page, a cut line, a note); names the lines.
     """
-    text = _decode(path).rstrip("\r\n").replace("\r\n", "\n")
+    text = decode_text(path).rstrip("\r\n").replace("\r\n", "\n")
     if "\r" in text:
         raise SourceError(
             f"{path}, line {text.count(chr(10), 0, text.index(chr(13))) + 1}",
@@ -118,7 +118,14 @@ def _require_narrow(path: Path, lines: pl.Series, delimiter: str) -> None:
         )
 
 
-def _decode(path: Path) -> str:
+def decode_text(path: Path) -> str:
+    """The text of a file (plain or gzip, UTF-8), bounded before it is unpacked.
+
+    Raises
+    ------
+    SourceError
+        When it is no such text, larger than `MAX_TEXT_BYTES`, or holds control characters.
+    """
     with path.open("rb") as stream:
         zipped = stream.read(2) == b"\x1f\x8b"
     try:
@@ -216,7 +223,7 @@ def read_bar_file(file: Path, source: FileSource) -> BarFile:
     """
     match source:
         case ParquetSource():
-            frame, mapping = _read_parquet(file), source.columns
+            frame, mapping = read_parquet(file), source.columns
         case CsvSource():
             frame, mapping = read_delimited(file, delimiter=source.delimiter), source.columns
         case BokehSource():
@@ -239,7 +246,7 @@ def _stem(file: Path) -> str:
     return file.name.removesuffix(".gz").removesuffix(".csv").removesuffix(".parquet")
 
 
-def _read_parquet(file: Path) -> pl.DataFrame:
+def read_parquet(file: Path) -> pl.DataFrame:
     """The table of a Parquet file, checked cell by cell before polars sees it.
 
     Read by pyarrow: of 2,000 damaged files polars 2.1.0 panics on some, and takes what is in a cut page of others.

@@ -5,7 +5,9 @@ from datetime import timedelta
 import polars as pl
 
 from quant_assets.market.calendar import session_shares, sessions
+from quant_assets.market.listings import LISTINGS, UNLISTED, inside
 from quant_assets.market.rules.bar_rule import KEY, BarRule, Judged, Limit, register
+from quant_assets.market.spells import as_known
 
 # A feed whose dates are moved by a day has a fifth of its bars on a weekend; single strangers are below this.
 SHIFTED_FRACTION = 0.1
@@ -43,6 +45,38 @@ register(
         description="A bar lies on a day without a session: a weekend or holiday (observed: sessions that day).",
         measure=_outside_calendar,
         evidence="{day} {session} is {closed}: no session of {calendar}",
+        may_be=("QUARANTINE", "ERROR"),
+    )
+)
+
+
+def _outside_listing(judged: Judged) -> pl.DataFrame:
+    """Bars that no spell of their symbol holds, with the spells that there are."""
+    told = judged.bars.clear().select("row", observed=pl.lit(0.0), limit=pl.lit(1.0), spells=pl.lit(""))
+    if judged.listings is None:
+        return told
+    outside = judged.bars.filter(pl.col("symbol").str.ends_with(UNLISTED))
+    spell = pl.col("valid_from").cast(pl.String) + pl.lit(" to ")
+    spells = (
+        as_known(judged.listings, LISTINGS)
+        .sort("symbol", "valid_from")
+        .group_by("symbol", maintain_order=True)
+        .agg(spells=(spell + pl.col("valid_to").cast(pl.String).fill_null("now")).str.join(", "))
+    )
+    return outside.select(
+        "row", ticker=pl.col("symbol").str.strip_suffix(UNLISTED), observed=pl.lit(0.0), limit=pl.lit(1.0)
+    ).join(spells, left_on="ticker", right_on="symbol", how="left", maintain_order="left")
+
+
+register(
+    BarRule(
+        name="outside_listing",
+        judged_on="rows",
+        rank=12,
+        severity="QUARANTINE",
+        description="A bar lies outside every listing of its symbol (observed: listings that day).",
+        measure=_outside_listing,
+        evidence="its symbol was listed {spells}",
         may_be=("QUARANTINE", "ERROR"),
     )
 )
@@ -233,13 +267,15 @@ QUARANTINED_FRACTION = Limit("max_quarantined_fraction", 0.02, "per symbol", at_
 def _quarantined_fraction(judged: Judged) -> tuple[pl.DataFrame, int]:
     """Symbols of which too much was taken out, at the first session taken."""
     limit = judged.limit(QUARANTINED_FRACTION)
-    totals = judged.bars.group_by("symbol").agg(n_bars=pl.len())
-    taken = judged.bars.join(judged.aside.select("row"), on="row", how="semi")
+    # Bars of no instrument are no part of any: however many there are, the feed of the listed ones may be right.
+    bars = judged.bars if judged.listings is None else inside(judged.bars)
+    totals = bars.group_by("symbol").agg(n_bars=pl.len())
+    taken = bars.join(judged.aside.select("row"), on="row", how="semi")
     shares = taken.group_by("symbol").agg(n_taken=pl.len(), session=pl.col("session").min())
     fractions = shares.join(totals, on="symbol").with_columns(
         observed=pl.col("n_taken") / pl.col("n_bars"), limit=pl.lit(limit)
     )
-    return fractions.filter(pl.col("observed") > limit), judged.bars["symbol"].n_unique()
+    return fractions.filter(pl.col("observed") > limit), bars["symbol"].n_unique()
 
 
 register(

@@ -1,0 +1,106 @@
+"""Listings and memberships: which instrument a symbol was when, how it ended, and who was in a group when."""
+
+import polars as pl
+
+from quant_assets.common.listing_settings import MembersConfig, SpellSource
+from quant_assets.common.settings import UniverseConfig
+from quant_assets.common.store import Table
+from quant_assets.lineage.artifact import Artifact, Panel, Partitions, frame_of
+from quant_assets.lineage.declaring import Product, stage
+
+
+# The source is the outside world: only it knows whether it has changed.
+@stage(
+    group="market",
+    owner="universe",
+    team="team:data",
+    kinds=frozenset({"polars"}),
+    wanted=lambda s: s.bars.listed,
+    always=True,
+)
+def listings(*, listing_source: UniverseConfig) -> Product:
+    """Which instrument each symbol was when, how it ended, and since when that is known; every vintage."""
+    from quant_assets.market.listings import instruments
+    from quant_assets.market.sources.spell_files import listings_of
+
+    frame = listings_of(listing_source)
+    known = instruments(frame)
+    facts = {
+        "rows": frame.height,
+        "instruments": known.height,
+        "symbols": frame["symbol"].n_unique(),
+        "ended": known.filter(pl.col("end_kind").is_not_null())
+        .group_by("end_kind")
+        .agg(instruments=pl.len(), with_a_known_return=pl.col("delisting_return").count())
+        .sort("end_kind"),
+        "head": frame.head(5),
+    }
+    return Product(Table(frame), facts)
+
+
+@stage(
+    group="market",
+    owner="universe",
+    team="team:data",
+    kinds=frozenset({"polars"}),
+    wanted=lambda s: s.bars.memberships is not None,
+    always=True,
+)
+def memberships(*, membership_source: SpellSource) -> Product:
+    """Which instruments were in which group when, and since when that is known; every vintage."""
+    from quant_assets.market.sources.spell_files import memberships_of
+
+    frame = memberships_of(membership_source)
+    groups = frame.group_by("group").agg(instruments=pl.col("instrument_id").n_unique(), rows=pl.len())
+    return Product(Table(frame), {"rows": frame.height, "groups": groups.sort("group")})
+
+
+@stage(
+    group="market",
+    rederived=True,
+    owner="universe",
+    team="team:data",
+    kinds=frozenset({"polars"}),
+    wanted=lambda s: s.bars.listed,
+)
+def listed_bars(raw_bars: Partitions, listings: Artifact, reconciled_bars: Artifact | None = None) -> Product:
+    """The panel with each instrument under a name of its own, and bars of no instrument told apart."""
+    from quant_assets.market.listings import by_instrument, inside
+
+    panel: Panel = raw_bars if reconciled_bars is None else reconciled_bars
+    frame = by_instrument(frame_of(panel), listings.table().frame)
+    named = inside(frame)
+    facts = {"names": named["symbol"].n_unique(), "bars_of_no_instrument": frame.height - named.height}
+    return Product(Table(frame), facts)
+
+
+@stage(
+    group="market",
+    rederived=True,
+    owner="universe",
+    team="team:data",
+    kinds=frozenset({"polars"}),
+    wanted=lambda s: s.bars.members is not None,
+)
+def member_rows(
+    bars: Artifact, memberships: Artifact, listings: Artifact | None = None, *, members: MembersConfig
+) -> Product:
+    """The rows at whose close an instrument was in the universe's group, and known to be: a mask of decisions."""
+    from quant_assets.market.memberships import rows_of_members
+
+    panel = bars.table().frame
+    spells = listings.table().frame if listings else None
+    frame = rows_of_members(panel, memberships.table().frame, members.group, spells)
+    a_session = frame.group_by("session").len()["len"]
+    facts = {
+        "group": members.group,
+        "names": frame["symbol"].n_unique(),
+        "rows": frame.height,
+        "rows_of_no_member": panel.height - frame.height,
+        "members_a_session": {
+            "fewest": a_session.min(),
+            "median": a_session.median(),
+            "most": a_session.max(),
+        },
+    }
+    return Product(Table(frame, {"group": members.group}), facts)
