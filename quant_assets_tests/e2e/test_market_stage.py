@@ -126,3 +126,56 @@ def test_promotion_requires_every_error_rule_of_raw_and_of_adjusted_bars(lineage
         f"{UNIVERSE}/bars:split_never_rebased",
         f"{UNIVERSE}/bars:duplicate_keys",
     } <= required
+
+
+def test_listings_tell_the_two_companies_of_a_symbol_apart_and_prove_survivorship(lineage: Lineage) -> None:
+    days = feed("AAA", 1)["session"]
+    gap = days[150:180]  # AAA was bought, and 30 sessions later another company is AAA
+    path = lineage.folder / "one.parquet"
+    kept = pl.read_parquet(path).filter((pl.col("symbol") == "BBB") | ~pl.col("session").is_in(gap.implode()))
+    kept.write_parquet(path)
+    source = {"kind": "parquet", "path": str(path)}
+    lenient = {"max_missing_fraction": 0.5}
+    two_sources(lineage.folder, source=source, alternatives=[], quality=lenient)
+    lineage.reload()
+    checks = run_market(lineage)
+    survived = checks["bars", "survivorship"]
+    assert (survived.passed, survived.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert (survived.description or "").startswith("survivorship: not proven. No listings")
+    assert table(lineage, "bars")["symbol"].unique().sort().to_list() == ["AAA", "BBB"]
+
+    header = "instrument_id,symbol,exchange,valid_from,valid_to,end_kind,delisting_return,known_at,source\n"
+    rows = (
+        f"old,AAA,XNYS,{START},{gap[9]},merger_cash,0.1,{gap[9]},desk\n"
+        f"new,AAA,XNYS,{days[181]},,,,{START},desk\n"
+        f"b,BBB,XNYS,{START},,,,{START},desk\n"
+    )
+    (lineage.folder / "listings.csv").write_text(header + rows, encoding="utf-8")
+    told = {"kind": "csv", "path": str(lineage.folder / "listings.csv")}
+    two_sources(lineage.folder, source=source, alternatives=[], quality={}, listings=told)
+    lineage.reload()
+    checks = run_market(lineage)
+    assert checks["bars", "survivorship"].passed
+    said = checks["bars", "survivorship"].description or ""
+    assert "3 instruments, of which 1 ended (1 merger_cash; the final return of 1 is known)" in said
+    assert checks["bars", "missing_fraction"].passed  # no session is missing between two companies
+    bars = table(lineage, "bars")
+    spans = (
+        bars.group_by("symbol")
+        .agg(first=pl.col("session").min(), last=pl.col("session").max())
+        .sort("symbol")
+    )
+    assert spans.rows() == [
+        ("AAA", days[181], days[-1]),
+        (f"AAA:{START:%Y%m%d}", days[0], days[149]),
+        ("BBB", days[0], days[-1]),
+    ]
+    (end,) = bars.filter(pl.col("listed_until").is_not_null()).rows(named=True)
+    assert (end["session"], end["listed_until"], end["delisting_return"]) == (days[149], gap[9], 0.1)
+    # the one bar before the new company was listed is no instrument's
+    aside = table(lineage, "quarantined_bars")
+    assert aside.select("symbol", "session", "rule").rows() == [
+        ("AAA:unlisted", days[180], "outside_listing")
+    ]
+    outside = checks["quarantined_bars", "outside_listing"]
+    assert (outside.passed, outside.severity) == (False, dg.AssetCheckSeverity.WARN)

@@ -15,7 +15,7 @@ from quant_assets.common.hashing import frame_digest
 from quant_assets.common.settings import SyntheticSource
 from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.sources.contract import validate_bars
-from quant_assets.market.synthetic import generate
+from quant_assets.market.synthetic import generate, listings
 
 START, END = date(2014, 1, 2), date(2023, 12, 29)
 EDGE = {"transient_sd": 0.02, "half_life_sessions": 5}
@@ -208,3 +208,64 @@ def test_a_defect_outside_the_feed_is_refused() -> None:
     for symbol, session in ((2, 5), (0, 10_000)):
         with pytest.raises(SourceError, match=f"symbol {symbol}, session {session}.*symbol below 2"):
             market(n_symbols=2, defects=[{"kind": "null_close", "symbol": symbol, "session": session}])
+
+
+# ------------------------------------------------------------------------------------------------------------ lives
+
+
+LIVES = {"delisted_per_year": 0.1, "halted_per_year": 0.2, "reused": 0.5}
+
+
+def lived(end: date = END, **fields: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
+    source = SyntheticSource.model_validate(
+        {"kind": "synthetic", "seed": 11, "n_symbols": 200, "lives": {**LIVES, **fields}}
+    )
+    return generate(source, "XNYS", START, end), listings(source, "XNYS", START, end)
+
+
+def test_names_end_at_the_stated_rate_and_their_symbols_are_used_again() -> None:
+    bars, told = lived()
+    ends = told.filter(pl.col("valid_to").is_not_null())
+    spells = told.filter(pl.col("valid_to").is_null())
+    first = ends.filter(pl.col("instrument_id").str.ends_with("-0"))
+    # 200 first names over ten years of a tenth each: 1 - .9^10 = .651 end, within two standard errors (.034)
+    assert abs(first.height / 200 - 0.651) < 2 * 0.034
+    again = spells.filter(pl.col("instrument_id").str.ends_with("-1")).height
+    assert (
+        abs(again / first.height - 0.5) < 2 * 0.5 / np.sqrt(first.height) + 0.02
+    )  # some end too late for it
+    assert set(ends["end_kind"].to_list()) == {"merger_cash", "bankruptcy", "unknown"}
+    kinds = dict(ends.group_by("end_kind").agg(pl.col("delisting_return").unique().first()).iter_rows())
+    assert kinds == {"merger_cash": 0.0, "bankruptcy": -1.0, "unknown": None}
+    # every bar lies in a spell of its symbol
+    newest = told.sort("known_at").unique("instrument_id", keep="last")
+    held = bars.join(newest, on="symbol").filter(
+        (pl.col("session") >= pl.col("valid_from"))
+        & (pl.col("valid_to").is_null() | (pl.col("session") <= pl.col("valid_to")))
+    )
+    assert held.select("symbol", "session").sort("symbol", "session").equals(bars.select("symbol", "session"))
+    assert validate_bars(bars, origin="synthetic").height == bars.height
+
+
+def test_a_halt_is_ten_sessions_without_a_bar() -> None:
+    bars, _ = lived(delisted_per_year=0.0, reused=0.0)
+    days = bars["session"].unique().sort()
+    gaps = days.len() - bars.group_by("symbol").len()["len"]
+    assert set(gaps.to_list()) <= {*range(11)}
+    halted = (gaps == 10).sum()
+    assert abs(halted / 200 - (1 - 0.8**10)) < 2 * 0.022  # a fifth a year for ten years: .893
+
+
+def test_a_later_end_changes_no_life_and_no_earlier_bar() -> None:
+    cut = date(2017, 12, 29)
+    (short, told), (long, more) = lived(cut), lived()
+    assert short.equals(long.filter(pl.col("session") <= cut))
+    midnight = pl.lit(cut).cast(pl.Datetime("us", "UTC")).dt.offset_by("1d")
+    assert told.equals(more.filter(pl.col("known_at") <= midnight))
+
+
+def test_a_market_without_lives_is_the_same_market_without_its_ends() -> None:
+    bars, _ = lived(delisted_per_year=0.0, halted_per_year=0.0, reused=0.0)
+    assert bars.equals(market(n_symbols=200))
+    whole, kept = market(n_symbols=200), lived(reused=0.0)[0]
+    assert kept.equals(whole.join(kept, on=["symbol", "session"], how="semi", maintain_order="left"))
