@@ -151,9 +151,9 @@ def labels(
     facts = {
         "horizon_sessions": horizon,
         "return_of_a_name_that_ended": delisting.final_return,
-        "names_with_a_return_of_their_own": panel.select(pl.col(f"^{DELISTING_RETURN}$").count())
-        .sum_horizontal()
-        .sum(),
+        "names_with_a_return_of_their_own": sum(
+            panel[name].count() for name in panel.columns if name == DELISTING_RETURN
+        ),
         "mean_return": frame["forward_return"].mean(),
         "sd_return": frame["forward_return"].std(),
         "bars_without_label": panel.height - frame.height,

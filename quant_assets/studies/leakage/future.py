@@ -271,6 +271,9 @@ def _told_by(bars: pl.DataFrame, known_by: datetime) -> tuple[pl.DataFrame, pl.D
     """Bars with the column of when they were found to be wrong, and the same without what was found out later."""
     if FOUND_WRONG not in bars.columns:
         bars = bars.with_columns(pl.lit(None, dtype=pl.Datetime("us", "UTC")).alias(FOUND_WRONG))
+    bars = bars.select(
+        pl.exclude(FOUND_WRONG), FOUND_WRONG
+    )  # in the same place, whichever of the two had one
     told = pl.when(pl.col(FOUND_WRONG) <= known_by).then(FOUND_WRONG)
     return bars, bars.with_columns(told.alias(FOUND_WRONG))
 
