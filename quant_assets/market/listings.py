@@ -241,7 +241,8 @@ def survivorship(
     symbols: pl.Series,
     listings: pl.DataFrame | None,
     universe: UniverseConfig,
-    members: pl.Series | None = None,
+    *,
+    of_a_group: bool = False,
 ) -> Survivorship:
     """Hold the names of a panel against the listings of its universe.
 
@@ -252,8 +253,9 @@ def survivorship(
     listings : polars.DataFrame, optional
     universe : UniverseConfig
         Its dates, and its ``symbols`` where it says which.
-    members : polars.Series, optional
-        Instruments that were in the universe's group between its dates: those are the ones that must have bars.
+    of_a_group : bool
+        Whether only members of a group are traded: then it is they who must have bars
+        (`quant_assets.market.memberships.members_without_bars`), not every listed instrument.
 
     Returns
     -------
@@ -275,10 +277,8 @@ def survivorship(
         (pl.col("valid_from") <= universe.end)
         & (pl.col(LISTED_UNTIL).is_null() | (pl.col(LISTED_UNTIL) >= universe.start))
     )
-    wanted = alive
-    if members is not None:
-        wanted = alive.filter(pl.col("instrument_id").is_in(members.implode()))
-    elif universe.symbols is not None:
+    wanted = alive.clear() if of_a_group else alive
+    if universe.symbols is not None:
         chosen = listings.filter(pl.col("symbol").is_in(universe.symbols))["instrument_id"].unique()
         wanted = alive.filter(pl.col("instrument_id").is_in(chosen.implode()))
     without = wanted.filter(~pl.col("name").is_in(symbols.implode()))["name"].to_list()
@@ -292,7 +292,7 @@ def survivorship(
         f"{ended.height} ended{f' ({how}; the final return of {told} is known)' if ended.height else ''}"
     )
     doubts = [
-        f"{len(names)} {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        f"{len(names)} {what} ({first_few(names)})"
         for names, what in (
             (uncovered, "names have no listing"),
             (without, "listed instruments have no bars"),
@@ -302,6 +302,11 @@ def survivorship(
     if doubts:
         return Survivorship(False, f"{NOT_PROVEN}. {'; '.join(doubts)}; {words}", kinds)
     return Survivorship(True, words, kinds)
+
+
+def first_few(names: list[str]) -> str:
+    """Some names of many."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _ended_by(end: date) -> pl.Expr:

@@ -105,6 +105,30 @@ def rows_of_members(
     return rows
 
 
+def members_without_bars(
+    bars: pl.DataFrame,
+    memberships: pl.DataFrame,
+    group: str,
+    universe: UniverseConfig,
+    listings: pl.DataFrame | None = None,
+) -> tuple[list[str], int]:
+    """Members of a group on any day of a universe that the panel does not have, and how many members there were.
+
+    Parameters
+    ----------
+    bars, memberships, group, listings
+        As for `rows_of_members`.
+    universe : UniverseConfig
+        Its dates.
+    """
+    held = bars["symbol"].unique()
+    if listings is not None:
+        names = instruments(listings).filter(pl.col("name").is_in(held.implode()))
+        held = names["instrument_id"]
+    every = members_between(memberships, group, universe)
+    return every.filter(~every.is_in(held.implode())).to_list(), every.len()
+
+
 def members_between(memberships: pl.DataFrame, group: str, universe: UniverseConfig) -> pl.Series:
     """Instruments that were in a group on any day of a universe, as known last."""
     spells = vintages(of_group(memberships, group), MEMBERSHIPS).filter(pl.col("superseded_at").is_null())

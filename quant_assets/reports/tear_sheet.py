@@ -232,7 +232,7 @@ def candidate_tear_sheet(
     delisting: DelistingConfig,
     n_symbols: int,
     counted: str = "",
-    survivorship: str = "",
+    survivorship: Sequence[str] = (),
     group: str = "",
 ) -> str:
     """The tear sheet of one candidate of a configured strategy.
@@ -254,8 +254,8 @@ def candidate_tear_sheet(
         Names in a cross-section; few of them are a caveat of their own.
     counted : str
         How many trials are behind the figures, and since when they are counted.
-    survivorship : str
-        What the check of the bars says of it.
+    survivorship : sequence of str
+        What the checks of bars and members say of it.
     group : str
         Whose members alone are scored and trained on, where there is such a group.
     """
@@ -283,7 +283,7 @@ def candidate_tear_sheet(
             if group
             else []
         ),
-        *([_sentence(survivorship)] if survivorship else []),
+        *(_sentence(said) for said in survivorship),
         *([counted] if counted else []),
     ]
     if n_symbols < FEW_SYMBOLS:

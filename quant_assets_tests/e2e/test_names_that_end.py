@@ -11,6 +11,7 @@ from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.lineage.graph import Lineage
 from quant_assets.lineage.notebook import Run, run
 from quant_assets.lineage.pipeline import settings_of
+from quant_assets.market.listings import instruments
 from quant_assets_tests.e2e.lineage import EDGE, STRATEGY
 
 UNIVERSE: dict[str, Any] = {
@@ -61,6 +62,7 @@ def test_a_market_with_delistings_halts_and_reused_symbols_runs_to_its_verdicts(
     )
     (survived,) = [c for c in found.checks["mortal", "bars"] if c.name == "survivorship"]
     assert (survived.passed, survived.severity, survived.description) == (True, "WARN", said)
+    assert [c.passed for c in found.checks["mortal", "bars"] if c.name == "early_ends"] == [True]
     # of one name nobody says what it returned: what stands in for it is shown, with the Sharpe ratio at 0 and -1
     facts = found.facts["edge", "cpcv_paths"]
     assert "10 names ended; of 1 nobody says what they returned at last, and -30% stands in for it" in str(
@@ -73,6 +75,39 @@ def test_a_market_with_delistings_halts_and_reused_symbols_runs_to_its_verdicts(
     first_box = page[page.index("Before you believe a figure") : page.index("</ul>")]
     assert said[1:] in first_box
     assert "of 1 nobody says what they returned at last" in first_box
+
+
+@pytest.mark.drill
+def test_a_larger_market_that_changes_under_the_book_leaks_nothing(tmp_path: Path) -> None:
+    """60 symbols over eight years, half of whose names end; the group is whoever was listed for a year."""
+    lives = {"delisted_per_year": 0.08, "halted_per_year": 0.1, "reused": 0.5}
+    source = {**UNIVERSE["source"], "n_symbols": 60, "lives": lives}
+    span = {"source": source, "start": "2013-01-02", "end": "2020-12-31"}
+    listed = instruments(made("listings", tmp_path, **span).table("listings").frame)
+    columns = ("group", "instrument_id", "valid_from", "valid_to", "known_at")
+    seasoned = listed.select(
+        group=pl.lit("seasoned"),
+        instrument_id="instrument_id",
+        valid_from=pl.col("valid_from").dt.offset_by("1y"),
+        valid_to=pl.lit(None, dtype=pl.Date),
+        known_at=pl.col("valid_from").dt.offset_by("1y"),
+    )
+    seasoned.select(columns).write_csv(tmp_path / "members.csv")
+    told = {"kind": "csv", "path": str(tmp_path / "members.csv")}
+    upto = ["verdicts", "leakage_report", "tear_sheet"]
+    found = made(upto, tmp_path, checks=True, memberships=told, members={"group": "seasoned"}, **span)
+    first = listed.filter(pl.col("valid_from") == pl.col("valid_from").min())
+    assert first["listed_until"].count() > 0.3 * first.height
+    assert found.artifact("leakage_report").json()["passed"]
+    assert {v.gate for v in found.verdicts} >= {"cpcv_sharpe", "walk_forward", "onnx_parity", "feature_drift"}
+    # nobody is scored in its first year, and everybody is left in the book until it ends
+    scored = found.table("cpcv_predictions").frame.join(listed, left_on="symbol", right_on="name")
+    assert (scored["session"] > scored["valid_from"].dt.offset_by("1y")).all()
+    page = found.artifact("tear_sheet").text()
+    assert "Only members of seasoned" in page
+    (have_bars,) = found.checks["mortal", "member_rows"]
+    assert have_bars.passed
+    assert have_bars.description in page
 
 
 def test_switching_membership_on_changes_no_feature_only_the_mask(tmp_path: Path) -> None:

@@ -401,6 +401,6 @@ def test_a_name_without_listing_and_a_listing_without_bars_are_named() -> None:
     assert survivorship(pl.Series(["A"]), told, universe(symbols=["A"])).proven
     assert survivorship(pl.Series(["A"]), told, universe(start="2001-02-02")).proven
     assert not survivorship(pl.Series(["A"]), told, universe(start="2001-02-01")).proven
-    # and of one that trades a group, its members
-    members = pl.Series(["A-1997-01-02"])
-    assert survivorship(pl.Series(["A"]), told, universe(), members).proven
+    # and of one that trades a group, its members, which is for the check of the mask to say
+    assert survivorship(pl.Series(["A"]), told, universe(), of_a_group=True).proven
+    assert not survivorship(pl.Series(["A", "NEW"]), told, universe(), of_a_group=True).proven

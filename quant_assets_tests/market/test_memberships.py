@@ -9,7 +9,12 @@ import pytest
 
 from quant_assets.common.errors import ListingError
 from quant_assets.common.listing_settings import QlibFile, SpellFile
-from quant_assets.market.memberships import MEMBERSHIPS, members_between, rows_of_members
+from quant_assets.market.memberships import (
+    MEMBERSHIPS,
+    members_between,
+    members_without_bars,
+    rows_of_members,
+)
 from quant_assets.market.sources.spell_files import memberships_of
 from quant_assets.market.spells import validated
 from quant_assets_tests.market.test_listings import FB, universe
@@ -136,3 +141,7 @@ def test_members_of_a_universe_are_those_of_any_of_its_days() -> None:
         ("g", "after", "2014-01-02", None, "1990-01-02"),
     )
     assert members_between(told, "g", universe()).to_list() == ["first_day", "last_day"]
+    assert members_without_bars(panel("first_day"), told, "g", universe()) == (["last_day"], 2)
+    facebook = memberships(("g", "facebook", "2012-06-01", None, "2012-06-01"))
+    assert members_without_bars(panel("FB"), facebook, "g", universe(), FB) == ([], 1)
+    assert members_without_bars(panel("FB:19970102"), facebook, "g", universe(), FB) == (["facebook"], 1)

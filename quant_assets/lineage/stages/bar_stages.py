@@ -104,6 +104,7 @@ def bar_rule_findings(
 ) -> Iterator[CheckResult]:
     """What the rules about the adjusted panel found."""
     from quant_assets.features.as_known import FOUND_WRONG
+    from quant_assets.market.listings import inside
     from quant_assets.market.rules.quality import check_bars
 
     panel = bars.table().frame
@@ -111,7 +112,7 @@ def bar_rule_findings(
         panel.filter(pl.col(FOUND_WRONG).is_null()) if FOUND_WRONG in panel.columns else panel,
         corporate_actions.table().frame,
         universe,
-        quarantined=quarantined_bars.table().frame,
+        quarantined=inside(quarantined_bars.table().frame),  # bars of no instrument are missing from none
     )
     return _results(findings)
 
@@ -119,20 +120,15 @@ def bar_rule_findings(
 def survivorship(
     bars: Artifact,
     listings: Artifact | None = None,
-    memberships: Artifact | None = None,
     *,
     universe: UniverseConfig,
     members: MembersConfig | None,
 ) -> CheckResult:
     """WARN while nothing proves that the names of the panel were not chosen by their survival."""
     from quant_assets.market.listings import survivorship as held_against
-    from quant_assets.market.memberships import members_between
 
-    group = None
-    if members is not None and memberships is not None:
-        group = members_between(memberships.table().frame, members.group, universe)
-    symbols = bars.table().frame["symbol"].unique()
-    found = held_against(symbols, listings.table().frame if listings else None, universe, group)
+    symbols, spells = bars.table().frame["symbol"].unique(), listings.table().frame if listings else None
+    found = held_against(symbols, spells, universe, of_a_group=members is not None)
     ends = pl.DataFrame({"end_kind": list(found.ended), "instruments": list(found.ended.values())})
     return CheckResult("survivorship", found.proven, found.sentence, "WARN", {"ended": ends})
 

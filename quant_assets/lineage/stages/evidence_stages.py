@@ -46,6 +46,7 @@ from quant_assets.lineage.declaring import (
 )
 from quant_assets.lineage.scope import History, Progress, SessionRange
 from quant_assets.lineage.stages.bar_stages import survivorship
+from quant_assets.lineage.stages.listing_stages import members_have_bars
 from quant_assets.lineage.stages.model_stages import TRAINING_POOL, models_of, recipe_of, tuned
 
 
@@ -365,7 +366,10 @@ def tear_sheet(
     from quant_assets.reports.tear_sheet import candidate_tear_sheet
 
     predictions = cpcv_predictions.table().frame
-    survived = survivorship(bars, listings, memberships, universe=universe, members=members)
+    survived = [survivorship(bars, listings, universe=universe, members=members).description]
+    if members is not None and memberships is not None:
+        told = members_have_bars(bars, memberships, listings, universe=universe, members=members)
+        survived.append(told.description)
     report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits)
     html = candidate_tear_sheet(
         report,
@@ -379,7 +383,7 @@ def tear_sheet(
         delisting=delisting,
         n_symbols=predictions["symbol"].n_unique(),
         counted=counted_sentence(home.path, report),
-        survivorship=survived.description,
+        survivorship=survived,
         group=members.group if members else "",
     )
     file = publish_html(home.path, strategy.name, ensemble.version, html)

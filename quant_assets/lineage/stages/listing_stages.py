@@ -6,7 +6,7 @@ from quant_assets.common.listing_settings import MembersConfig, SpellSource
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.lineage.artifact import Artifact, Panel, Partitions, frame_of
-from quant_assets.lineage.declaring import Product, stage
+from quant_assets.lineage.declaring import Check, CheckResult, Product, single, stage
 
 
 # The source is the outside world: only it knows whether it has changed.
@@ -74,6 +74,29 @@ def listed_bars(raw_bars: Partitions, listings: Artifact, reconciled_bars: Artif
     return Product(Table(frame), facts)
 
 
+def members_have_bars(
+    bars: Artifact,
+    memberships: Artifact,
+    listings: Artifact | None = None,
+    *,
+    universe: UniverseConfig,
+    members: MembersConfig,
+) -> CheckResult:
+    """WARN while the panel lacks instruments that were in the group."""
+    from quant_assets.market.listings import NOT_PROVEN, first_few
+    from quant_assets.market.memberships import members_without_bars
+
+    spells = listings.table().frame if listings else None
+    lacking, n_members = members_without_bars(
+        bars.table().frame, memberships.table().frame, members.group, universe, spells
+    )
+    said = f"{n_members} members of {members.group} between {universe.start} and {universe.end}"
+    if lacking:
+        said = f"{NOT_PROVEN}. Of {said} {len(lacking)} have no bars ({first_few(lacking)})"
+    facts = {"without_bars": pl.DataFrame({"instrument_id": lacking}, schema={"instrument_id": pl.String})}
+    return CheckResult("members_have_bars", not lacking, said, "WARN", facts)
+
+
 @stage(
     group="market",
     rederived=True,
@@ -81,6 +104,17 @@ def listed_bars(raw_bars: Partitions, listings: Artifact, reconciled_bars: Artif
     team="team:data",
     kinds=frozenset({"polars"}),
     wanted=lambda s: s.bars.members is not None,
+    checks=(
+        Check(
+            "members_have_bars",
+            single(
+                "members_have_bars",
+                "WARN: an instrument that was in the group has no bars.",
+                blocking=False,
+            ),
+            members_have_bars,
+        ),
+    ),
 )
 def member_rows(
     bars: Artifact, memberships: Artifact, listings: Artifact | None = None, *, members: MembersConfig

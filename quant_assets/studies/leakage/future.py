@@ -308,9 +308,12 @@ def removed_names(
     traded = pipeline.decisions(scores, original.bars, strategy)
     for cut in cuts:
         known_by = original.close_of(cut)
-        # Names with a bar in that session: one that is halted over it cannot be told from one that ends in it.
-        gone = original.bars.filter(pl.col("session") == cut)["symbol"].unique().sort().gather_every(2)
         decided = pl.col("session") <= cut
+        # Names with a bar in that session: one that is halted over it cannot be told from one that ends in it. And
+        # with a score by then: a book of one name less adds up in another order, to another last bit.
+        known = scores.filter(decided)["symbol"].unique()
+        there = original.bars.filter(pl.col("session") == cut)["symbol"].unique().sort()
+        gone = there.filter(there.is_in(known.implode())).gather_every(2)
         bars = original.bars.filter(decided | ~pl.col("symbol").is_in(gone.to_list()))
         new_features = pipeline.features(bars, strategy)
         features.add(original.features, new_features, original.inputs, decided)

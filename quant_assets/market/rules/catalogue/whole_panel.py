@@ -8,6 +8,7 @@ from datetime import date
 
 import polars as pl
 
+from quant_assets.common.listing_settings import LISTED_UNTIL
 from quant_assets.market.calendar import sessions
 from quant_assets.market.parsing import sentence
 from quant_assets.market.rules.bar_rule import KEY, BarRule, Judged, Limit, register
@@ -207,6 +208,8 @@ def _early_ends(judged: Judged) -> tuple[pl.DataFrame, int]:
     if panel is None:
         return _EMPTY, 0
     limit = int(judged.limit(EDGE))
+    if LISTED_UNTIL in judged.bars.columns:  # its listing says that it ended
+        spans = spans.join(judged.bars.drop_nulls(LISTED_UNTIL), on="symbol", how="anti")
     early = spans.filter(pl.col("early") > limit).select(
         "symbol", "early", session="last", observed="early", limit=pl.lit(limit), panel=pl.lit(panel[1])
     )
