@@ -116,6 +116,8 @@ def test_a_move_to_another_exchange_is_no_end_and_no_new_instrument() -> None:
     assert (only["name"], only["listed_until"], only["end_kind"]) == ("ABC", None, None)
     named = by_instrument(bars("ABC", "2005-06-30", "2005-07-01"), moved)
     assert named["symbol"].to_list() == ["ABC", "ABC"]
+    gone_on = listings(spell("ABC", "2000-01-03", "2005-06-30", end_kind="moved"))  # where to, nobody says
+    assert instruments(gone_on).select("listed_until", "end_kind").row(0) == (None, None)
 
 
 def test_bars_outside_every_spell_are_quarantined_with_the_spells_there_are() -> None:
