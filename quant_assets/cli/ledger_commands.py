@@ -320,6 +320,7 @@ def _books(universe: str) -> dict[str, tuple["Anchor", ...]]:
     from quant_assets.registry.tracking import recorded_anchors
 
     settings, home = load_settings(), Home()
+    settings.require(universe)
     if universe not in settings.universes:
         raise ConfigurationError(
             f"universe {universe!r}",

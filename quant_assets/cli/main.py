@@ -40,15 +40,24 @@ def config_show() -> None:
 
 @config_app.command("validate")
 def config_validate() -> None:
-    """Check every file of the configuration, and build what it describes. Example: quant-assets config validate"""
+    """Check every file of the configuration, and build what it describes.
+
+    Exit code 0 when every file can be used, 2 with one error for each that cannot; the others run without it.
+
+    Example: quant-assets config validate
+    """
     from quant_assets.common.configuration import config_dir
-    from quant_assets.lineage.configured import load_settings, require_calendars
+    from quant_assets.lineage.configured import calendar_problems, load_settings
 
     settings = load_settings()
-    require_calendars(settings)
+    problems = [problem.error for problem in settings.left_out] + calendar_problems(settings)
+    for problem in problems:
+        show_error(str(problem))
     from quant_assets.definitions import require_loadable
 
     require_loadable(settings)
+    if problems:
+        raise typer.Exit(2)
     out().print(
         f"{config_dir()}: {len(settings.universes)} universes, {len(settings.strategies)} strategies, "
         f"gates and monitoring are valid"

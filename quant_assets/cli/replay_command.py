@@ -83,6 +83,7 @@ def owner_of(settings: "Settings", universe: str | None, strategy: str | None) -
     if (universe is None) == (strategy is None):
         raise typer.BadParameter("exactly one of them", param_hint="--universe / --strategy")
     name = universe or strategy or ""
+    settings.require(name)
     known = sorted(settings.universes if universe is not None else settings.strategies)
     if name not in known:
         raise ConfigurationError(

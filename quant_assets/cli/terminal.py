@@ -50,8 +50,11 @@ def require_strategies(names: Iterable[str], settings: "Settings", option: str =
     Raises
     ------
     ConfigurationError
-        Lists those that exist.
+        Lists those that exist; for one that was left out, its own error.
     """
+    names = list(names)
+    for name in names:
+        settings.require(name)
     unknown = [name for name in names if name not in settings.strategies]
     if unknown:
         raise ConfigurationError(

@@ -9,7 +9,13 @@ from pydantic import Field
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.configuration import ConfigT, config_dir, home_dir, parse, read_yaml
-from quant_assets.common.errors import CalendarError, ConfigurationError, FeatureError, closest
+from quant_assets.common.errors import (
+    CalendarError,
+    ConfigurationError,
+    FeatureError,
+    QuantAssetsError,
+    closest,
+)
 from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
 from quant_assets.features.pack import selected_packs
 from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile, MinimaConfig, Shortfall
@@ -17,7 +23,12 @@ from quant_assets.market.calendar import sessions
 from quant_assets.market.rules import with_limits
 
 # Asset keys and jobs that the platform has itself.
-_RESERVED = re.compile(r"^(gates|gate_calibration|desk_report|platform)$|_raw_bars$")
+_RESERVED = re.compile(r"^(gates|gate_calibration|desk_report|platform|left_out)$|_raw_bars$")
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a universe or strategy may not have this name, because the platform has it itself."""
+    return bool(_RESERVED.search(name))
 
 
 class MonitoringConfig(Config):
@@ -26,8 +37,28 @@ class MonitoringConfig(Config):
     retraining: RetrainingConfig = RetrainingConfig()
 
 
+class LeftOut(Config):
+    """A universe or strategy whose file is no use, and why: nothing that uses it is there, everything else is."""
+
+    kind: str
+    name: str
+    what: str
+    expected: str
+    found: str
+    action: str
+
+    @property
+    def error(self) -> ConfigurationError:
+        """What a command that asks for it ends with."""
+        return ConfigurationError(self.what, expected=self.expected, found=self.found, action=self.action)
+
+
 class Settings(Config):
-    """Everything that ``configs/`` says."""
+    """Everything that ``configs/`` says.
+
+    ``left_out`` are the universes and strategies whose files say something that cannot be: they are in neither of the
+    two mappings.
+    """
 
     universes: dict[str, UniverseConfig]
     strategies: dict[str, StrategyConfig]
@@ -35,33 +66,80 @@ class Settings(Config):
     drift: DriftConfig
     monitoring: MonitoringConfig
     minima: MinimaConfig = Field(default_factory=MinimaConfig)
+    left_out: tuple[LeftOut, ...] = ()
+
+    def require(self, name: str) -> None:
+        """Refuse the name of a universe or strategy that was left out.
+
+        Raises
+        ------
+        ConfigurationError
+            Its own, which names its file and what to do.
+        """
+        taken = {*self.universes, *self.strategies}
+        for problem in self.left_out:
+            if problem.name == name and name not in taken:
+                raise problem.error
 
     def universe_of(self, strategy: StrategyConfig) -> UniverseConfig:
         """The universe that a strategy trades."""
         return self.universes[strategy.universe]
 
 
-def _read_folder(folders: list[Path], model: type[ConfigT]) -> dict[str, ConfigT]:
-    found: dict[str, ConfigT] = {}
-    for folder in folders:
-        for file in sorted(folder.glob("*.yaml")):
-            if file.stem in found:
-                raise ConfigurationError(
-                    str(file),
-                    expected="one file per name",
-                    found=f"{file.stem!r} is defined in another configuration folder too",
-                    action="rename or delete one of the two",
-                )
-            content = {"name": file.stem, **read_yaml(file)}
-            if content["name"] != file.stem or _RESERVED.search(file.stem):
-                raise ConfigurationError(
-                    f"{file}, key 'name'",
-                    expected="the name of the file, and none of the platform's own (gates, platform, ..._raw_bars)",
-                    found=repr(file.stem) if content["name"] == file.stem else "another name",
-                    action="leave the key out, and name the file as the thing is called",
-                )
-            found[file.stem] = parse(model, content, file)
-    return found
+def _left_out(kind: str, name: str, error: QuantAssetsError) -> LeftOut:
+    return LeftOut(
+        kind=kind, name=name, what=error.what, expected=error.expected, found=error.found, action=error.action
+    )
+
+
+class _Read:
+    """Files that were read: what they say by name, where each stands, and what is left out."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self.roots = roots
+        self.files: dict[tuple[str, str], Path] = {}
+        self.left_out: list[LeftOut] = []
+
+    def folder(self, kind: str, plural: str, model: type[ConfigT]) -> dict[str, ConfigT]:
+        """Every file of one kind in all roots; of two with one name the first root's."""
+        found: dict[str, ConfigT] = {}
+        for file in (f for root in self.roots for f in sorted((root / plural).glob("*.yaml"))):
+            first = self.files.get((kind, file.stem))
+            try:
+                if first is not None:
+                    raise ConfigurationError(
+                        str(file),
+                        expected="one file per name",
+                        found=f"{file.stem!r} is defined in another configuration folder too ({first})",
+                        action="rename or delete one of the two",
+                    )
+                self.files[kind, file.stem] = file
+                found[file.stem] = _parsed(file, model)
+            except QuantAssetsError as error:
+                self.left_out.append(_left_out(kind, file.stem, error))
+        return found
+
+    def root_of(self, kind: str, name: str) -> int:
+        """Number of the root in which its file lies."""
+        file = self.files[kind, name]
+        return next(n for n, root in enumerate(self.roots) if root in file.parents)
+
+    def drop(self, kind: str, entries: dict[str, ConfigT], name: str, error: QuantAssetsError) -> None:
+        """Leave out what was read."""
+        del entries[name]
+        self.left_out.append(_left_out(kind, name, error))
+
+
+def _parsed(file: Path, model: type[ConfigT]) -> ConfigT:
+    content = {"name": file.stem, **read_yaml(file)}
+    if content["name"] != file.stem or is_reserved(file.stem):
+        raise ConfigurationError(
+            f"{file}, key 'name'",
+            expected="the name of the file, and none of the platform's own (gates, platform, ..._raw_bars)",
+            found=repr(file.stem) if content["name"] == file.stem else "another name",
+            action="leave the key out, and name the file as the thing is called",
+        )
+    return parse(model, content, file)
 
 
 def _read_monitoring(file: Path) -> MonitoringConfig:
@@ -102,6 +180,9 @@ def _require_strict(file: Path, found: Sequence[Shortfall], expected: str, actio
 def load_settings(folder: Path | None = None, home: Path | None = None) -> Settings:
     """Read every configuration file.
 
+    A file of a universe or strategy that says something impossible, or less than it must, leaves out what it describes
+    and what uses that: `Settings.left_out` says why. `require_whole` refuses a configuration with such files.
+
     Parameters
     ----------
     folder : Path, optional
@@ -112,68 +193,46 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
     Raises
     ------
     ConfigurationError
-        With one message that names file, key, value and what to do.
+        For ``gates.yaml`` and ``monitoring.yaml``, which are everyone's: one message that names file, key, value and
+        what to do.
     """
     folder = config_dir() if folder is None else folder
     home = home_dir() if home is None else home
-    roots = [folder, home / "configs"]
-    universes = _read_folder([r / "universes" for r in roots], UniverseConfig)
-    for name, universe in universes.items():
-        file = next(f for r in roots if (f := r / "universes" / f"{name}.yaml").exists())
-        universes[name] = with_limits(universe, where=str(file))
-    strategies = _read_folder([r / "strategies" for r in roots], StrategyConfig)
+    read = _Read([folder, home / "configs"])
     # The limits never depend on the environment: a ${...} there stays text and is refused as not a number.
     limits = parse(GatesFile, read_yaml(folder / "gates.yaml", environment=False), folder / "gates.yaml")
     _require_strict(
         folder / "gates.yaml", limits.loosened(), "a limit no looser than any file may set", REVIEW
     )
     gates, drift = limits.without_drift(), limits.drift
-    for name, universe in universes.items():
-        file = next(f for r in roots if (f := r / "universes" / f"{name}.yaml").exists())
-        _require_strict(file, limits.minima.of_universe(universe), MINIMUM, RAISE)
     monitoring = _read_monitoring(folder / "monitoring.yaml")
-    for strategy in strategies.values():
-        file = next(f for r in roots if (f := r / "strategies" / f"{strategy.name}.yaml").exists())
-        if strategy.universe not in universes:
-            raise ConfigurationError(
-                f"{file}, key 'universe'",
-                expected=f"one of {', '.join(universes) or 'the universes (none is configured)'}",
-                found=repr(strategy.universe),
-                action=closest(strategy.universe, universes) or "add the universe's file",
-            )
-        if strategy.name in universes:
-            raise ConfigurationError(
-                str(file),
-                expected="a name that no universe has: both are the first part of asset keys",
-                found=repr(strategy.name),
-                action="rename one of the two",
-            )
-        _require_strict(
-            file, limits.minima.of_strategy(strategy, universes[strategy.universe]), MINIMUM, RAISE
+    universes = read.folder("universe", "universes", UniverseConfig)
+    strategies = read.folder("strategy", "strategies", StrategyConfig)
+    for name in [name for name in strategies if name in universes]:
+        error = ConfigurationError(
+            str(read.files["strategy", name]),
+            expected="a name that no universe has: both are the first part of asset keys",
+            found=repr(name),
+            action="rename one of the two",
         )
-        window = drift.window_sessions
-        if strategy.holdout_sessions < window:
-            raise ConfigurationError(
-                f"{file}, key 'holdout_sessions'",
-                expected=f"at least the {window} of drift.window_sessions: drift is judged on the holdout",
-                found=str(strategy.holdout_sessions),
-                action="hold out more sessions, or shorten the drift window",
-            )
+        if read.root_of("universe", name) > read.root_of("strategy", name):
+            read.drop("universe", universes, name, error)  # what was added later gives way
+        else:
+            read.drop("strategy", strategies, name, error)
+    for name, universe in list(universes.items()):
+        file = read.files["universe", name]
         try:
-            selected_packs(strategy.feature_packs)
-        except FeatureError as error:
-            raise ConfigurationError(
-                f"{file}, key 'feature_packs'",
-                expected=f"{error.expected} ({error.what}: {error.found}; {error.action})",
-                found=repr(list(strategy.feature_packs)),
-                action="correct the value",
-            ) from error
+            universes[name] = with_limits(universe, where=str(file))
+            _require_strict(file, limits.minima.of_universe(universe), MINIMUM, RAISE)
+        except QuantAssetsError as error:
+            read.drop("universe", universes, name, error)
+    broken = {problem.name: problem for problem in read.left_out if problem.kind == "universe"}
+    for name, strategy in list(strategies.items()):
+        file = read.files["strategy", name]
         try:
-            gates.for_strategy(strategy.gates)
-        except ConfigurationError as error:
-            raise ConfigurationError(
-                f"{file}, {error.what}", expected=error.expected, found=error.found, action=error.action
-            ) from error
+            _check_strategy(strategy, file, universes, broken, limits)
+        except QuantAssetsError as error:
+            read.drop("strategy", strategies, name, error)
     return Settings(
         universes=universes,
         strategies=strategies,
@@ -181,7 +240,96 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
         drift=drift,
         monitoring=monitoring,
         minima=limits.minima,
+        left_out=tuple(read.left_out),
     )
+
+
+def _check_strategy(
+    strategy: StrategyConfig,
+    file: Path,
+    universes: Mapping[str, UniverseConfig],
+    broken: Mapping[str, LeftOut],
+    limits: GatesFile,
+) -> None:
+    """Refuse a strategy that cannot be run, or that says something looser than the minima."""
+    if strategy.universe not in universes:
+        if strategy.universe in broken:
+            raise ConfigurationError(
+                f"{file}, key 'universe'",
+                expected="a universe whose file can be used",
+                found=f"{strategy.universe!r}, which is left out: {broken[strategy.universe].error}",
+                action="correct the universe's file",
+            )
+        raise ConfigurationError(
+            f"{file}, key 'universe'",
+            expected=f"one of {', '.join(universes) or 'the universes (none is configured)'}",
+            found=repr(strategy.universe),
+            action=closest(strategy.universe, universes) or "add the universe's file",
+        )
+    _require_strict(file, limits.minima.of_strategy(strategy, universes[strategy.universe]), MINIMUM, RAISE)
+    window = limits.drift.window_sessions
+    if strategy.holdout_sessions < window:
+        raise ConfigurationError(
+            f"{file}, key 'holdout_sessions'",
+            expected=f"at least the {window} of drift.window_sessions: drift is judged on the holdout",
+            found=str(strategy.holdout_sessions),
+            action="hold out more sessions, or shorten the drift window",
+        )
+    try:
+        selected_packs(strategy.feature_packs)
+    except FeatureError as error:
+        raise ConfigurationError(
+            f"{file}, key 'feature_packs'",
+            expected=f"{error.expected} ({error.what}: {error.found}; {error.action})",
+            found=repr(list(strategy.feature_packs)),
+            action="correct the value",
+        ) from error
+    try:
+        limits.without_drift().for_strategy(strategy.gates)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{file}, {error.what}", expected=error.expected, found=error.found, action=error.action
+        ) from error
+
+
+def require_whole(settings: Settings) -> Settings:
+    """The settings, when every file of the configuration is in them.
+
+    Raises
+    ------
+    ConfigurationError
+        That of the first universe or strategy that was left out.
+    """
+    for problem in settings.left_out:
+        raise problem.error
+    return settings
+
+
+def calendar_problems(settings: Settings) -> list[ConfigurationError]:
+    """What is wrong with the calendars of universes: unknown ones, and those without a session between the dates.
+
+    Apart from `load_settings` because the calendars take a second to import.
+    """
+    problems = []
+    for name, universe in settings.universes.items():
+        try:
+            n_sessions = sessions(universe.calendar, universe.start, universe.end).len()
+        except CalendarError as error:
+            what = f"universe {name}, {error.what}"
+            problems.append(
+                ConfigurationError(what, expected=error.expected, found=error.found, action=error.action)
+            )
+            continue
+        if not n_sessions:
+            problems.append(
+                ConfigurationError(
+                    f"universe {name}, keys 'start' and 'end'",
+                    expected=f"sessions of {universe.calendar} between them",
+                    found="none",
+                    action="correct the dates",
+                )
+            )
+    return problems
 
 
 def require_calendars(settings: Settings) -> None:
@@ -190,25 +338,10 @@ def require_calendars(settings: Settings) -> None:
     Raises
     ------
     ConfigurationError
-        Naming the universe. Apart from `load_settings` because the calendars take a second to import.
+        The first of `calendar_problems`.
     """
-    for name, universe in settings.universes.items():
-        try:
-            n_sessions = sessions(universe.calendar, universe.start, universe.end).len()
-        except CalendarError as error:
-            raise ConfigurationError(
-                f"universe {name}, {error.what}",
-                expected=error.expected,
-                found=error.found,
-                action=error.action,
-            ) from error
-        if not n_sessions:
-            raise ConfigurationError(
-                f"universe {name}, keys 'start' and 'end'",
-                expected=f"sessions of {universe.calendar} between them",
-                found="none",
-                action="correct the dates",
-            )
+    for problem in calendar_problems(settings):
+        raise problem
 
 
 # ------------------------------------------------------------------------------------- what an environment runs

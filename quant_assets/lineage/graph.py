@@ -211,6 +211,7 @@ class Lineage:
             When there is none of that name.
         """
         known = self.settings.strategies
+        self.settings.require(strategy)
         if strategy not in known:
             raise ConfigurationError(
                 f"strategy {strategy!r}",

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from quant_assets.common.errors import ConfigurationError
-from quant_assets.lineage.configured import load_settings
+from quant_assets.lineage.configured import load_settings, require_whole
 
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"
 UNIVERSE = "source: {kind: bokeh_sampledata}\nstart: 2000-01-03\nend: 2001-01-03\n"
@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 def message(folder: Path) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        load_settings(folder, folder / "nowhere")
+        require_whole(load_settings(folder, folder / "nowhere"))
     return str(caught.value)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from quant_assets.common.configuration import MAX_BYTES, read_yaml
 from quant_assets.common.errors import ConfigurationError
-from quant_assets.lineage.configured import load_settings, require_calendars
+from quant_assets.lineage.configured import load_settings, require_calendars, require_whole
 
 SHIPPED = Path(__file__).resolve().parents[2] / "configs"
 UNIVERSE = "source: {kind: bokeh_sampledata}\nstart: 2000-01-03\nend: 2001-01-03\n"
@@ -25,7 +25,7 @@ def refusal(folder: Path, file: str, content: str | bytes) -> str:
     (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     started = time.monotonic()
     with pytest.raises(ConfigurationError) as caught:
-        load_settings(folder, folder / "nowhere")
+        require_whole(load_settings(folder, folder / "nowhere"))
     assert time.monotonic() - started < 10
     assert len(str(caught.value)) < 1000
     assert caught.value.__suppress_context__ or caught.value.__cause__ is None

@@ -22,7 +22,7 @@ from quant_assets.gates.limits import (
     GatesFile,
     MinimaConfig,
 )
-from quant_assets.lineage.configured import Settings, load_settings
+from quant_assets.lineage.configured import Settings, load_settings, require_whole
 from quant_assets_tests.e2e.lineage import SHIPPED, Lineage, failed_steps
 
 NAMES = ("planted_edge", "pure_noise", "us_tech_daily")
@@ -38,7 +38,7 @@ def edited(configs: Path, file: str, **changes: Any) -> Settings:
     path = configs / file
     said = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump({**said, **changes}))
-    return load_settings(configs, configs / "nowhere")
+    return require_whole(load_settings(configs, configs / "nowhere"))
 
 
 LOOSE: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ from quant_assets.common.errors import ConfigurationError, FeatureError
 from quant_assets.features import Feature, Pack, compute, packs
 from quant_assets.features import pack as registry
 from quant_assets.features.pack import join_packs, joined_names, selected_packs
-from quant_assets.lineage.configured import load_settings
+from quant_assets.lineage.configured import load_settings, require_whole
 from quant_assets_tests.e2e.lineage import write_configuration
 from quant_assets_tests.features.panels import random_walks
 
@@ -37,7 +37,7 @@ def settings_with(folder: Path, content: object) -> object:
     configs = write_configuration(folder / "configs")
     file = configs / "strategies" / "edge.yaml"
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "feature_packs": content}))
-    return load_settings(configs, folder / "home").strategies["edge"].feature_packs
+    return require_whole(load_settings(configs, folder / "home")).strategies["edge"].feature_packs
 
 
 @pytest.mark.usefixtures("known")
@@ -70,7 +70,7 @@ def test_the_key_of_a_single_pack_is_refused_with_the_name_of_the_new_one(tmp_pa
     file = configs / "strategies" / "edge.yaml"
     file.write_text(file.read_text() + "feature_pack: technical_v1\n")
     with pytest.raises(ConfigurationError, match="did you mean 'feature_packs'"):
-        load_settings(configs, tmp_path / "home")
+        require_whole(load_settings(configs, tmp_path / "home"))
 
 
 def test_reading_the_configuration_loads_no_kernel(tmp_path: Path) -> None:

@@ -188,9 +188,10 @@ class ConfigurationFiles:
 
     def __init__(self, folder: Path) -> None:
         from quant_assets.common.configuration import read_yaml
-        from quant_assets.lineage.configured import load_settings
+        from quant_assets.lineage.configured import load_settings, require_whole
 
-        self._load, self._yaml = load_settings, read_yaml
+        self._load = lambda configs, home: require_whole(load_settings(configs, home))
+        self._yaml = read_yaml
         self._configs = folder / "configs"
         shutil.copytree(CONFIGS, self._configs)
         for name in ("pure_noise", "us_tech_daily"):

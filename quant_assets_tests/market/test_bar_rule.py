@@ -16,7 +16,7 @@ import pytest
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import UniverseConfig
-from quant_assets.lineage.configured import load_settings
+from quant_assets.lineage.configured import load_settings, require_whole
 from quant_assets.market import adjust_bars, read_bars
 from quant_assets.market.actions import ACTIONS_SCHEMA
 from quant_assets.market.rules import (
@@ -152,7 +152,7 @@ def test_a_new_rule_is_set_by_the_universe_file_and_shown_with_its_defaults(tmp_
 
     def read(quality: str) -> UniverseConfig:
         file.write_text(f"{whole}\nquality: {quality}\n")
-        return load_settings(configs, tmp_path / "home").universes["us_tech"]
+        return require_whole(load_settings(configs, tmp_path / "home")).universes["us_tech"]
 
     config = read(
         "{highest_close: 2000, severity: {too_dear: WARN, short_history: ERROR}, accepted: "
