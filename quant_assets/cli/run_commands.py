@@ -25,6 +25,7 @@ from quant_assets.cli.terminal import (
 if TYPE_CHECKING:
     from quant_assets.gates.baseline_comparison import Validation
     from quant_assets.gates.verdicts import StrategyOutcome
+    from quant_assets.lineage.configured import Settings
     from quant_assets.lineage.declaring import CheckRun
 
 
@@ -35,6 +36,18 @@ def run(
     universe_file: Annotated[
         Path | None, typer.Option(help="Parquet or CSV file of daily bars to build a universe from.")
     ] = None,
+    calendar: Annotated[
+        str | None,
+        typer.Option(help="With --universe-file: its calendar, such as XNYS, XLON, 24/5, 24/7; else found."),
+    ] = None,
+    exchange: Annotated[
+        str | None,
+        typer.Option(help="With --universe-file: its exchange, by MIC or name, in the place of --calendar."),
+    ] = None,
+    asset_class: Annotated[
+        str | None,
+        typer.Option(help="With --universe-file: equity, future, fx or crypto, for what trading costs."),
+    ] = None,
     like: Annotated[
         str, typer.Option(help="With --universe-file: the strategy whose settings to use.")
     ] = "us_tech_daily",
@@ -42,9 +55,17 @@ def run(
 ) -> None:
     """Materialise the lineage of one, several or all strategies, and print every verdict.
 
-    Exit code 0 when the runs worked, whatever the verdicts; 1 when something broke; 2 for wrong usage.
+    With --universe-file a universe and a strategy of that file are written below the home's configs/, once: what is
+    there is never written again. What a history is too short for is said before anything runs.
+
+    Exit code 0 when the runs worked, whatever the verdicts; 1 when something broke or a check of the data stopped a
+    run (decisions error and blocked); 2 for wrong usage, a broken file, or a history that is too short.
 
     Example: quant-assets run --strategy planted_edge
+
+    Example: quant-assets run --universe-file bars.csv --exchange NASDAQ
+
+    Example: quant-assets run --universe-file coins.parquet --calendar 24/7 --asset-class crypto
     """
     from quant_assets.lineage.configured import load_settings
 
@@ -54,12 +75,13 @@ def run(
     chosen = list(strategy or [])
     require_strategies(chosen, settings)
     if universe_file is not None:
-        from quant_assets.common.configuration import home_dir
-        from quant_assets.market.sources.bar_files import adopt_file
-
-        require_strategies([like], settings, "--like")
-        chosen.append(adopt_file(universe_file, home_dir() / "configs", like=settings.strategies[like]))
+        chosen.append(adopted_strategy(universe_file, settings, like, calendar, exchange, asset_class))
         settings = load_settings()
+        require_strategies(chosen, settings)
+    elif calendar or exchange or asset_class:
+        raise typer.BadParameter(
+            "goes with --universe-file", param_hint="--calendar/--exchange/--asset-class"
+        )
     names = chosen or sorted(settings.strategies)
     from quant_assets.common.home import Home
     from quant_assets.definitions import build_definitions
@@ -78,6 +100,57 @@ def run(
     show_outcomes(outcomes)
     write_json(json_output, outcomes_json(outcomes), sort_keys=False)
     raise typer.Exit(1 if any(o.decision == "error" for o in outcomes) else 0)
+
+
+def adopted_strategy(
+    file: Path,
+    settings: "Settings",
+    like: str,
+    calendar: str | None,
+    exchange: str | None,
+    asset_class: str | None,
+) -> str:
+    """Adopt a file of bars, say what was decided, and name its strategy.
+
+    Raises
+    ------
+    typer.BadParameter
+        For a calendar and an exchange at once, or an asset class that there is none of.
+    QuantAssetsError
+        As `quant_assets.market.sources.adoption.adopt_file`.
+    """
+    from typing import get_args
+
+    from quant_assets.common.configuration import home_dir
+    from quant_assets.common.settings import AssetClass
+    from quant_assets.lineage.configured import is_reserved
+    from quant_assets.market.sources.adoption import adopt_file
+
+    if calendar and exchange:
+        raise typer.BadParameter("only one of them", param_hint="--calendar / --exchange")
+    if asset_class is not None and asset_class not in get_args(AssetClass):
+        raise typer.BadParameter(f"one of {', '.join(get_args(AssetClass))}", param_hint="--asset-class")
+    require_strategies([like], settings, "--like")
+    names = {*settings.universes, *settings.strategies, *(problem.name for problem in settings.left_out)}
+    adopted = adopt_file(
+        file,
+        home_dir() / "configs",
+        like=settings.strategies[like],
+        taken=lambda name: name in names or is_reserved(name),
+        calendar=calendar or exchange,
+        asset_class=asset_class,
+    )
+    console, summary = out(), adopted.summary
+    console.print(
+        f"{plain(file.name)}: {len(summary.symbols)} names, {len(summary.market_days)} sessions, "
+        f"{summary.start} to {summary.end}"
+    )
+    for note in adopted.notes:
+        console.print(f"  - {plain(note)}")
+    console.print(
+        f"  universe {plain(str(adopted.universe_file))}\n  strategy {plain(str(adopted.strategy_file))}"
+    )
+    return adopted.strategy
 
 
 def show_outcomes(outcomes: "Sequence[StrategyOutcome]") -> None:

@@ -292,7 +292,11 @@ LAST_CLOSE = DelistingConfig()
 
 
 class UniverseConfig(Config):
-    """A set of instruments: where their bars come from, which symbols, which calendar, which dates."""
+    """A set of instruments: where their bars come from, which symbols, which calendar, which dates.
+
+    ``calendar`` is read with ``extra_sessions`` and ``closures`` in its name (``XBOM+2020-11-14~2021-05-13``), so
+    that whoever is handed a calendar has them too.
+    """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
     description: str = ""
@@ -301,7 +305,13 @@ class UniverseConfig(Config):
     reconciliation: ReconciliationConfig = ReconciliationConfig()
     symbols: tuple[Symbol, ...] | None = Field(default=None, min_length=1, max_length=MOST_SYMBOLS)
     asset_class: AssetClass = Field(default="equity", description="says what trading costs at least")
-    calendar: str = Field(default="XNYS", pattern=r"^[A-Za-z0-9_/]{1,32}$")
+    calendar: str = Field(default="XNYS", pattern=r"^[A-Za-z0-9_/]{1,32}([+~]\d{4}-\d{2}-\d{2})*$")
+    extra_sessions: tuple[Day, ...] = Field(
+        default=(), max_length=500, description="days on which it trades and the calendar is closed"
+    )
+    closures: tuple[Day, ...] = Field(
+        default=(), max_length=500, description="days on which it is closed and the calendar trades"
+    )
     start: Day
     end: Day
     quality: QualityConfig = QualityConfig()
@@ -336,6 +346,20 @@ class UniverseConfig(Config):
     def _listings_of_one_place(self) -> Self:
         if self.listings is not None and self.lives is not None:
             raise ValueError("a synthetic source with `lives:` makes its own listings: leave `listings:` out")
+        return self
+
+    @model_validator(mode="after")
+    def _calendar_with_its_changes(self) -> Self:
+        both = sorted(set(self.extra_sessions) & set(self.closures))
+        if both:
+            raise ValueError(f"{both[0]} is in extra_sessions and in closures")
+        plain = re.split(r"[+~]", self.calendar)[0]
+        changes = [f"+{day}" for day in sorted(set(self.extra_sessions))]
+        changes += [f"~{day}" for day in sorted(set(self.closures))]
+        whole = plain + "".join(changes)
+        if self.calendar not in (plain, whole):
+            raise ValueError(f"calendar {self.calendar}: write its days as `extra_sessions:` and `closures:`")
+        object.__setattr__(self, "calendar", whole)  # of a frozen model, as it is made
         return self
 
     @model_validator(mode="after")

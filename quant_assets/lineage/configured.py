@@ -180,8 +180,8 @@ def _require_strict(file: Path, found: Sequence[Shortfall], expected: str, actio
 def load_settings(folder: Path | None = None, home: Path | None = None) -> Settings:
     """Read every configuration file.
 
-    A file of a universe or strategy that says something impossible, or less than it must, leaves out what it describes
-    and what uses that: `Settings.left_out` says why. `require_whole` refuses a configuration with such files.
+    A file of a universe or strategy that says something impossible, or less than it must, leaves out what it
+    describes and what uses that: `Settings.left_out` says why. `require_whole` refuses such a configuration.
 
     Parameters
     ----------

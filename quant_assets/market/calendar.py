@@ -1,5 +1,6 @@
 """Exchange sessions: which days trade, when they open and close (UTC), how many there are in a year."""
 
+import re
 from collections.abc import Iterable
 from datetime import date
 from functools import lru_cache
@@ -25,7 +26,8 @@ def session_times(calendar: str, start: date, end: date) -> pl.DataFrame:
     Parameters
     ----------
     calendar : str
-        A name that `exchange_calendars` knows, such as ``XNYS``, or one of its aliases (``NYSE``).
+        A name that `exchange_calendars` knows, such as ``XNYS``, or one of its aliases (``NYSE``); with days added to
+        and taken from it as a universe with `extra_sessions` has it: ``XBOM+2020-11-14~2021-05-13``.
     start, end : datetime.date
         First and last calendar day.
 
@@ -130,8 +132,95 @@ def _first_and_last(series: pl.Series) -> tuple[date, date]:
     return first, last
 
 
+# Names that people have for an exchange, beside the aliases of exchange_calendars.
+EXCHANGES = {
+    "NSE": "XBOM", "XNSE": "XBOM", "EURONEXT": "XPAR", "XETRA": "XETR", "TSE": "XTKS", "TYO": "XTKS", "AMEX": "XNYS",
+    "ARCA": "XNYS", "B3": "BVMF", "CRYPTO": "24/7", "FX": "24/5", "FOREX": "24/5", "SIX SWISS": "XSWX",
+}  # fmt: skip
+
+
+def canonical_calendar(name: str) -> str:
+    """The calendar of a name, an alias, a MIC or an exchange as people call it: ``nasdaq`` is XNYS.
+
+    Raises
+    ------
+    CalendarError
+        When there is none; names the closest.
+    """
+    import exchange_calendars
+
+    asked = EXCHANGES.get(name.strip().upper(), name.strip())
+    known = exchange_calendars.get_calendar_names(include_aliases=True)
+    for candidate in (asked, asked.upper()):
+        if candidate in known:
+            return str(exchange_calendars.resolve_alias(candidate))
+    raise _unknown(name, [*known, *EXCHANGES])
+
+
+_CHANGE = re.compile(r"([+~])(\d{4}-\d{2}-\d{2})")
+
+
 @lru_cache(maxsize=16)
 def _schedule(calendar: str, first_year: int, last_year: int) -> pl.DataFrame:
+    name = _CHANGE.sub("", calendar)
+    changes = _CHANGE.findall(calendar)
+    if not changes:
+        return _known_schedule(calendar, first_year, last_year)
+    added, closed = (
+        {
+            day
+            for sign, text in changes
+            if sign == kind and first_year <= (day := date.fromisoformat(text)).year <= last_year
+        }
+        for kind in "+~"
+    )
+    known = _known_schedule(name, first_year, last_year)
+    twice, absent = sorted(added & set(known["session"])), sorted(closed - set(known["session"]))
+    if twice or absent:
+        day, what = (twice[0], "a session already") if twice else (absent[0], "no session")
+        raise CalendarError(
+            f"{'extra_sessions' if twice else 'closures'} of {name}",
+            expected=f"days on which {name} is {'closed' if twice else 'open'}",
+            found=f"{day}, {what}",
+            action="remove the day from the universe's file",
+        )
+    open_ = known.filter(~pl.col("session").is_in(sorted(closed)))
+    return pl.concat([open_, *(_usual_hours(known, day, name) for day in sorted(added))]).sort("session")
+
+
+# Sessions around an extra one whose hours it takes: two weeks to either side at most.
+_NEAR = 21
+
+
+def _usual_hours(known: pl.DataFrame, day: date, name: str) -> pl.DataFrame:
+    """An extra session with the hours of most sessions around it, by the clock of the exchange."""
+    import exchange_calendars
+
+    zone = str(exchange_calendars.get_calendar(name).tz)
+    hours = (
+        known.with_columns(apart=(pl.col("session") - day).abs())
+        .sort("apart", "session")
+        .head(_NEAR)
+        .select(
+            opens=pl.col("open_at").dt.convert_time_zone(zone).dt.replace_time_zone(None)
+            - pl.col("session").cast(pl.Datetime("us")),
+            closes=pl.col("close_at").dt.convert_time_zone(zone).dt.replace_time_zone(None)
+            - pl.col("session").cast(pl.Datetime("us")),
+        )
+        .group_by("opens", "closes")
+        .len()
+        .sort("len", "closes", descending=True)
+    )
+    opens, closes, _ = hours.row(0)
+    local = pl.DataFrame({"session": [day]}).with_columns(start=pl.col("session").cast(pl.Datetime("us")))
+    return local.select(
+        "session",
+        open_at=(pl.col("start") + opens).dt.replace_time_zone(zone).dt.convert_time_zone("UTC"),
+        close_at=(pl.col("start") + closes).dt.replace_time_zone(zone).dt.convert_time_zone("UTC"),
+    )
+
+
+def _known_schedule(calendar: str, first_year: int, last_year: int) -> pl.DataFrame:
     import exchange_calendars
     from exchange_calendars.errors import InvalidCalendarName
 

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from quant_assets.common.errors import CalendarError
+from quant_assets.common.settings import UniverseConfig
 from quant_assets.market.calendar import periods_per_year, session_times, sessions, with_close_times
 
 
@@ -69,3 +70,54 @@ def test_a_bar_on_a_closed_day_is_named() -> None:
     bars = pl.DataFrame({"symbol": ["A", "A"], "session": [date(2012, 10, 26), date(2012, 10, 29)]})
     with pytest.raises(CalendarError, match="A 2012-10-29"):
         with_close_times(bars, "XNYS", name="known_at")
+
+
+def test_an_extra_session_has_the_usual_hours_of_the_exchange_by_its_own_clock() -> None:
+    saturday = date(2024, 3, 9)  # the day before the clocks of New York go forward
+    summer = date(2024, 7, 6)
+    times = session_times(f"XNYS+{saturday}+{summer}", saturday, saturday)
+    assert times.row(0)[1:] == (
+        datetime(2024, 3, 9, 14, 30, tzinfo=UTC),
+        datetime(2024, 3, 9, 21, 0, tzinfo=UTC),
+    )
+    # Two days after one on which it closed at one o'clock.
+    assert session_times(f"XNYS+{saturday}+{summer}", summer, summer)["close_at"].to_list() == [
+        datetime(2024, 7, 6, 20, 0, tzinfo=UTC)
+    ]
+
+
+def test_extra_sessions_and_closures_change_those_days_and_no_other() -> None:
+    usual = sessions("XNYS", date(2023, 1, 1), date(2024, 12, 31)).to_list()
+    changed = sessions("XNYS+2024-01-06~2024-01-04", date(2023, 1, 1), date(2024, 12, 31)).to_list()
+    assert set(changed) - set(usual) == {date(2024, 1, 6)}
+    assert set(usual) - set(changed) == {date(2024, 1, 4)}
+    assert changed == sorted(changed)
+
+
+@pytest.mark.parametrize(
+    ("calendar", "said"),
+    [
+        ("XNYS+2024-01-04", "extra_sessions of XNYS.*2024-01-04, a session already"),
+        ("XNYS~2024-01-06", "closures of XNYS.*2024-01-06, no session"),
+    ],
+)
+def test_a_day_that_changes_nothing_is_refused(calendar: str, said: str) -> None:
+    with pytest.raises(CalendarError, match=said):
+        sessions(calendar, date(2024, 1, 1), date(2024, 12, 31))
+
+
+def test_a_universe_hands_its_extra_sessions_on_with_its_calendar() -> None:
+    source = {"kind": "synthetic", "seed": 1, "n_symbols": 2}
+    said = {"name": "uni", "source": source, "calendar": "XBOM", "start": "2020-01-01", "end": "2020-12-31"}
+    universe = UniverseConfig.model_validate(
+        {**said, "extra_sessions": ["2020-11-14", "2020-02-01"], "closures": ["2020-05-14"]}
+    )
+    assert universe.calendar == "XBOM+2020-02-01+2020-11-14~2020-05-14"
+    assert UniverseConfig.model_validate(universe.model_dump()) == universe
+    assert UniverseConfig.model_validate(said).calendar == "XBOM"
+    for wrong in (
+        {"calendar": "XBOM+2020-11-14"},
+        {"extra_sessions": ["2020-05-14"], "closures": ["2020-05-14"]},
+    ):
+        with pytest.raises(ValueError, match="extra_sessions"):
+            UniverseConfig.model_validate({**said, **wrong})

@@ -1,26 +1,20 @@
-"""Bars from files: finding them, CSV and Parquet, with every line that is no row found before anything is parsed.
-
-A file of usual columns can be adopted: it is described, and the universe and strategy files for it are written.
-"""
+"""Bars from files: finding them, CSV and Parquet, with every line that is no row found before anything is parsed."""
 
 import csv
 import gzip
 import io
-import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
-import yaml
 
 from quant_assets.common.errors import BarContractError, SourceError
 from quant_assets.common.files import control_character
-from quant_assets.common.settings import BokehSource, CsvSource, ParquetSource, StrategyConfig, UniverseConfig
+from quant_assets.common.settings import BokehSource, CsvSource, ParquetSource, UniverseConfig
 from quant_assets.market.parsing import bytes_cause, has_time_of_day, line_cause
 from quant_assets.market.sources.bar_source import Holdings, SourceRead, State, holdings_of
 from quant_assets.market.sources.contract import MAX_OFFENDERS_SHOWN, conform, validate_bars
@@ -404,89 +398,3 @@ def _refuse_overlap(files: Sequence[BarFile], names: Sequence[str]) -> None:
             found=shown,
             action="let `path:` match only one of the overlapping files",
         )
-
-
-# ------------------------------------------------------------------------------------- A file of bars adopted
-
-
-@dataclass(frozen=True)
-class FileSummary:
-    """What a bar file holds: enough to make a universe of it."""
-
-    symbols: tuple[str, ...]
-    start: date
-    end: date
-    n_rows: int
-    columns: dict[str, str]
-
-
-def describe_file(path: str | Path) -> FileSummary:
-    """Symbols, dates and columns of one Parquet or CSV file, fully validated. Usual column names are known.
-
-    Raises
-    ------
-    SourceError, BarContractError
-        As `read_bar_file`; when the file has no row.
-    """
-    parquet = Path(path).suffix == ".parquet"
-    source = (
-        ParquetSource(kind="parquet", path=str(path)) if parquet else CsvSource(kind="csv", path=str(path))
-    )
-    whole = FileBars(source).read_everything()
-    held = holdings_of(whole.bars)
-    if held.first is None or held.last is None:
-        raise SourceError(
-            f"{path}", expected="at least one row", found="a header only", action="download the file again"
-        )
-    return FileSummary(held.symbols, held.first, held.last, whole.bars.height, whole.column_mapping)
-
-
-def adopt_file(file: Path, folder: Path, *, like: StrategyConfig) -> str:
-    """Write a universe of everything in a bar file, and a strategy on it with another strategy's settings.
-
-    Parameters
-    ----------
-    file : Path
-        Parquet or CSV file of daily bars; its columns may have the usual names.
-    folder : Path
-        Where ``universes/NAME.yaml`` and ``strategies/NAME_daily.yaml`` go. Files already there for the same
-        data are written again with the same content.
-    like : StrategyConfig
-        Whose settings the new strategy takes.
-
-    Returns
-    -------
-    str
-        Name of the strategy.
-
-    Raises
-    ------
-    SourceError, BarContractError
-        When the file cannot be read or breaks the row contract; nothing is written then.
-    """
-    file = file.resolve()
-    summary = describe_file(file)
-    universe = re.sub(r"[^a-z0-9]+", "_", file.name.split(".")[0].lower()).strip("_")[:50]
-    universe = universe if universe[:1].isalpha() else f"u_{universe}"
-    strategy = f"{universe}_daily" if not universe.endswith("_daily") else f"{universe}_strategy"
-    universe_settings = {
-        "description": f"{len(summary.symbols)} symbols of {file.name}, adopted from the file.",
-        "source": {"kind": "parquet" if file.suffix == ".parquet" else "csv", "path": str(file)},
-        "calendar": "XNYS",
-        "start": summary.start,
-        "end": summary.end,
-    }
-    strategy_settings = like.model_dump(mode="json", exclude={"name", "universe", "description"})
-    strategy_settings = {
-        "description": f"The settings of {like.name} on {file.name}.",
-        "universe": universe,
-        **strategy_settings,
-    }
-    for kind, name, settings in (
-        ("universes", universe, universe_settings),
-        ("strategies", strategy, strategy_settings),
-    ):
-        target = folder / kind / f"{name}.yaml"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    return strategy

@@ -1,0 +1,377 @@
+"""A file of bars adopted: it is described, its calendar found, its universe and strategy files written once."""
+
+import glob
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from quant_assets.common.configuration import read_yaml
+from quant_assets.common.errors import CalendarError, ConfigurationError, SourceError
+from quant_assets.common.files import write_whole
+from quant_assets.common.settings import CsvSource, ParquetSource, StrategyConfig
+from quant_assets.market.calendar import canonical_calendar, sessions
+from quant_assets.market.sources.bar_files import FileBars
+from quant_assets.market.sources.bar_source import holdings_of
+
+# Calendars that a file's sessions are compared with. Others are named by option: comparing all 80 takes a minute,
+# and most of Europe differs from its neighbours by a day a year.
+COMPARED = (
+    "XNYS", "XLON", "XETR", "XPAR", "XSWX", "XSTO", "XTSE", "BVMF", "XTKS", "XHKG", "XSHG", "XBOM", "XASX",
+    "24/5", "24/7",
+)  # fmt: skip
+# A calendar fits when at most 1 % of its sessions are missing in the file or are days that it does not know. Most of
+# the list differ by more than that; where another one fits too (Frankfurt and Paris: one or two days a year), it must
+# be ten times as far off, by five days or more.
+MOST_MISFITS = 0.01
+TOLD_APART, FEWEST_APART = 10, 5
+# A day is a session of the market when this share of the names that are listed on it has a bar: a bar of one name on
+# a holiday is a wrong bar, bars of most are a session.
+MARKET_SHARE = 0.5
+FEWEST_SESSIONS = 120
+
+
+@dataclass(frozen=True)
+class FileSummary:
+    """What a bar file holds: enough to make a universe of it.
+
+    Attributes
+    ----------
+    market_days : tuple of date
+        Days on which most of the names listed then have a bar.
+    """
+
+    symbols: tuple[str, ...]
+    start: date
+    end: date
+    n_rows: int
+    columns: dict[str, str]
+    market_days: tuple[date, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the sessions of a file fit a calendar.
+
+    Attributes
+    ----------
+    unknown : tuple of date
+        Days on which the file's market traded and the calendar was closed.
+    missing : tuple of date
+        Sessions of the calendar without a market in the file.
+    """
+
+    calendar: str
+    n_sessions: int
+    unknown: tuple[date, ...]
+    missing: tuple[date, ...]
+
+    @property
+    def misfits(self) -> int:
+        """Days on which the two differ."""
+        return len(self.unknown) + len(self.missing)
+
+    @property
+    def fits(self) -> bool:
+        """Whether they differ on few enough days."""
+        return self.misfits <= MOST_MISFITS * self.n_sessions
+
+    @property
+    def sentence(self) -> str:
+        """The comparison in words, with the first days of each kind."""
+        parts = [
+            f"{len(days)} {what} ({', '.join(map(str, days[:2]))}{', ...' if len(days) > 2 else ''})"
+            for days, what in (
+                (self.unknown, "days with bars on which it is closed"),
+                (self.missing, "of its sessions without bars"),
+            )
+            if days
+        ]
+        return f"{self.calendar}: {' and '.join(parts) or 'the same days'}"
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A file that has become a universe with a strategy.
+
+    Attributes
+    ----------
+    universe_file, strategy_file : Path
+        What was written, now or when the file was first adopted.
+    notes : tuple of str
+        What was decided, for people.
+    """
+
+    universe: str
+    strategy: str
+    universe_file: Path
+    strategy_file: Path
+    summary: FileSummary
+    notes: tuple[str, ...]
+
+
+def describe_file(path: str | Path) -> FileSummary:
+    """Symbols, dates and columns of one Parquet or CSV file, fully validated. Usual column names are known.
+
+    Raises
+    ------
+    SourceError, BarContractError
+        As `quant_assets.market.sources.bar_files.read_bar_file`; when the file has no row.
+    """
+    pattern = glob.escape(str(path))
+    parquet = Path(path).suffix == ".parquet"
+    source = ParquetSource(kind="parquet", path=pattern) if parquet else CsvSource(kind="csv", path=pattern)
+    whole = FileBars(source).read_everything()
+    held = holdings_of(whole.bars)
+    if held.first is None or held.last is None:
+        raise SourceError(
+            f"{path}", expected="at least one row", found="a header only", action="download the file again"
+        )
+    days = tuple(market_days(whole.bars))
+    return FileSummary(held.symbols, held.first, held.last, whole.bars.height, whole.column_mapping, days)
+
+
+def market_days(bars: pl.DataFrame) -> list[date]:
+    """Days on which at least half of the names that are listed then have a bar, in order.
+
+    Parameters
+    ----------
+    bars : polars.DataFrame
+        Columns ``symbol`` and ``session``. A name is listed from its first to its last bar.
+    """
+    spans = bars.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
+    begun = spans.group_by(session="first").agg(begun=pl.len())
+    ended = spans.group_by(session="last").agg(ended=pl.len())
+    days = bars.group_by("session").agg(present=pl.len())
+    listed = (
+        days.join(begun, on="session", how="left")
+        .join(ended, on="session", how="left")
+        .with_columns(pl.col("begun", "ended").fill_null(0))
+        .sort("session")
+        .with_columns(listed=pl.col("begun").cum_sum() - pl.col("ended").cum_sum().shift(1, fill_value=0))
+    )
+    found: list[date] = listed.filter(pl.col("present") >= MARKET_SHARE * pl.col("listed"))[
+        "session"
+    ].to_list()
+    return found
+
+
+def fit_of(calendar: str, days: tuple[date, ...]) -> Fit:
+    """How a market's days fit a calendar between the first and the last of them.
+
+    Raises
+    ------
+    CalendarError
+        As `quant_assets.market.calendar.sessions`.
+    """
+    expected = set(sessions(calendar, days[0], days[-1]).to_list())
+    held = set(days)
+    return Fit(calendar, len(expected), tuple(sorted(held - expected)), tuple(sorted(expected - held)))
+
+
+def suggested_calendar(days: tuple[date, ...], where: str) -> Fit:
+    """The one calendar of `COMPARED` that a market's days fit.
+
+    Raises
+    ------
+    CalendarError
+        When none fits, when several do, or when there are too few days to tell: no exchange is guessed.
+    """
+    fits = []
+    for calendar in COMPARED:
+        try:
+            fits.append(fit_of(calendar, days))
+        except CalendarError:  # its holidays are not recorded that far back: it cannot be meant
+            continue
+    fits.sort(key=lambda fit: fit.misfits)
+    good = [fit for fit in fits if fit.fits]
+    if len(days) >= FEWEST_SESSIONS and good:
+        others = [fit.misfits for fit in good[1:]]
+        if all(n >= FEWEST_APART and n >= TOLD_APART * good[0].misfits for n in others):
+            return good[0]
+    told = "; ".join(fit.sentence for fit in (good or fits)[:4])
+    raise CalendarError(
+        f"calendar of {where}",
+        expected=f"{FEWEST_SESSIONS} sessions or more that fit one of {', '.join(COMPARED)} and no other",
+        found=f"{len(days)} days from {days[0]} to {days[-1]}, {'several fit' if good else 'none fits'} ({told})",
+        action="say which it is: --calendar XNYS (any of exchange_calendars, 24/5 or 24/7) or --exchange NASDAQ",
+    )
+
+
+def adopt_file(
+    file: Path,
+    folder: Path,
+    *,
+    like: StrategyConfig,
+    taken: Callable[[str], bool] = lambda _: False,
+    calendar: str | None = None,
+    asset_class: str | None = None,
+) -> Adopted:
+    """Write a universe of everything in a bar file, and a strategy on it with another strategy's settings.
+
+    Nothing that exists is written again: a file that was adopted before keeps its universe as it was edited since,
+    and another file of the same name gets a name of its own.
+
+    Parameters
+    ----------
+    file : Path
+        Parquet or CSV file of daily bars; its columns may have the usual names.
+    folder : Path
+        Where ``universes/NAME.yaml`` and ``strategies/NAME_daily.yaml`` go.
+    like : StrategyConfig
+        Whose settings the new strategy takes.
+    taken : callable
+        Whether a universe or strategy may not have a name: those of others, and the platform's own.
+    calendar : str, optional
+        The one that its days fit when not given.
+    asset_class : str, optional
+        ``equity`` when not given, ``crypto`` for a calendar of 24/7.
+
+    Raises
+    ------
+    SourceError, BarContractError
+        When the file cannot be read or breaks the row contract; nothing is written then.
+    CalendarError
+        When no calendar is given, and none fits.
+    ConfigurationError
+        When the file has a universe that says another calendar or asset class than asked for.
+    """
+    file = file.resolve()
+    summary = describe_file(file)
+    pattern = glob.escape(str(file))
+    known = _adopted_before(folder / "universes", pattern)
+    notes: list[str] = []
+    if known is not None:
+        universe, said = known.stem, read_yaml(known, environment=False)
+        asked = {"calendar": calendar and canonical_calendar(calendar), "asset_class": asset_class}
+        for key, value in asked.items():
+            held = said.get(key, "equity" if key == "asset_class" else "XNYS")
+            if value is not None and (canonical_calendar(held) if key == "calendar" else held) != value:
+                raise ConfigurationError(
+                    f"{known}, key {key!r}",
+                    expected=f"{value}, as the option says",
+                    found=f"{held}: the file was adopted before, and its universe is never written again",
+                    action=f"edit `{key}:` there, or leave the option out",
+                )
+        notes.append(f"{file.name} was adopted before: {known} is used as it is")
+        if said.get("end") is not None and str(said["end"]) < str(summary.end):
+            notes.append(
+                f"the file goes on to {summary.end}, the universe ends {said['end']}: edit `end:` there"
+            )
+        universe_file = known
+    else:
+        fit = suggested_calendar(summary.market_days, file.name) if calendar is None else None
+        chosen = fit.calendar if fit is not None else canonical_calendar(calendar or "")
+        fit = fit or fit_of(chosen, summary.market_days)
+        universe = _free_name(_stem_name(file), folder, taken)
+        if universe != _stem_name(file):
+            notes.append(f"the name {_stem_name(file)} is taken: the universe is called {universe}")
+        settings = _universe_settings(file, pattern, summary, fit, asset_class)
+        notes.append(f"calendar {fit.sentence}")
+        if "extra_sessions" in settings:
+            notes.append(f"{len(fit.unknown)} sessions that {chosen} does not know are its `extra_sessions:`")
+        universe_file = folder / "universes" / f"{universe}.yaml"
+        _write_new(universe_file, settings)
+    strategy_file = _strategy_file(universe, file, folder, like, taken)
+    if not strategy_file.exists():
+        _write_new(strategy_file, _strategy_settings(universe, file, like))
+    return Adopted(universe, strategy_file.stem, universe_file, strategy_file, summary, tuple(notes))
+
+
+def _adopted_before(folder: Path, pattern: str) -> Path | None:
+    """The universe file whose source is this file.
+
+    Raises
+    ------
+    ConfigurationError
+        When a file that names it cannot be read.
+    """
+    for found in sorted(folder.glob("*.yaml")):
+        if pattern not in found.read_text(encoding="utf-8", errors="replace").replace("\n    ", " "):
+            continue
+        source = read_yaml(found, environment=False).get("source")
+        if isinstance(source, dict) and source.get("path") == pattern:
+            return found
+    return None
+
+
+def _stem_name(file: Path) -> str:
+    name = re.sub(r"[^a-z0-9]+", "_", file.name.split(".")[0].lower()).strip("_")[:50]
+    return name if len(name) > 1 and name[0].isalpha() else f"u_{name}" if name else "universe"
+
+
+def _free_name(stem: str, folder: Path, taken: Callable[[str], bool]) -> str:
+    """The stem, or the first of stem_2, stem_3, ... that no universe or strategy has, and none of its strategy's."""
+
+    def free(name: str) -> bool:
+        names = (name, _daily(name))
+        files = [folder / kind / f"{n}.yaml" for kind in ("universes", "strategies") for n in names]
+        return not any(taken(n) for n in names) and not any(f.exists() for f in files)
+
+    number = 1
+    while not free(name := stem if number == 1 else f"{stem}_{number}"):
+        number += 1
+    return name
+
+
+def _daily(universe: str) -> str:
+    return f"{universe}_daily" if not universe.endswith("_daily") else f"{universe}_strategy"
+
+
+def _strategy_file(
+    universe: str, file: Path, folder: Path, like: StrategyConfig, taken: Callable[[str], bool]
+) -> Path:
+    """The strategy of a universe that has another's settings: the one written for it, or where it goes."""
+    first = folder / "strategies" / f"{_daily(universe)}.yaml"
+    if not first.exists():
+        return first
+    said = str(read_yaml(first, environment=False).get("description", ""))
+    if said == _described(file, like) or not said.startswith("The settings of "):
+        return first
+    other = f"{universe}_like_{like.name}"[:62]
+    target = folder / "strategies" / f"{other}.yaml"
+    if target.exists() or not taken(other):
+        return target
+    raise ConfigurationError(
+        f"option --like {like.name}",
+        expected=f"the name {other} free for the strategy",
+        found="another strategy of that name",
+        action=f"rename it, or edit {first}",
+    )
+
+
+def _described(file: Path, like: StrategyConfig) -> str:
+    return f"The settings of {like.name} on {file.name}."
+
+
+def _universe_settings(
+    file: Path, pattern: str, summary: FileSummary, fit: Fit, asset_class: str | None
+) -> dict[str, Any]:
+    asset_class = asset_class or ("crypto" if fit.calendar == "24/7" else None)
+    settings: dict[str, Any] = {
+        "description": f"{len(summary.symbols)} symbols of {file.name}, adopted from the file.",
+        "source": {"kind": "parquet" if file.suffix == ".parquet" else "csv", "path": pattern},
+        "calendar": fit.calendar,
+        "start": summary.start,
+        "end": summary.end,
+    }
+    settings |= {"asset_class": asset_class} if asset_class else {}
+    if fit.fits and fit.unknown:
+        settings["extra_sessions"] = list(fit.unknown)
+    return settings
+
+
+def _strategy_settings(universe: str, file: Path, like: StrategyConfig) -> dict[str, Any]:
+    settings = like.model_dump(mode="json", exclude={"name", "universe", "description"})
+    return {"description": _described(file, like), "universe": universe, **settings}
+
+
+def _write_new(target: Path, settings: dict[str, Any]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(settings, sort_keys=False, width=10_000)
+    write_whole(target, text.encode("utf-8"))
