@@ -48,6 +48,7 @@ def config_validate() -> None:
     """
     from quant_assets.common.configuration import config_dir
     from quant_assets.lineage.configured import calendar_problems, load_settings
+    from quant_assets.lineage.requirements import too_short
 
     settings = load_settings()
     problems = [problem.error for problem in settings.left_out] + calendar_problems(settings)
@@ -56,6 +57,8 @@ def config_validate() -> None:
     from quant_assets.definitions import require_loadable
 
     require_loadable(settings)
+    for sentence in too_short(settings):
+        show_error(sentence, "warning")
     if problems:
         raise typer.Exit(2)
     out().print(

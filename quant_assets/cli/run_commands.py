@@ -23,6 +23,7 @@ from quant_assets.cli.terminal import (
 )
 
 if TYPE_CHECKING:
+    from quant_assets.common.errors import ConfigurationError
     from quant_assets.gates.baseline_comparison import Validation
     from quant_assets.gates.verdicts import StrategyOutcome
     from quant_assets.lineage.configured import Settings
@@ -83,23 +84,53 @@ def run(
             "goes with --universe-file", param_hint="--calendar/--exchange/--asset-class"
         )
     names = chosen or sorted(settings.strategies)
+    outcomes = [] if chosen else [_never_run(p.name, "error", p.error) for p in settings.left_out]
+    refused = histories_too_short(names, settings)
+    if len(refused) == len(names):
+        raise next(iter(refused.values()))
+    outcomes += [_never_run(name, "blocked", error) for name, error in refused.items()]
     from quant_assets.common.home import Home
     from quant_assets.definitions import build_definitions
     from quant_assets.defs.running import open_instance, run_strategies
     from quant_assets.lineage.graph import Lineage
 
     with open_instance() as instance:
-        outcomes = run_strategies(
+        outcomes += run_strategies(
             build_definitions(settings),
             Lineage(settings),
-            names,
+            [name for name in names if name not in refused],
             instance,
             Home(),
             lambda t: out().print(f"\n[bold]{t}[/]"),
         )
     show_outcomes(outcomes)
     write_json(json_output, outcomes_json(outcomes), sort_keys=False)
-    raise typer.Exit(1 if any(o.decision == "error" for o in outcomes) else 0)
+    raise typer.Exit(1 if any(o.decision in ("error", "blocked") for o in outcomes) else 0)
+
+
+def _never_run(name: str, decision: str, error: Exception) -> "StrategyOutcome":
+    from quant_assets.gates.verdicts import StrategyOutcome
+
+    return StrategyOutcome(name, decision, (), (str(error),), None)
+
+
+def histories_too_short(names: "Sequence[str]", settings: "Settings") -> "dict[str, ConfigurationError]":
+    """The strategies that cannot end in a decision, because their universe is too short or has too few names."""
+    from quant_assets.common.errors import ConfigurationError
+    from quant_assets.lineage.requirements import holdings_in_sight, require_history, required_history
+
+    refused: dict[str, ConfigurationError] = {}
+    for name in names:
+        strategy = settings.strategies[name]
+        sessions, n_names = holdings_in_sight(settings.universe_of(strategy))
+        try:
+            require_history(strategy, settings, sessions, n_names)
+        except ConfigurationError as error:
+            refused[name] = error
+            continue
+        for sentence in required_history(strategy, settings).short_of_promotion(sessions, n_names):
+            out().print(f"{plain(name)}: nothing can be promoted: {plain(sentence)}")
+    return refused
 
 
 def adopted_strategy(
@@ -139,6 +170,7 @@ def adopted_strategy(
         taken=lambda name: name in names or is_reserved(name),
         calendar=calendar or exchange,
         asset_class=asset_class,
+        floors={name: costs.model_dump() for name, costs in settings.minima.costs.items()},
     )
     console, summary = out(), adopted.summary
     console.print(
@@ -168,6 +200,8 @@ def show_outcomes(outcomes: "Sequence[StrategyOutcome]") -> None:
         console.print(f"\n[bold]{outcome.strategy}[/]: {styled(outcome.decision)}")
         for reason in outcome.reasons:
             console.print(f"  - {plain(reason)}")
+    for sentence in dict.fromkeys(said for outcome in outcomes for said in outcome.set_aside):
+        console.print(f"set aside: {plain(sentence)}")
     sheets = [outcome for outcome in outcomes if outcome.tear_sheet]
     if sheets:
         console.print("\n[bold]Tear sheets[/]")

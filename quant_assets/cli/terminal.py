@@ -85,6 +85,7 @@ STYLES = {
     "no": "red",
     "promoted": "green",
     "error": "red",
+    "blocked": "red",
     "same bits": "green",
     "other bits": "red",
 }

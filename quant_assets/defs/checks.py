@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from quant_assets.defs.assets import asset_key, to_metadata
-from quant_assets.defs.running import QUIET
+from quant_assets.defs.running import QUIET, judged_in
 from quant_assets.defs.storage import EventHistory, Home, latest_event, newest
-from quant_assets.lineage.declaring import Check, CheckOutcome, CheckRun, CheckSpec, Outcome
+from quant_assets.lineage.causes import check_outcomes
+from quant_assets.lineage.declaring import Check, CheckOutcome, CheckRun, CheckSpec
 from quant_assets.lineage.graph import Lineage, Node
 
 
@@ -77,15 +78,6 @@ def run_checks(
     result = with_job.resolve_job_def("gates").execute_in_process(
         instance=instance, run_config=QUIET, raise_on_error=False
     )
-    found = {e.asset_check_key: e for e in result.get_asset_check_evaluations()}
-    outcomes = []
-    for key in selected:
-        evaluation = found.get(key)
-        if evaluation is None:
-            outcome: Outcome = "no verdict"
-            severity, told = "ERROR", "the check crashed, or its asset was never materialised"
-        else:
-            outcome = "passed" if evaluation.passed else "failed"
-            severity, told = evaluation.severity.value, evaluation.description or ""
-        outcomes.append(CheckOutcome(key.asset_key.to_user_string(), key.name, outcome, severity, told))
-    return CheckRun(tuple(outcomes))
+    pairs = [((k.asset_key.path[0], k.asset_key.path[1]), k.name) for k in selected]
+    made = {key for key, _ in pairs if latest_event(instance, asset_key(key), None)}
+    return CheckRun(check_outcomes(lineage, pairs, judged_in(result), made))

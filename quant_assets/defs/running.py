@@ -24,7 +24,8 @@ from quant_assets.common.processes import all_gone, every, held_by, this_host, w
 from quant_assets.common.same_origin import SameOrigin
 from quant_assets.defs.assets import asset_key
 from quant_assets.defs.storage import artifact_of, latest_event
-from quant_assets.gates.verdicts import GateReport, StrategyOutcome, Verdict
+from quant_assets.gates.verdicts import GateReport, StrategyOutcome, Verdict, refusals
+from quant_assets.lineage.causes import Judged, closed_upstream, set_aside, waits
 from quant_assets.lineage.graph import Lineage
 
 # Dagster's own console lines would drown the progress lines; everything is in the run's event log.
@@ -116,6 +117,11 @@ def failures(result: dg.ExecuteInProcessResult) -> tuple[list[str], list[str]]:
     return refused, broken
 
 
+def judged_in(result: dg.ExecuteInProcessResult) -> list[Judged]:
+    """Every check that ran in a run."""
+    return [Judged.of(e.asset_key.path, e) for e in result.get_asset_check_evaluations()]
+
+
 def raw_years_job(universe: str) -> str:
     """Name of the job that materialises one year of a universe."""
     return f"{universe}_raw_bars"
@@ -181,20 +187,25 @@ def _run_strategy(
 ) -> StrategyOutcome:
     result = executed(definitions, strategy, instance)
     refused, broken = failures(result)
+    event = latest_event(instance, dg.AssetKey([lineage.scope(strategy).bars.name, "quarantined_bars"]), None)
+    aside = set_aside(event.metadata if event else {})
+    closed = closed_upstream(lineage, strategy, judged_in(result))
+    made = {tuple(e.asset_key.path) for e in result.get_asset_materialization_events() if e.asset_key}
+    if closed and waits(lineage, strategy, made):
+        return StrategyOutcome(strategy, "blocked", (), (*closed, *broken), None, aside)
     if refused and not broken:
         # The blocking checks kept the decision from running. Asked on its own it refuses in its body, and
         # writes the refusal with every reason into the ledger and the registry.
-        decision = asset_key(lineage.decision(strategy).key)
-        result = executed(definitions, strategy, instance, asset_selection=[decision])
+        result = executed(
+            definitions, strategy, instance, asset_selection=[asset_key(lineage.decision(strategy).key)]
+        )
         _, broken = failures(result)
     verdicts = strategy_verdicts(instance, home, lineage, strategy)
     ending = "error" if broken else "promoted" if result.success else "refused"
-    reasons = tuple(broken) or tuple(
-        f"{v.gate}: {v.reason}. {v.remedy}" for v in verdicts if v.status not in ("pass", "not_applicable")
-    )
+    reasons = (*closed, *broken) if broken else (*closed, *refusals(verdicts))
     sheet = latest_event(instance, dg.AssetKey([strategy, "tear_sheet"]), None)
     file = located(str(sheet.metadata["file"].value)) if sheet and "file" in sheet.metadata else None
-    return StrategyOutcome(strategy, ending, verdicts, reasons, file)
+    return StrategyOutcome(strategy, ending, verdicts, reasons, file, aside)
 
 
 def strategy_verdicts(

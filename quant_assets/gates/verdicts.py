@@ -5,7 +5,7 @@ NaN compares false and fails closed.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -201,11 +201,14 @@ class StrategyOutcome:
 
     Attributes
     ----------
-    decision : {"promoted", "refused", "error"}
+    decision : {"promoted", "refused", "blocked", "error"}
+        Blocked: a check of its data or of its features closed the way, so there is nothing to decide.
     verdicts : tuple of Verdict
         Every verdict about the candidate, in the order of the gates.
     reasons : tuple of str
-        Why it was refused, or what broke.
+        Why it was refused or blocked, or what broke.
+    set_aside : tuple of str
+        Names and rows of its universe that were left out, each with the reason.
     """
 
     strategy: str
@@ -213,3 +216,11 @@ class StrategyOutcome:
     verdicts: tuple[Verdict, ...]
     reasons: tuple[str, ...]
     tear_sheet: "Location | None"
+    set_aside: tuple[str, ...] = ()
+
+
+def refusals(verdicts: Iterable[Verdict]) -> tuple[str, ...]:
+    """Reason and remedy of each verdict that does not open its gate."""
+    return tuple(
+        f"{v.gate}: {v.reason}. {v.remedy}" for v in verdicts if v.status not in ("pass", "not_applicable")
+    )

@@ -257,7 +257,7 @@ def _check_strategy(
             raise ConfigurationError(
                 f"{file}, key 'universe'",
                 expected="a universe whose file can be used",
-                found=f"{strategy.universe!r}, which is left out: {broken[strategy.universe].error}",
+                found=f"{strategy.universe!r}, left out for: {str(broken[strategy.universe].error).rstrip('.?')}",
                 action="correct the universe's file",
             )
         raise ConfigurationError(

@@ -176,6 +176,17 @@ def test_weekend_bars_are_24_7_and_costs_are_those_of_crypto(tmp_path: Path) -> 
     assert (said(adopted)["calendar"], said(adopted)["asset_class"]) == ("24/7", "crypto")
 
 
+def test_costs_below_the_least_of_the_asset_class_are_raised_and_told(tmp_path: Path) -> None:
+    file = bars_file(tmp_path / "coins.csv", days_of("24/7"), ["BTC", "ETH"])
+    floors = {"crypto": {"commission_bps": 1.0, "half_spread_bps": 1.0}, "equity": {"commission_bps": 9.0}}
+    adopted = adopt(file, tmp_path, floors=floors)
+    costs = yaml.safe_load(adopted.strategy_file.read_text())["costs"]
+    assert (costs["commission_bps"], costs["half_spread_bps"]) == (1.0, 1.0)
+    assert adopted.notes[-1] == (
+        "costs of like_me raised to the least of asset class crypto: commission_bps 0.5 to 1"
+    )
+
+
 def test_a_day_of_the_market_has_a_bar_of_half_of_the_names_that_are_listed_then() -> None:
     one, two, three = date(2021, 1, 4), date(2021, 1, 5), date(2021, 1, 6)
     held = [

@@ -158,13 +158,21 @@ def _rules_behind(_: Scope, __: str | None) -> Sequence[str]:
     return rule_modules()
 
 
+def _first_names(finding: Any) -> list[str]:
+    """Which names a rule without sentences of its own found, in one."""
+    if finding.passed or "symbol" not in finding.offenders.columns:
+        return []
+    names = finding.offenders["symbol"].unique(maintain_order=True).to_list()
+    return [f"of {', '.join(map(str, names[:5]))}" + (f" and {len(names) - 5} more" if names[5:] else "")]
+
+
 def _results(findings: Iterable[Any]) -> Iterator[CheckResult]:
     for finding in findings:
         yield CheckResult(
             finding.rule,
             bool(finding.passed),
             f"{finding.n_offenders} offenders among {finding.n_checked} checked"
-            + "".join(f"; {sentence}" for sentence in finding.evidence),
+            + "".join(f"; {sentence}" for sentence in finding.evidence or _first_names(finding)),
             finding.check_severity,
             {
                 "n_offenders": finding.n_offenders,

@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -211,6 +211,7 @@ def adopt_file(
     taken: Callable[[str], bool] = lambda _: False,
     calendar: str | None = None,
     asset_class: str | None = None,
+    floors: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Adopted:
     """Write a universe of everything in a bar file, and a strategy on it with another strategy's settings.
 
@@ -231,6 +232,8 @@ def adopt_file(
         The one that its days fit when not given.
     asset_class : str, optional
         ``equity`` when not given, ``crypto`` for a calendar of 24/7.
+    floors : mapping of str to mapping, optional
+        The least that each cost may be assumed to be, by asset class: lower ones of ``like`` are raised to it.
 
     Raises
     ------
@@ -279,7 +282,14 @@ def adopt_file(
         _write_new(universe_file, settings)
     strategy_file = _strategy_file(universe, file, folder, like, taken)
     if not strategy_file.exists():
-        _write_new(strategy_file, _strategy_settings(universe, file, like))
+        traded = str(read_yaml(universe_file, environment=False).get("asset_class", "equity"))
+        costs = like.costs.model_dump()
+        raised = {k: v for k, v in ((floors or {}).get(traded) or {}).items() if v > costs.get(k, v)}
+        if raised:
+            told = ", ".join(f"{name} {costs[name]:g} to {value:g}" for name, value in raised.items())
+            notes.append(f"costs of {like.name} raised to the least of asset class {traded}: {told}")
+        settings = _strategy_settings(universe, file, like)
+        _write_new(strategy_file, {**settings, "costs": {**costs, **raised}})
     return Adopted(universe, strategy_file.stem, universe_file, strategy_file, summary, tuple(notes))
 
 
