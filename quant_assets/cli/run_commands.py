@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from quant_assets.gates.baseline_comparison import Validation
     from quant_assets.gates.verdicts import StrategyOutcome
     from quant_assets.lineage.configured import Settings
+    from quant_assets.market.sources.adoption import Adopted
     from quant_assets.lineage.declaring import CheckRun
 
 
@@ -73,10 +74,11 @@ def run(
     show_events()
     require_folder(json_output, "--json")
     settings = load_settings()
-    chosen = list(strategy or [])
+    chosen, adopted = list(strategy or []), None
     require_strategies(chosen, settings)
     if universe_file is not None:
-        chosen.append(adopted_strategy(universe_file, settings, like, calendar, exchange, asset_class))
+        adopted = adopted_strategy(universe_file, settings, like, calendar, exchange, asset_class)
+        chosen.append(adopted.strategy)
         settings = load_settings()
         require_strategies(chosen, settings)
     elif calendar or exchange or asset_class:
@@ -85,7 +87,7 @@ def run(
         )
     names = chosen or sorted(settings.strategies)
     outcomes = [] if chosen else [_never_run(p.name, "error", p.error) for p in settings.left_out]
-    refused = histories_too_short(names, settings)
+    refused = histories_too_short(names, settings, adopted)
     if len(refused) == len(names):
         raise next(iter(refused.values()))
     outcomes += [_never_run(name, "blocked", error) for name, error in refused.items()]
@@ -114,7 +116,9 @@ def _never_run(name: str, decision: str, error: Exception) -> "StrategyOutcome":
     return StrategyOutcome(name, decision, (), (str(error),), None)
 
 
-def histories_too_short(names: "Sequence[str]", settings: "Settings") -> "dict[str, ConfigurationError]":
+def histories_too_short(
+    names: "Sequence[str]", settings: "Settings", adopted: "Adopted | None" = None
+) -> "dict[str, ConfigurationError]":
     """The strategies that cannot end in a decision, because their universe is too short or has too few names."""
     from quant_assets.common.errors import ConfigurationError
     from quant_assets.lineage.requirements import holdings_in_sight, require_history, required_history
@@ -122,7 +126,11 @@ def histories_too_short(names: "Sequence[str]", settings: "Settings") -> "dict[s
     refused: dict[str, ConfigurationError] = {}
     for name in names:
         strategy = settings.strategies[name]
-        sessions, n_names = holdings_in_sight(settings.universe_of(strategy))
+        universe = settings.universe_of(strategy)
+        sessions, n_names = holdings_in_sight(universe)
+        if adopted is not None and name == adopted.strategy:  # the file itself says what there is
+            sessions = sum(universe.start <= day <= universe.end for day in adopted.summary.market_days)
+            n_names = len(universe.symbols or adopted.summary.symbols)
         try:
             require_history(strategy, settings, sessions, n_names)
         except ConfigurationError as error:
@@ -140,8 +148,8 @@ def adopted_strategy(
     calendar: str | None,
     exchange: str | None,
     asset_class: str | None,
-) -> str:
-    """Adopt a file of bars, say what was decided, and name its strategy.
+) -> "Adopted":
+    """Adopt a file of bars, and say what was decided.
 
     Raises
     ------
@@ -182,7 +190,7 @@ def adopted_strategy(
     console.print(
         f"  universe {plain(str(adopted.universe_file))}\n  strategy {plain(str(adopted.strategy_file))}"
     )
-    return adopted.strategy
+    return adopted
 
 
 def show_outcomes(outcomes: "Sequence[StrategyOutcome]") -> None:
