@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from quant_assets.gates.baseline_comparison import Validation
     from quant_assets.gates.verdicts import StrategyOutcome
     from quant_assets.lineage.configured import Settings
-    from quant_assets.market.sources.adoption import Adopted
     from quant_assets.lineage.declaring import CheckRun
+    from quant_assets.market.sources.adoption import Adopted
 
 
 def run(

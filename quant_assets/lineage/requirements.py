@@ -21,7 +21,7 @@ from quant_assets.models.cross_prediction import FIRST_COMPARED, outer_splitter,
 from quant_assets.models.fitting import inner_splitter
 from quant_assets.monitoring.baseline import MIN_WINDOWS
 from quant_assets.statistics.sharpe_inference import FEWEST_SESSIONS
-from quant_assets.studies.importance.out_of_sample import FEWEST_NAMES
+from quant_assets.studies.importance.permutation import FEWEST_NAMES
 
 # A longer training window than any splitter can ask for: the search ends there.
 _LONGEST = 20_000
@@ -232,7 +232,7 @@ def _splits_have_rows(
     t1 = t0 + horizon + 0.5
     embargo = validation.embargo_sessions
 
-    def nested(rows: np.ndarray) -> bool:  # type: ignore[type-arg]
+    def nested(rows: np.ndarray) -> bool:
         if not len(rows):
             return False
         folds = (inner_splitter(count, embargo).split(t0[rows], t1[rows]) for count in inner)
