@@ -13,7 +13,7 @@ from quant_assets.cli.ledger_commands import desk, promotion_app, trials_app
 from quant_assets.cli.model_command import model_app
 from quant_assets.cli.replay_command import replay
 from quant_assets.cli.run_commands import check, run, validate
-from quant_assets.cli.terminal import json_text, out, show_error, show_text
+from quant_assets.cli.terminal import json_text, out, quiet, show_error, show_text
 from quant_assets.common.errors import QuantAssetsError
 
 config_app = typer.Typer(no_args_is_help=True, help="Read and check the configuration.")
@@ -50,6 +50,7 @@ def config_validate() -> None:
     from quant_assets.lineage.configured import calendar_problems, load_settings
     from quant_assets.lineage.requirements import too_short
 
+    quiet()
     settings = load_settings()
     problems = [problem.error for problem in settings.left_out] + calendar_problems(settings)
     for problem in problems:
