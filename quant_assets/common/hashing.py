@@ -69,6 +69,60 @@ def frame_digest(frame: pl.DataFrame, metadata: Mapping[str, str] | None = None)
     return digest.hexdigest()
 
 
+def digests_by(frame: pl.DataFrame, name: str) -> dict[str, str]:
+    """What `frame_digest` gives of the rows of each value of a text column, for rows that lie together.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        Rows of equal ``name`` next to one another.
+    name : str
+        A column of text without nulls.
+
+    Returns
+    -------
+    dict of str to str
+        By value, in the order of the frame.
+
+    Notes
+    -----
+    Columns become arrays once and not once for each value: of 13,200 names and years of 3 M rows 1 s and not 13.
+    """
+    runs = frame.get_column(name).rle().struct.unnest()
+    ends = runs["len"].cast(pl.Int64).cum_sum().to_list()
+    starts = [0, *ends][:-1]
+    digests = [hashlib.sha256() for _ in starts]
+    nothing = json_digest({}).encode()
+    for digest, start, end in zip(digests, starts, ends, strict=True):
+        digest.update(nothing)
+        digest.update(str(end - start).encode())
+    for series in frame.get_columns():
+        head = f"\x00{series.name}\x00{series.dtype}\x00".encode()
+        valid = series.is_not_null()
+        whole = valid.all()
+        validity = valid.cast(pl.UInt8).to_numpy()
+        if series.dtype == pl.String:
+            text = series.fill_null("")
+            lengths, texts = text.str.len_bytes().to_numpy(), text.to_list()
+            content = [
+                (lengths[a:b], "".join(texts[a:b]).encode()) for a, b in zip(starts, ends, strict=True)
+            ]
+        else:
+            physical = series.to_physical()
+            physical = physical.cast(pl.UInt8) if physical.dtype == pl.Boolean else physical
+            values = physical.fill_null(0).to_numpy()
+            content = [(values[a:b], b"") for a, b in zip(starts, ends, strict=True)]
+        for digest, start, end, (array, more) in zip(digests, starts, ends, content, strict=True):
+            digest.update(head)
+            full = whole or bool(validity[start:end].all())
+            digest.update(b"\x01" if full else validity[start:end].tobytes())
+            digest.update(array.tobytes())
+            if more:
+                digest.update(more)
+    named = runs["value"].to_list()
+    return {value: digest.hexdigest() for value, digest in zip(named, digests, strict=True)}
+
+
 def combined_fingerprint(parts: Iterable[str]) -> str:
     """Fingerprint of several fingerprints in a fixed order: 40 hexadecimal characters.
 

@@ -44,6 +44,17 @@ ALIASES: dict[str, frozenset[str]] = {
 _CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?: ?[AaPp][Mm])?"
 _ZONE = r"(?: ?(?:Z|[A-Z]{3,4}|[+-][0-9]{2}:?[0-9]{2}))?"
 _YEAR_FIRST = rf"^([0-9]{{4}})([-/]?)([0-9]{{2}})([-/]?)([0-9]{{2}})(?:[T ]{_CLOCK}{_ZONE})?$"
+# The name of a month leaves no doubt where the day stands: 01-Jan-2021, 2021-Jan-01, January 1, 2021.
+_TIME_AFTER = rf"[T ]{_CLOCK}{_ZONE}$"
+_NAMED_MONTH = {
+    "%d-%b-%Y": r"^[0-9]{1,2}-[A-Za-z]{3}-[0-9]{4}$",
+    "%Y-%b-%d": r"^[0-9]{4}-[A-Za-z]{3}-[0-9]{1,2}$",
+    "%d-%B-%Y": r"^[0-9]{1,2}-[A-Za-z]{4,9}-[0-9]{4}$",
+    "%b-%d-%Y": r"^[A-Za-z]{3}-[0-9]{1,2}-[0-9]{4}$",
+    "%B-%d-%Y": r"^[A-Za-z]{4,9}-[0-9]{1,2}-[0-9]{4}$",
+}
+EPOCH_UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+MOSTLY = 0.98  # of a column that is written in one way; the rest is broken cells
 # Beyond, a number is none of a bar, and products of two are soon infinite; below, it is what misread bytes look like
 # (a Parquet page without its levels gives 3.5e-310). Volumes that are only absurd (4e17 were seen) are for the rules
 # of quality to report.
@@ -65,14 +76,47 @@ def session_of(name: str, dtype: pl.DataType) -> pl.Expr:
     text = text_of(name)
     same_separator = text.str.extract(_YEAR_FIRST, 2) == text.str.extract(_YEAR_FIRST, 4)
     iso = pl.concat_str([text.str.extract(_YEAR_FIRST, group) for group in (1, 3, 5)], separator="-")
-    return pl.when(same_separator).then(iso).str.to_date("%Y-%m-%d", strict=False)
+    plain = pl.when(same_separator).then(iso).str.to_date("%Y-%m-%d", strict=False)
+    named = text.str.replace(_TIME_AFTER, "").str.replace_all(r"[ /.,]+", "-")
+    months = [
+        pl.when(named.str.contains(_NAMED_MONTH[form])).then(named).str.to_date(form, strict=False)
+        for form in _NAMED_MONTH
+    ]
+    since = text.cast(pl.Int64, strict=False)
+    epochs = [
+        pl.when(is_epoch(since, unit)).then(pl.from_epoch(since // step, "s").dt.date())
+        for unit, step in EPOCH_UNITS.items()
+    ]
+    return pl.coalesce(plain, *months, *epochs)
+
+
+def is_epoch(since: pl.Expr, unit: str) -> pl.Expr:
+    """Whether a column of whole numbers counts from 1970 in this unit: nearly all of it must lie in 1973 to 2100."""
+    step = EPOCH_UNITS[unit]
+    # 1e8 s is March 1973: no date written as 20240703 is so large, and no two units overlap.
+    fits = since.is_between(100_000_000 * step, 4_133_980_799 * step)
+    return fits & (fits.fill_null(value=False).mean() >= MOSTLY)
+
+
+def session_reading(column: pl.Series) -> str | None:
+    """What a person should know of how the cells of a session column were read."""
+    if column.dtype != pl.String and not column.dtype.is_integer():
+        return None
+    different = column.unique().drop_nulls()
+    since = different.cast(pl.Int64, strict=False)
+    for unit in EPOCH_UNITS:
+        if since.to_frame("n").select(is_epoch(pl.col("n"), unit).any()).item():
+            return f"session: whole numbers, read as {unit} since 1970 and taken for the day in UTC"
+    if column.dtype == pl.String and different.str.contains(r"[A-Za-z]{3,}[-/ .]").any():
+        return "session: months written by their English names"
+    return None
 
 
 def number_of(name: str, dtype: pl.DataType) -> pl.Expr:
     """The cell as a float64."""
     if dtype.is_numeric():
         return pl.col(name).cast(pl.Float64)
-    return text_of(name).cast(pl.Float64, strict=False)
+    return pl.col(name).cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
 
 
 def dtype_problem(name: str, dtype: pl.DataType) -> str | None:
@@ -110,6 +154,13 @@ def sentence(template: str, *parts: str | pl.Expr) -> pl.Expr:
     return pl.concat_str(texts)
 
 
+def in_order(rows: pl.DataFrame) -> bool:
+    """Whether rows are sorted by symbol and session, each of them once."""
+    symbol, session = pl.col("symbol"), pl.col("session")
+    after = (symbol > symbol.shift()) | ((symbol == symbol.shift()) & (session > session.shift()))
+    return rows.select(after.slice(1).all(ignore_nulls=False)).item() is True
+
+
 # ------------------------------------------------------------------------ what went wrong with a refused file
 
 
@@ -144,17 +195,11 @@ def number_problem(name: str) -> pl.Expr:
     )
 
 
-def date_problem() -> pl.Expr:
+def date_problem(*, some_clear: bool) -> pl.Expr:
     """Why the text of a cell is no date: in doubt throughout, in doubt among clear ones, or none at all."""
     doubtful = text_of("raw.session").str.contains(_DAY_OR_MONTH_FIRST)
-    some_clear = pl.col("session").is_not_null().any()
-    return (
-        pl.when(doubtful & some_clear)
-        .then(pl.lit("another date format"))
-        .when(doubtful)
-        .then(pl.lit("ambiguous date"))
-        .otherwise(pl.lit("unparsable date"))
-    )
+    in_doubt = "another date format" if some_clear else "ambiguous date"
+    return pl.when(doubtful).then(pl.lit(in_doubt)).otherwise(pl.lit("unparsable date"))
 
 
 def is_header(aliases: dict[str, frozenset[str]]) -> pl.Expr:
@@ -167,16 +212,14 @@ def is_header(aliases: dict[str, frozenset[str]]) -> pl.Expr:
     return named("session") & named("open") & named("close")
 
 
-def is_case_variant(typed: pl.DataFrame) -> pl.Series:
-    """Whether a row's symbol differs only in upper and lower case from one that more rows have."""
-    counted = typed.select("symbol", upper=pl.col("symbol").str.to_uppercase()).with_columns(
-        n=pl.len().over("symbol")
-    )
-    usual = counted.sort("n", "symbol", descending=[True, False]).unique("upper", keep="first")
-    joined = counted.join(
-        usual.select("upper", usual="symbol"), on="upper", how="left", maintain_order="left"
-    )
-    return joined.select((pl.col("symbol") != pl.col("usual")).fill_null(value=False)).to_series()
+def case_variants(typed: pl.DataFrame) -> pl.DataFrame:
+    """Symbols that differ only in upper and lower case from one that more rows have, and that one (``usual``)."""
+    counted = typed.group_by("symbol").len("n").drop_nulls("symbol")
+    counted = counted.with_columns(upper=pl.col("symbol").str.to_uppercase())
+    most_first = counted.sort("n", "symbol", descending=[True, False])
+    usual = most_first.unique("upper", keep="first", maintain_order=True).select("upper", usual="symbol")
+    named = counted.join(usual, on="upper").filter(pl.col("symbol") != pl.col("usual"))
+    return named.select("symbol", "usual").sort("symbol")
 
 
 def is_unfinished(typed: pl.DataFrame) -> pl.Series:
@@ -186,8 +229,13 @@ def is_unfinished(typed: pl.DataFrame) -> pl.Series:
     Stamps that differ by whole hours are summer time, half days or other zones.
     """
     raw = typed["raw.session"]
+    nothing = pl.repeat(value=False, n=typed.height, eager=True)
     if isinstance(raw.dtype, pl.Datetime):
+        if raw.dt.time().n_unique() <= 1:
+            return nothing
         clock = raw.dt.strftime("%H:%M:%S")
+    elif raw.dtype != pl.String or not raw.unique().str.contains(":", literal=True).any():
+        return nothing
     else:
         clock = raw.cast(pl.String).str.extract(r"[T ](\d{1,2}:\d{2}(?::\d{2})?)", 1)
     hms = [clock.str.extract(r"^(\d+)"), clock.str.extract(r":(\d+)"), clock.str.extract(r":\d+:(\d+)")]
@@ -197,23 +245,23 @@ def is_unfinished(typed: pl.DataFrame) -> pl.Series:
     last = typed.select((session == session.max()).fill_null(value=False)).to_series()
     earlier = stamp.filter(~last).drop_nulls()
     if earlier.len() < FEWEST_STAMPED or earlier.n_unique() > MOST_STAMPS:
-        return pl.repeat(value=False, n=typed.height, eager=True)
+        return nothing
     past_hour = (earlier % _SECONDS_PER_HOUR).unique().implode()
-    return last & ~(stamp % _SECONDS_PER_HOUR).is_in(past_hour) & stamp.is_not_null()
+    return (last & ~(stamp % _SECONDS_PER_HOUR).is_in(past_hour) & stamp.is_not_null()).fill_null(value=False)
 
 
 def swapped_columns(typed: pl.DataFrame) -> tuple[str, str] | None:
     """Two columns that make bars of nearly all rows when exchanged, and of hardly any as they are."""
-    values = typed.select((*PRICES, "volume")).drop_nulls()
-    if values.height < FEWEST_ROWS:
-        return None
 
     def fitting(frame: pl.DataFrame) -> float:
         within = [pl.col(name).is_between(pl.col("low"), pl.col("high")) for name in ("open", "close")]
         narrow = pl.col("high") < WIDEST_RANGE * pl.col("low")
-        return float(frame.select((pl.all_horizontal(within) & narrow).mean()).item())
+        return float(frame.select((pl.all_horizontal(within) & narrow).mean()).item() or 0.0)
 
-    if fitting(values) > NOT_FITTING:
+    if fitting(typed) > NOT_FITTING:
+        return None
+    values = typed.select((*PRICES, "volume")).drop_nulls()
+    if values.height < FEWEST_ROWS or fitting(values) > NOT_FITTING:
         return None
     for pair in (("high", "low"), *((name, "volume") for name in PRICES)):
         if fitting(values.rename({pair[0]: pair[1], pair[1]: pair[0]})) >= FITTING:

@@ -14,10 +14,11 @@ from typing import Any, Literal
 import polars as pl
 
 from quant_assets.common.errors import SourceError
-from quant_assets.common.hashing import combined_fingerprint, frame_digest
+from quant_assets.common.hashing import combined_fingerprint, digests_by, frame_digest
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.market.parsing import PRICES
+from quant_assets.market.set_aside import metadata_of
 from quant_assets.market.sources.bar_source import SourceRead
 from quant_assets.market.sources.sources import open_source, read_year
 
@@ -85,15 +86,13 @@ class Revision:
 
 def vintage(read: SourceRead) -> Table:
     """What one read of a partition stores, and by whose digest a vintage is told from another."""
-    return Table(read.bars, {"provider": read.provider})
+    return Table(read.bars, {"provider": read.provider, **metadata_of(read.aside)})
 
 
 def symbol_digests(bars: pl.DataFrame) -> dict[str, str]:
     """Digest of the logical content of each symbol's bars, by symbol in sorted order: 16 hexadecimal characters."""
-    parts = bars.sort([name for name in KEY if name in bars.columns]).partition_by(
-        "symbol", maintain_order=True
-    )
-    return {str(part["symbol"][0]): frame_digest(part)[:DIGEST_LENGTH] for part in parts}
+    ordered = bars.sort([name for name in KEY if name in bars.columns])
+    return {symbol: digest[:DIGEST_LENGTH] for symbol, digest in digests_by(ordered, "symbol").items()}
 
 
 def compare_vintages(

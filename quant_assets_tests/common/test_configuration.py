@@ -57,7 +57,8 @@ def test_the_limits_of_the_bar_rules_are_shown_with_their_defaults(folder: Path)
     (folder / "universes/us_tech.yaml").write_text(UNIVERSE + "quality: {jump_fraction: 0.5}")
     universes = load_settings(folder, folder / "nowhere").universes
     assert universes["us_tech"].model_dump(mode="json")["quality"] == {
-        "severity": {}, "accepted": [], "jump_fraction": 0.5, "stale_sessions": 5, "flat_sessions": 5,
+        "severity": {}, "accepted": [], "set_aside": {"symbols": 0.05, "rows": 0.001}, "strict": False,
+        "jump_fraction": 0.5, "stale_sessions": 5, "flat_sessions": 5,
         "ohlc_tolerance_fraction": 1e-4, "max_missing_fraction": 0.01, "long_gap_sessions": 10,
         "spike_fraction": 0.2, "spike_multiple": 10.0, "range_factor": 2.0, "decimal_slip_tolerance": 0.25,
         "volume_spike_factor": 100.0, "partial_volume_fraction": 0.2, "split_tolerance": 0.04,

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from quant_assets.common.hashing import canonical_json, combined_fingerprint, frame_digest
+from quant_assets.common.hashing import canonical_json, combined_fingerprint, digests_by, frame_digest
 from quant_assets.common.provenance import closure_of_modules
 
 FRAME = pl.DataFrame(
@@ -78,3 +78,18 @@ def test_a_comment_or_docstring_keeps_the_code_version_and_a_constant_changes_it
 def test_a_fingerprint_fits_a_dagster_tag() -> None:
     assert len(combined_fingerprint(["a" * 100, "b"])) <= 63
     assert combined_fingerprint(["ab", "c"]) != combined_fingerprint(["a", "bc"])
+
+
+def test_digests_of_runs_are_those_of_each_part_by_itself() -> None:
+    frame = pl.DataFrame(
+        {
+            "symbol": ["A", "A", "B", "C", "C"],
+            "session": [date(2024, 1, k) for k in (2, 3, 2, 2, 3)],
+            "close": [1.5, None, -0.0, float("nan"), 7.25],
+            "source": ["one", "", None, "zwei é", "x"],
+            "used": [True, False, True, None, True],
+        }
+    )
+    parts = frame.partition_by("symbol", maintain_order=True)
+    assert digests_by(frame, "symbol") == {part["symbol"][0]: frame_digest(part) for part in parts}
+    assert digests_by(frame.clear(), "symbol") == {}

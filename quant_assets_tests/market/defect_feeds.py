@@ -115,7 +115,7 @@ def text(new: list[str]) -> bytes:
     return ("\n".join(new) + "\n").encode()
 
 
-def outcome(case: Case, folder: Path) -> tuple[tuple[str, ...], str]:
+def outcome(case: Case, folder: Path, *, strict: bool = True) -> tuple[tuple[str, ...], str]:
     """Rules that failed (none when refused) and everything that was said, of the spoilt feed."""
     spoilt = case.spoil(clean())
     file = folder / case.file
@@ -124,28 +124,34 @@ def outcome(case: Case, folder: Path) -> tuple[tuple[str, ...], str]:
     else:
         file.write_bytes(as_parquet(spoilt) if file.suffix == ".parquet" else as_csv(spoilt))
     kind = "parquet" if file.suffix == ".parquet" else "csv"
-    return diagnose(universe(file, kind=kind, **case.source))
+    return diagnose(universe(file, kind=kind, strict=strict, **case.source))
 
 
-def universe(file: Path, *, kind: str = "csv", **source: Any) -> UniverseConfig:
+def universe(file: Path, *, kind: str = "csv", strict: bool = False, **source: Any) -> UniverseConfig:
     """A universe of one file."""
     return UniverseConfig.model_validate(
-        {"name": "spoilt", "source": {"kind": kind, "path": str(file)} | source, "start": START, "end": END}
+        {
+            "name": "spoilt",
+            "source": {"kind": kind, "path": str(file)} | source,
+            "start": START,
+            "end": END,
+            "quality": {"strict": strict},
+        }
     )
 
 
 def diagnose(config: UniverseConfig) -> tuple[tuple[str, ...], str]:
     """The whole way of a feed: read, derive actions, quarantine, adjust, check."""
     try:
-        raw = read_bars(config).bars
-        actions = derive_corporate_actions(raw)
-        parted = quarantine(raw, actions, config)
+        read = read_bars(config)
+        actions = derive_corporate_actions(read.bars)
+        parted = quarantine(read.bars, actions, config, no_bars=read.aside)
         bars = adjust_bars(parted.kept, actions, config.calendar)
     except QuantAssetsError as error:
         return (), str(error)
     findings = [
         *parted.findings,
-        *check_bars(bars, actions, config, quarantined=parted.quarantined),
+        *check_bars(bars, actions, config, quarantined=parted.listed),
     ]
     failed = [finding for finding in findings if not finding.passed]
     said = [

@@ -11,8 +11,9 @@ import pytest
 
 from quant_assets.common.errors import BarContractError, QuantAssetsError, SourceError
 from quant_assets.common.settings import CsvSource, ParquetSource
-from quant_assets.market.sources import bar_files
-from quant_assets.market.sources.bar_files import read_bar_file, read_delimited
+from quant_assets.market.sources import bar_files, delimited
+from quant_assets.market.sources.bar_files import read_bar_file
+from quant_assets.market.sources.delimited import read_delimited
 
 HEADER = "symbol,session,open,high,low,close,volume"
 ROW = "A,2024-01-02,10,11,9,10,100"
@@ -86,7 +87,7 @@ def test_a_file_that_is_no_table_is_refused_before_it_is_parsed(
 
 
 def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bar_files, "MAX_TEXT_BYTES", 8 << 20)
+    monkeypatch.setattr(delimited, "MAX_TEXT_BYTES", 8 << 20)
     bomb = gzip.compress(b"0" * (256 << 20), compresslevel=1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert "at most 8388608 bytes; found more, unpacked" in str(refusal(tmp_path, bomb))

@@ -58,13 +58,13 @@ def findings_of(frame: pl.DataFrame, actions: pl.DataFrame | None = None) -> dic
 
 def test_the_rules_and_their_severities_are_these() -> None:
     assert [(rule.name, rule.severity) for rule in bar_rules(universe())] == [
-        ("nulls", "ERROR"),
-        ("non_positive_prices", "ERROR"),
-        ("ohlc_consistency", "ERROR"),
-        ("duplicate_keys", "ERROR"),
-        ("missing_fraction", "ERROR"),
-        ("split_never_rebased", "ERROR"),
-        ("price_unit_change", "ERROR"),
+        ("nulls", "SET_ASIDE"),
+        ("non_positive_prices", "SET_ASIDE"),
+        ("ohlc_consistency", "SET_ASIDE"),
+        ("duplicate_keys", "SET_ASIDE"),
+        ("missing_fraction", "SET_ASIDE"),
+        ("split_never_rebased", "SET_ASIDE"),
+        ("price_unit_change", "SET_ASIDE"),
         ("missing_sessions", "WARN"),
         ("common_gap", "ERROR"),
         ("empty_sessions", "WARN"),
@@ -113,9 +113,12 @@ def test_a_real_split_left_in_the_prices_is_named_and_blocks() -> None:
     assert failed(findings) == ["split_never_rebased"]
     split = findings["split_never_rebased"]
     assert (split.severity, split.offenders["limit"].to_list()) == ("ERROR", [0.5])
-    assert split.evidence == (
+    assert split.evidence[0] == (
         "MSFT 2003-02-18: the close before was 48.3, the open is 24.62 and the price stays: "
-        "a split 2:1 never re-based",
+        "a split 2:1 never re-based"
+    )
+    assert split.evidence[1].startswith(
+        "1 of 1 symbols are broken, 0 may be set aside: correct the feed, or "
     )
 
 

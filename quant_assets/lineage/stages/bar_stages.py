@@ -23,6 +23,11 @@ SYMBOL_DIGESTS, LAST_SESSION, CHANGE, IN_WORDS, KNOWN_AT = (
     "symbol_digests", "last_session", "change", "change_in_words", "known_at",
 )  # fmt: skip
 
+SET_ASIDE = (
+    "set_aside"  # fact of `quarantined_bars`: sentences on what is left out and why, for a run's last lines
+)
+MOST_ROWS_SHOWN = 1000
+
 _log = get_logger("quant_assets.market")
 
 
@@ -96,7 +101,9 @@ def raw_rule_findings(
 
     raw = frame_of(panel).sort("symbol", "session")
     spells = listings.table().frame if listings else None
-    return _results(quarantine(raw, corporate_actions.table().frame, universe, listings=spells).findings)
+    actions = corporate_actions.table().frame
+    found = quarantine(raw, actions, universe, listings=spells, no_bars=_no_bars(panel))
+    return _results(found.findings)
 
 
 def bar_rule_findings(
@@ -133,9 +140,17 @@ def survivorship(
     return CheckResult("survivorship", found.proven, found.sentence, "WARN", {"ended": ends})
 
 
+def _no_bars(panel: Panel) -> pl.DataFrame:
+    """What the row contract left out of these bars."""
+    from quant_assets.market.set_aside import set_aside_in
+
+    parts = [panel] if isinstance(panel, Artifact) else list(panel)
+    return set_aside_in(part.table() for part in parts)
+
+
 def _rule_specs(rules: Iterable[Any]) -> Sequence[CheckSpec]:
     return [
-        CheckSpec(rule.name, f"{rule.severity}: {rule.description}", blocking=rule.severity == "ERROR")
+        CheckSpec(rule.name, f"{rule.severity}: {rule.description}", blocking=rule.check_severity == "ERROR")
         for rule in rules
     ]
 
@@ -258,9 +273,11 @@ def disagreements(raw_bars: Partitions, *, universe: UniverseConfig) -> Mapping[
 def reconciled_bars(raw_bars: Partitions, *, universe: UniverseConfig) -> Product:
     """One bar of each session out of several sources: the winner of each field, and where they disagree."""
     from quant_assets.market.reconciliation import reconcile
+    from quant_assets.market.set_aside import metadata_of
 
     chosen = reconcile(frame_of(raw_bars), universe)
-    return Product(Table(chosen.bars), {"why_each_source_won": chosen.reasons, "left_out": chosen.left_out})
+    table = Table(chosen.bars, metadata_of(_no_bars(raw_bars)))
+    return Product(table, {"why_each_source_won": chosen.reasons, "left_out": chosen.left_out})
 
 
 @stage(group="market", rederived=True, owner="universe", team="team:data", kinds=frozenset({"polars"}))
@@ -289,16 +306,21 @@ def quarantined_bars(
 ) -> Product:
     """Raw bars that look wrong: the rule, the evidence, when it can be known. No feature sees them from then on."""
     from quant_assets.market.rules.quality import quarantine
+    from quant_assets.market.rules.whole_symbols import set_aside_sentences
 
     spells = listings.table().frame if listings else None
-    parted = quarantine(frame_of(panel), corporate_actions.table().frame, universe, listings=spells)
+    actions = corporate_actions.table().frame
+    parted = quarantine(frame_of(panel), actions, universe, listings=spells, no_bars=_no_bars(panel))
     facts = {
+        SET_ASIDE: set_aside_sentences(parted.listed),
         "kept": parted.kept.height,
         "quarantined": parted.quarantined.height,
-        "rows": parted.quarantined,
+        "no_bars": parted.no_bars.height,
+        "symbols_set_aside": parted.symbols,
+        "rows": parted.listed.head(MOST_ROWS_SHOWN),
         "accepted_by_configuration": parted.accepted,
     }
-    return Product(Table(parted.quarantined), facts)
+    return Product(Table(parted.listed), facts)
 
 
 @stage(
@@ -331,11 +353,15 @@ def bars(
     """The adjusted panel: prices times, and volume over, the factors of later corporate actions."""
     from quant_assets.market.actions import adjust_bars
     from quant_assets.market.listings import with_ends
+    from quant_assets.market.rules.bar_rule import ROW_CONTRACT
     from quant_assets.market.rules.quality import found_wrong
 
     aside = quarantined_bars.table().frame
-    at_once = aside.filter(pl.col("known_on") <= pl.col("session"))
-    kept = frame_of(panel).join(at_once, on=["symbol", "session"], how="anti", maintain_order="left")
+    # Rows that are no bars never were in the panel; another row may have their session.
+    at_once = aside.filter((pl.col("rule") != ROW_CONTRACT) & (pl.col("known_on") <= pl.col("session")))
+    kept = frame_of(panel)
+    if at_once.height:
+        kept = kept.join(at_once, on=["symbol", "session"], how="anti", maintain_order="left")
     adjusted = found_wrong(adjust_bars(kept, corporate_actions.table().frame, calendar), aside)
     adjusted = with_ends(adjusted, listings.table().frame) if listings else adjusted
     facts = {
@@ -343,7 +369,7 @@ def bars(
         "first_session": str(adjusted["session"].min()),
         "last_session": str(adjusted["session"].max()),
         "quarantined": aside.height,
-        "quarantined_once_known": aside.height - at_once.height,
+        "quarantined_once_known": aside.filter(pl.col("known_on") > pl.col("session")).height,
         "coverage": adjusted.group_by("symbol", maintain_order=True).agg(
             first=pl.col("session").min(), last=pl.col("session").max(), sessions=pl.len()
         ),

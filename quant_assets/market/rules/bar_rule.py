@@ -6,10 +6,10 @@ the findings and the table of the documentation derive from them: a new rule is 
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import polars as pl
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -22,10 +22,13 @@ from quant_assets.common.universe_settings import QualityConfig, Severity
 KEY = ("symbol", "session")
 USUAL_SESSIONS = 21  # one month: what "usual" means for moves, ranges and volumes
 FEWEST_FOR_USUAL = 10
+ROW_CONTRACT = "row_contract"  # the rule under which rows stand that are no bars
+WHOLE = "is set aside as a whole"  # how the evidence of every row of such a symbol begins
 
-JudgedOn = Literal["rows", "feed", "panel", "actions", "acceptances"]
+Found = TypeVar("Found")
+JudgedOn = Literal["rows", "feed", "panel", "actions", "acceptances", "aside"]
 # Of which table a rule's check is: raw rules judge what goes into quarantine, panel rules the bars that were kept.
-RAW: tuple[JudgedOn, ...] = ("rows", "feed", "acceptances")
+RAW: tuple[JudgedOn, ...] = ("rows", "feed", "acceptances", "aside")
 PANEL: tuple[JudgedOn, ...] = ("panel", "actions", "acceptances")
 
 
@@ -102,12 +105,14 @@ class Judged:
     ----------
     bars : polars.DataFrame
         For ``rows`` and ``feed``: raw bars made ready (`quant_assets.market.rules.quality.prepared`). For ``panel``
-        and ``actions``: adjusted bars, sorted. For ``acceptances``: the accepted bars, with their ``rule``.
+        and ``actions``: adjusted bars, sorted. For ``acceptances``: the accepted bars, with their ``rule``. For
+        ``aside``: everything that is left out of the panel.
     actions : polars.DataFrame
         Corporate actions that are known.
     aside : polars.DataFrame
-        What was set aside: for ``feed`` the rows taken out (``row``), for ``panel`` and ``actions`` the quarantined
-        bars. For ``acceptances``: what was suspicious (``symbol``, ``session``, ``rule``).
+        What was set aside: for ``feed`` the rows taken out (``row``, null for what was no bar; ``n``: how many rows
+        an entry stands for), for ``panel`` and ``actions`` the quarantined bars. For ``acceptances``: what was
+        suspicious (``symbol``, ``session``, ``rule``).
     calendar : str
     limits : mapping of str to float
         The universe's, by key.
@@ -124,6 +129,14 @@ class Judged:
     limits: Mapping[str, float]
     asked: tuple[date, date] | None = None
     listings: pl.DataFrame | None = None
+    _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def once(self, name: str, measure: "Callable[[Judged], Found]") -> "Found":
+        """What several rules measure of the same bars, measured by the first of them."""
+        if name not in self._known:
+            self._known[name] = measure(self)
+        found: Found = self._known[name]
+        return found
 
     def limit(self, limit: Limit) -> float:
         """The universe's value of a limit."""
@@ -144,14 +157,16 @@ class BarRule:
     ----------
     name : str
         Also the name of its check.
-    judged_on : {"rows", "feed", "panel", "actions", "acceptances"}
+    judged_on : {"rows", "feed", "panel", "actions", "acceptances", "aside"}
         Single raw bars, which it may take into quarantine; all raw bars of a symbol once those are out; the adjusted
-        bars that were kept; the corporate actions; the bars that the configuration accepts (raw and kept).
+        bars that were kept; the corporate actions; the bars that the configuration accepts (raw and kept); what was
+        left out.
     rank : int
         Its place: rules are judged by ascending rank, and a row that breaks several is quarantined under the first.
         The most telling rule comes first.
-    severity : {"ERROR", "QUARANTINE", "WARN"}
-        ERROR blocks what comes after. QUARANTINE takes the row out. WARN is shown and let through.
+    severity : {"ERROR", "SET_ASIDE", "QUARANTINE", "WARN"}
+        ERROR blocks what comes after. SET_ASIDE takes the symbol out, as long as ``quality.set_aside.symbols`` allows
+        it, and blocks beyond. QUARANTINE takes the row out. WARN is shown and let through.
     description : str
         In one sentence, what an offender is.
     measure : callable
@@ -192,6 +207,11 @@ class BarRule:
             wrong = (f"its severity among {', '.join(self.may_be)}", self.severity)
         elif self.judged_on != "rows" and "QUARANTINE" in (self.severity, *self.may_be):
             wrong = ("ERROR or WARN: only single raw rows can be taken out", "QUARANTINE")
+        elif self.judged_on not in ("feed", "panel", "actions") and "SET_ASIDE" in (
+            self.severity,
+            *self.may_be,
+        ):
+            wrong = ("QUARANTINE, ERROR or WARN: only a symbol's whole history is set aside", "SET_ASIDE")
         elif not self.description.endswith("."):
             wrong = ("a sentence that says what an offender is", repr(self.description))
         if wrong is not None:
@@ -204,8 +224,8 @@ class BarRule:
 
     @property
     def check_severity(self) -> Literal["ERROR", "WARN"]:
-        """Severity of the asset check: what was taken out is shown (WARN), it blocks nothing."""
-        return "ERROR" if self.severity == "ERROR" else "WARN"
+        """Severity of the asset check: a row that was taken out is shown (WARN), it blocks nothing."""
+        return "ERROR" if self.severity in ("ERROR", "SET_ASIDE") else "WARN"
 
     @property
     def evidence_columns(self) -> tuple[str, ...]:
@@ -344,7 +364,8 @@ def with_limits(universe: UniverseConfig, where: str = "") -> UniverseConfig:
     """
     limits = _limits(universe, where or f"universe {universe.name}")
     quality = universe.quality
-    written = QualityConfig(severity=quality.severity, accepted=quality.accepted, **limits)
+    said = {name: getattr(quality, name) for name in QualityConfig.model_fields}
+    written = QualityConfig(**said, **limits)
     return universe.model_copy(update={"quality": written})
 
 
@@ -384,9 +405,16 @@ def _limits(universe: UniverseConfig, where: str) -> dict[str, float]:
         if bar.rule not in acceptable:
             raise ConfigurationError(
                 f"{where}, key 'quality.accepted.{place}.rule'",
-                expected=f"a rule about one bar that a person can judge: {', '.join(acceptable)}",
+                expected=f"a rule that a person can judge: {', '.join(acceptable)}",
                 found=f"{bar.rule!r} is none of the rules that a bar can be accepted for",
                 action=closest(bar.rule, acceptable) or "remove the acceptance",
+            )
+        if bar.session is None and bar.rule in {rule.name for rule in rules if rule.judged_on == "rows"}:
+            raise ConfigurationError(
+                f"{where}, key 'quality.accepted.{place}.session'",
+                expected=f"the session of the bar: {bar.rule!r} is about single bars",
+                found="no session",
+                action="name it; a rule about a symbol's whole history is accepted without one",
             )
     return limits
 
@@ -416,11 +444,14 @@ def bar_rules(universe: UniverseConfig) -> tuple[BarRule, ...]:
 def _in_force(universe: UniverseConfig, stage: tuple[JudgedOn, ...]) -> tuple[BarRule, ...]:
     check_quality(universe)
     chosen = universe.quality.severity
-    return tuple(
-        replace(rule, severity=chosen.get(rule.name, rule.severity)) if rule.may_be else rule
-        for rule in sorted(all_rules(), key=lambda r: (r.rank, r.name))
-        if rule.judged_on in stage
-    )
+    in_force = []
+    for rule in sorted(all_rules(), key=lambda r: (r.rank, r.name)):
+        if rule.judged_on in stage:
+            severity = chosen.get(rule.name, rule.severity) if rule.may_be else rule.severity
+            if severity == "SET_ASIDE" and universe.quality.strict:
+                severity = "ERROR"
+            in_force.append(replace(rule, severity=severity))
+    return tuple(in_force)
 
 
 def rules_table() -> str:

@@ -1,20 +1,23 @@
 """Bars judged by the rules: suspicious raw rows are set aside, and what is kept is checked as a whole.
 
-Before any of this runs, the row contract (`quant_assets.market.sources.contract`) has refused rows that cannot be
+Before any of this runs, the row contract (`quant_assets.market.sources.contract`) has set aside rows that cannot be
 bars. Nothing is repaired or deleted: a row that is set aside keeps its values, with the rule, what was observed and a
-sentence of evidence. ERROR blocks what comes after; WARN is shown and let through.
+sentence of evidence. So do all rows of a symbol whose history as a whole is wrong, as long as few symbols are. ERROR
+blocks what comes after; WARN is shown and let through.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
+import polars.selectors as cs
 
 from quant_assets.common.errors import BarContractError
 from quant_assets.common.settings import UniverseConfig
-from quant_assets.common.universe_settings import AcceptedBar, Severity
+from quant_assets.common.universe_settings import Severity
 from quant_assets.market.actions import with_factors
-from quant_assets.market.parsing import PRICES, sentence
+from quant_assets.market.parsing import PRICES, in_order, sentence
 from quant_assets.market.rules.bar_rule import (
     FEWEST_FOR_USUAL,
     KEY,
@@ -26,6 +29,15 @@ from quant_assets.market.rules.bar_rule import (
     limits_of,
     raw_rules,
 )
+from quant_assets.market.rules.whole_symbols import (
+    REASONS,
+    accepted_frame,
+    broken_symbols,
+    contract_rows,
+    released,
+    with_whole_symbols,
+)
+from quant_assets.market.set_aside import NOTHING
 
 MAX_OFFENDERS = 50
 SENTENCES = 5
@@ -37,13 +49,6 @@ OFFENDERS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "limit": pl.Float64,
 }
 NEEDED = ("symbol", "session", "open", "high", "low", "close", "volume")
-REASONS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "rule": pl.String,
-    "observed": pl.Float64,
-    "limit": pl.Float64,
-    "evidence": pl.String,
-    "known_on": pl.Date,
-}
 
 
 # ---------------------------------------------------------------------------------------- what one rule found
@@ -53,9 +58,10 @@ REASONS: dict[str, pl.DataType | type[pl.DataType]] = {
 class QualityFinding:
     """What one rule found.
 
-    ``n_checked`` counts the things judged (bars; sessions or symbols for the completeness rules);
-    ``offenders`` holds the first 50 by symbol and session, with what was observed and the limit it broke;
-    ``evidence`` has a sentence on each of the first 5 where the rule gives one.
+    ``n_checked`` counts the things judged (bars; sessions or symbols for the completeness rules); a rule of severity
+    SET_ASIDE whose offenders were set aside has passed, beyond the limit it is an ERROR. ``offenders`` holds the
+    first 50 by symbol and session, with what was observed and the limit it broke; ``evidence`` has a sentence on each
+    of the first 5 where the rule gives one.
     """
 
     rule: str
@@ -68,8 +74,8 @@ class QualityFinding:
 
     @property
     def check_severity(self) -> Literal["ERROR", "WARN"]:
-        """Severity of the asset check: what was taken out is shown (WARN), it blocks nothing."""
-        return "ERROR" if self.severity == "ERROR" else "WARN"
+        """Severity of the asset check: a row that was taken out is shown (WARN), it blocks nothing."""
+        return "ERROR" if self.severity in ("ERROR", "SET_ASIDE") else "WARN"
 
 
 def _measured(rule: BarRule, judged: Judged) -> tuple[pl.DataFrame, int]:
@@ -82,26 +88,32 @@ def _measured(rule: BarRule, judged: Judged) -> tuple[pl.DataFrame, int]:
     return offenders, n_checked
 
 
-def _finding(rule: BarRule, offenders: pl.DataFrame, n_checked: int, n_bars: int) -> QualityFinding:
-    """Shape what a rule found. It passes iff it has no offender and, so that nothing passes unseen, bars."""
+def _finding(
+    rule: BarRule,
+    offenders: pl.DataFrame,
+    n_checked: int,
+    n_bars: int,
+    *,
+    taken: bool = False,
+    note: str = "",
+) -> QualityFinding:
+    """Shape what a rule found. It passes iff it has no offender and, so that nothing passes unseen, bars.
+
+    ``taken``: its offenders are symbols that were set aside, so that nothing of them is left to block.
+    """
     ordered = offenders.sort(KEY)
     shaped = ordered.select(pl.col(name).cast(dtype) for name, dtype in OFFENDERS_SCHEMA.items())
-    passed = bool(shaped.height == 0 and n_bars > 0)
+    passed = bool((shaped.height == 0 or taken) and n_bars > 0)
     sentences: tuple[str, ...] = ()
     if "evidence" in ordered.columns and ordered.height:
         told = ordered.head(SENTENCES).select(sentence("{} {}: {}", *KEY, "evidence"))
         sentences = tuple(told.to_series().to_list())
+    if note and shaped.height:
+        sentences = (*sentences, note)
+    severity = "ERROR" if rule.severity == "SET_ASIDE" and not passed else rule.severity
     return QualityFinding(
-        rule.name, rule.severity, passed, shaped.height, n_checked, shaped.head(MAX_OFFENDERS), sentences
+        rule.name, severity, passed, shaped.height, n_checked, shaped.head(MAX_OFFENDERS), sentences
     )
-
-
-def _accepted_frame(accepted: tuple[AcceptedBar, ...], rules: tuple[BarRule, ...]) -> pl.DataFrame:
-    """The accepted bars of these rules: symbol, session, rule, reason."""
-    names = {rule.name for rule in rules}
-    rows = [(bar.symbol, bar.session, bar.rule, bar.reason) for bar in accepted if bar.rule in names]
-    schema = {"symbol": pl.String, "session": pl.Date, "rule": pl.String, "reason": pl.String}
-    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 # --------------------------------------------------------------------------------------------------- raw rows
@@ -117,12 +129,24 @@ class Quarantine:
     earliest). Rows known on their own session are in no panel; the others are in it until then
     (`quant_assets.features.as_known`). ``accepted`` are the rows among ``kept`` that a person let through, with the
     reason. ``findings`` has one entry per rule of `raw_rules`; a row that was taken counts under its first rule.
+    ``symbols`` (`quant_assets.market.rules.whole_symbols.FOUND`) are those set aside as a whole: every row of theirs
+    is quarantined. ``no_bars`` is what the row contract left out, in the columns of ``quarantined``; no row of the
+    input.
     """
 
     kept: pl.DataFrame
     quarantined: pl.DataFrame
     accepted: pl.DataFrame
     findings: tuple[QualityFinding, ...]
+    symbols: pl.DataFrame
+    no_bars: pl.DataFrame
+
+    @property
+    def listed(self) -> pl.DataFrame:
+        """Everything that is left out of the panel, by symbol and session."""
+        if self.no_bars.is_empty():
+            return self.quarantined
+        return pl.concat([self.quarantined, self.no_bars]).sort(KEY, maintain_order=True, nulls_last=True)
 
 
 def quarantine(
@@ -131,6 +155,7 @@ def quarantine(
     universe: UniverseConfig,
     *,
     listings: pl.DataFrame | None = None,
+    no_bars: pl.DataFrame = NOTHING,
 ) -> Quarantine:
     """Part raw bars into those to go on with and those that look wrong.
 
@@ -144,13 +169,17 @@ def quarantine(
         Calendar, limits, severities and accepted bars.
     listings : polars.DataFrame, optional
         By which the bars are named (`quant_assets.market.listings.by_instrument`).
+    no_bars : polars.DataFrame
+        What the row contract left out of the feed (`quant_assets.market.set_aside.ASIDE`).
 
     Returns
     -------
     Quarantine
         A row goes when a rule of severity QUARANTINE finds it and it is not accepted for that rule; one that only
-        later bars can show to be wrong stays until they are there. Rules of other severities take nothing out; their
-        findings block (ERROR) or show (WARN).
+        later bars can show to be wrong stays until they are there. A symbol goes as a whole when a rule of severity
+        SET_ASIDE, on raw bars or on the panel that would be left, finds it: all such symbols or, where they are more
+        than ``quality.set_aside.symbols`` allows, none. Rules of other severities take nothing out; their findings
+        block (ERROR) or show (WARN).
 
     Raises
     ------
@@ -173,40 +202,94 @@ def quarantine(
     row_rules = tuple(rule for rule in rules if rule.judged_on == "rows")
     limits = limits_of(universe)
     ready = prepared(bars, actions)
-    suspects = _suspects(
-        Judged(ready, actions, ready.clear(), universe.calendar, limits, listings=listings), row_rules
-    )
-    accepted = _accepted_frame(universe.quality.accepted, row_rules)
+
+    def judged(frame: pl.DataFrame, aside: pl.DataFrame) -> Judged:
+        return Judged(frame, actions, aside, universe.calendar, limits, listings=listings)
+
+    suspects = _suspects(judged(ready, ready.clear()), row_rules)
+    accepted = accepted_frame(universe.quality.accepted, row_rules)
     key = ["symbol", "session", "rule"]
-    released = suspects.join(accepted, on=key, how="inner", maintain_order="left")
+    let_through = suspects.join(accepted, on=key, how="inner", maintain_order="left")
     unreleased = suspects.join(accepted, on=key, how="anti", maintain_order="left")
     taking = [rule.name for rule in row_rules if rule.severity == "QUARANTINE"]
     reasons = _one_reason_each(unreleased.filter(pl.col("rule").is_in(taking)))
     held = unreleased.join(reasons.select("row"), on="row", how="anti", maintain_order="left")
+
+    # A row that is no bar counts against its symbol unless another row has its session.
+    unmatched = no_bars.join(bars.select(KEY), on=KEY, how="anti", maintain_order="left")
+    gone = pl.concat(
+        [
+            reasons.select("row", *KEY, n=pl.lit(1, dtype=pl.Int64)),
+            unmatched.select(pl.lit(None, dtype=pl.Int64).alias("row"), *KEY, n="n_rows"),
+        ]
+    )
+    feed: dict[str, tuple[pl.DataFrame, int]] = {}
+    of_feed = [rule for rule in rules if rule.judged_on == "feed"]
+    matched = suspects.select(key)
+    for rule in of_feed:
+        offenders, n_checked = _measured(rule, judged(ready, gone))
+        left, used = released(offenders, accepted_frame(universe.quality.accepted, [rule]))
+        matched, feed[rule.name] = matched.vstack(used.select(key)), (left, n_checked)
+    whole = [(rule, feed[rule.name][0]) for rule in of_feed if rule.severity == "SET_ASIDE"]
+    whole += _wrong_in_panel(ready, judged, gone, [offenders for _, offenders in whole], universe)
+    n_symbols = pl.concat([bars["symbol"], no_bars["symbol"].drop_nulls()]).n_unique()
+    symbols = broken_symbols(whole, n_symbols=n_symbols, most=universe.quality.set_aside)
+    out_of_panel = with_whole_symbols(reasons, ready, symbols.taken)
+
     numbered = bars.with_row_index("quarantine.row").with_columns(pl.col("quarantine.row").cast(pl.Int64))
-    told = reasons.select(pl.col("row").alias("quarantine.row"), *REASONS)
+    told = out_of_panel.select(pl.col("row").alias("quarantine.row"), *REASONS)
     kept = numbered.join(told, on="quarantine.row", how="anti", maintain_order="left")
-    out = numbered.join(told, on="quarantine.row", how="inner", maintain_order="left")
+    out = numbered.join(told, on="quarantine.row", how="inner", maintain_order="left").drop("quarantine.row")
+    no_bar_rows = contract_rows(no_bars, symbols.taken, out)
     findings = []
     for rule in rules:
+        note, aside = "", False
         if rule.judged_on == "rows":
             found = reasons if rule.name in taking else held
             offenders, n_checked = found.filter(pl.col("rule") == rule.name), bars.height
         elif rule.judged_on == "acceptances":
-            offenders, n_checked = _measured(
-                rule, Judged(accepted, actions, suspects.select(key), universe.calendar, limits)
-            )
+            every = accepted_frame(universe.quality.accepted, [*row_rules, *of_feed])
+            offenders, n_checked = _measured(rule, judged(every, matched))
+        elif rule.judged_on == "aside":
+            offenders, n_checked = _measured(rule, judged(pl.concat([out, no_bar_rows]), gone))
         else:
-            judged = Judged(ready, actions, reasons, universe.calendar, limits, listings=listings)
-            offenders, n_checked = _measured(rule, judged)
-        findings.append(_finding(rule, offenders, n_checked, bars.height))
-    still_in = released.join(reasons.select("row"), on="row", how="anti", maintain_order="left")
+            offenders, n_checked = feed[rule.name]
+            aside = rule.severity == "SET_ASIDE" and symbols.taken.height > 0
+            note = symbols.too_many if rule.severity == "SET_ASIDE" else ""
+        findings.append(_finding(rule, offenders, n_checked, bars.height, taken=aside, note=note))
+    still_in = let_through.join(out_of_panel.select("row"), on="row", how="anti", maintain_order="left")
     return Quarantine(
         kept.drop("quarantine.row"),
-        out.drop("quarantine.row"),
+        out,
         still_in.select("symbol", "session", *REASONS, "reason"),
         tuple(findings),
+        symbols.taken,
+        no_bar_rows,
     )
+
+
+def _wrong_in_panel(
+    ready: pl.DataFrame,
+    judged: Callable[[pl.DataFrame, pl.DataFrame], Judged],
+    gone: pl.DataFrame,
+    found: list[pl.DataFrame],
+    universe: UniverseConfig,
+) -> list[tuple[BarRule, pl.DataFrame]]:
+    """Rules of severity SET_ASIDE on the panel, with what they find in the bars that would be left."""
+    rules = [rule for rule in bar_rules(universe) if rule.severity == "SET_ASIDE"]
+    known = {symbol for offenders in found for symbol in offenders["symbol"]}
+    panel = ready.drop(cs.starts_with("written."), "before", "after", "usual_move")
+    out = gone["row"].drop_nulls()
+    if out.len():
+        panel = panel.filter(~pl.col("row").is_in(out.implode()))
+    if known:
+        panel = panel.filter(~pl.col("symbol").is_in(sorted(known)))
+    wrong, left_over = [], judged(panel, gone.select(KEY).drop_nulls())
+    for rule in rules:
+        offenders, _ = _measured(rule, left_over)
+        left, _ = released(offenders, accepted_frame(universe.quality.accepted, [rule]))
+        wrong.append((rule, left))
+    return wrong
 
 
 def prepared(bars: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
@@ -225,12 +308,13 @@ def prepared(bars: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
     )
     close = pl.col("close")
     move = (close / close.shift()).log().abs()
+    factored = with_factors(typed, actions)
+    if not in_order(factored):
+        factored = factored.sort("symbol", "session", "row")
     return (
-        with_factors(typed, actions)
-        .with_columns(pl.col(name).alias(f"written.{name}") for name in values)
+        factored.with_columns(pl.col(name).alias(f"written.{name}") for name in values)
         .with_columns(*(pl.col(name) * pl.col("price_factor") for name in PRICES))
         .with_columns(pl.col("volume") * pl.col("volume_factor"))
-        .sort("symbol", "session", "row")
         .with_columns(
             before=close.shift().over("symbol"),
             after=close.shift(-1).over("symbol"),
@@ -349,25 +433,36 @@ def check_bars(
     CalendarError
         When the universe's calendar is unknown.
     """
-    aside = bars.clear().select(KEY) if quarantined is None else quarantined.select(KEY)
+    aside = bars.clear().select(KEY)
+    if (
+        quarantined is not None
+    ):  # of names that are in the panel: those set aside as a whole are no part of it
+        aside = quarantined.select(KEY).drop_nulls().join(bars, on="symbol", how="semi")
+        gone = quarantined.join(bars, on="symbol", how="anti").select("symbol").drop_nulls().unique()
+        actions = actions.join(gone, on="symbol", how="anti", maintain_order="left")
     asked = (universe.start, universe.end)
     judged = Judged(bars.sort(KEY), actions, aside, universe.calendar, limits_of(universe), asked)
     rules = bar_rules(universe)
-    accepted = _accepted_frame(universe.quality.accepted, rules)
-    # Rules about single raw bars answer for their own: here such rows are gone, or were accepted there.
-    elsewhere = {rule.name for rule in all_rules() if rule.judged_on == "rows"}
+    # Rules about raw bars answer for their own: here such rows are gone, or were accepted there.
+    elsewhere = [rule for rule in all_rules() if rule.judged_on in ("rows", "feed")]
     key = [*KEY, "rule"]
-    matched = accepted.filter(pl.col("rule").is_in(sorted(elsewhere))).select(key)
+    matched = accepted_frame(universe.quality.accepted, elsewhere).select(key)
     found: dict[str, tuple[pl.DataFrame, int]] = {}
     for rule in rules:
         if rule.judged_on != "acceptances":
             offenders, n_checked = _measured(rule, judged)
-            released = accepted.filter(pl.col("rule") == rule.name)
-            matched = matched.vstack(released.join(offenders, on=KEY, how="semi").select(key))
-            found[rule.name] = (offenders.join(released, on=KEY, how="anti"), n_checked)
+            left, used = released(offenders, accepted_frame(universe.quality.accepted, [rule]))
+            matched, found[rule.name] = matched.vstack(used.select(key)), (left, n_checked)
+    n_symbols = bars["symbol"].n_unique()
+    whole = [(rule, found[rule.name][0]) for rule in rules if rule.severity == "SET_ASIDE"]
+    too_many = broken_symbols(whole, n_symbols=n_symbols, most=universe.quality.set_aside).too_many
     for rule in rules:
         if rule.judged_on == "acceptances":
+            accepted = accepted_frame(universe.quality.accepted, [*rules, *elsewhere])
             found[rule.name] = _measured(
                 rule, Judged(accepted, actions, matched, universe.calendar, judged.limits)
             )
-    return tuple(_finding(rule, *found[rule.name], bars.height) for rule in rules)
+    return tuple(
+        _finding(rule, *found[rule.name], bars.height, note=too_many if rule.severity == "SET_ASIDE" else "")
+        for rule in rules
+    )

@@ -1,11 +1,7 @@
-"""Bars from files: finding them, CSV and Parquet, with every line that is no row found before anything is parsed."""
+"""Bars from files: finding them, CSV and Parquet, one or one of each symbol."""
 
-import csv
-import gzip
-import io
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,172 +11,25 @@ import polars as pl
 from quant_assets.common.errors import BarContractError, SourceError
 from quant_assets.common.files import control_character
 from quant_assets.common.settings import BokehSource, CsvSource, ParquetSource, UniverseConfig
-from quant_assets.market.parsing import bytes_cause, has_time_of_day, line_cause
+from quant_assets.market.parsing import bytes_cause, has_time_of_day, session_reading
+from quant_assets.market.set_aside import Terms
 from quant_assets.market.sources.bar_source import Holdings, SourceRead, State, holdings_of
-from quant_assets.market.sources.contract import MAX_OFFENDERS_SHOWN, conform, validate_bars
-
-# ----------------------------------------------------------------------------------- CSV files as text frames
-
-# Downloaded CSVs carry error pages, cut lines and appended headers. A lenient parser turns those into nulls;
-# here they are refused by line number.
-
-
-_SHOWN_CHARACTERS = 60
-# 25 million bars of 20 bytes; a bar has 8 columns, and feature files of vendors some hundreds.
-MAX_TEXT_BYTES = 512 << 20
-MAX_LINE_CHARACTERS = 64 << 10
-MAX_COLUMNS = 1000
-MAX_SHOWN_HEADER = 200
-MAX_PARQUET_BYTES = 8 << 30
-MAX_FOOTER_BYTES = 16 << 20
-
-
-def read_delimited(path: Path, *, delimiter: str) -> pl.DataFrame:
-    """Read a delimited file (plain or gzip, UTF-8) with a header line; every column is text.
-
-    Raises
-    ------
-    SourceError
-        When the bytes are no UTF-8 text, the gzip stream is damaged, or the file is empty.
-    BarContractError
-        When a line has not as many cells as the header (an HTML page, a cut line, a note); names the lines.
-    """
-    text = decode_text(path).rstrip("\r\n").replace("\r\n", "\n")
-    if "\r" in text:
-        raise SourceError(
-            f"{path}, line {text.count(chr(10), 0, text.index(chr(13))) + 1}",
-            expected="lines that end with a line feed",
-            found="a carriage return inside a line",
-            action="save the file again with the line ends of Unix or Windows",
-        )
-    lines = pl.Series("text", text.split("\n"))
-    header = lines[0]
-    if not header.strip():
-        raise SourceError(
-            f"{path}",
-            expected="a header line, then one row per symbol and session",
-            found="an empty first line" if lines.len() > 1 else "an empty file",
-            action="download the file again",
-        )
-    _require_narrow(path, lines, delimiter)
-    # Quoted cells may hold the delimiter; they count as one cell.
-    cells = lines.str.replace_all(r'"[^"]*"', "q").str.count_matches(delimiter, literal=True) + 1
-    plain = f'[^{delimiter}"]*'
-    quoted = rf'^(?:{plain}|"(?:[^"]|"")*")(?:[{delimiter}](?:{plain}|"(?:[^"]|"")*"))*$'
-    stray = lines.str.contains('"', literal=True) & ~lines.str.contains(quoted)
-    junk = pl.DataFrame({"line": range(1, lines.len() + 1), "text": lines, "cells": cells}).filter(
-        (pl.col("cells") != cells[0]) | pl.col("text").str.starts_with("<") | stray
-    )
-    if junk.height:
-        raise _junk_error(path, junk, n_lines=lines.len(), n_cells=int(cells[0]))
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise BarContractError(
-            f"{path}, line 1",
-            expected="each column once",
-            found=f"repeated names {repeated} in {header[:MAX_SHOWN_HEADER]!r}",
-            action="rename the columns in the file",
-        )
-    schema = dict.fromkeys(names, pl.String())
-    if lines.len() == 1:
-        return pl.DataFrame(schema=schema)
-    body = "\n".join(lines[1:].to_list())
-    try:
-        frame = pl.read_csv(io.StringIO(body), separator=delimiter, has_header=False, schema=schema)
-    except pl.exceptions.PolarsError as error:  # what is written above leaves none that we know of
-        raise SourceError(
-            f"{path}",
-            expected="delimited text",
-            found=f"{str(error).splitlines()[0][:200]}",
-            action="save the file again from its source",
-        ) from error
-    return frame
-
-
-def _require_narrow(path: Path, lines: pl.Series, delimiter: str) -> None:
-    """Refuse lines and headers that no table of bars has, before a parser makes room for them."""
-    longest = int(lines.str.len_bytes().arg_max() or 0)
-    n_columns = lines[0].count(delimiter) + 1
-    if len(lines[longest]) > MAX_LINE_CHARACTERS or n_columns > MAX_COLUMNS:
-        long = f"line {longest + 1} of {len(lines[longest])} characters"
-        raise SourceError(
-            f"{path}",
-            expected=f"lines of at most {MAX_LINE_CHARACTERS} characters and {MAX_COLUMNS} columns",
-            found=long if n_columns <= MAX_COLUMNS else f"{n_columns} columns",
-            action="save only the columns of the bars, a line for each bar",
-        )
-
-
-def decode_text(path: Path) -> str:
-    """The text of a file (plain or gzip, UTF-8), bounded before it is unpacked.
-
-    Raises
-    ------
-    SourceError
-        When it is no such text, larger than `MAX_TEXT_BYTES`, or holds control characters.
-    """
-    with path.open("rb") as stream:
-        zipped = stream.read(2) == b"\x1f\x8b"
-    try:
-        # One byte more than may be: a bomb of a megabyte would unpack to all of the memory.
-        with gzip.open(path) if zipped else path.open("rb") as stream:
-            plain = stream.read(MAX_TEXT_BYTES + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise SourceError(
-            f"{path}",
-            expected="a complete gzip file",
-            found=f"{path.stat().st_size} bytes that do not unpack ({error})",
-            action="download the file again",
-        ) from error
-    if len(plain) > MAX_TEXT_BYTES:
-        raise SourceError(
-            f"{path}",
-            expected=f"text of at most {MAX_TEXT_BYTES} bytes",
-            found=f"more{', unpacked' if zipped else ''}",
-            action="split the file by year, or write it as Parquet",
-        )
-    try:
-        text = plain.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise SourceError(
-            f"{path}",
-            expected="UTF-8 text",
-            found=f"byte 0x{plain[error.start]:02x} at offset {error.start}"
-            + ("" if (kind := bytes_cause(plain[:4], len(plain))) is None else f": {kind}"),
-            action="save the file as UTF-8 (it may be another format: set the right `kind:`)",
-        ) from error
-    if problem := control_character(text):
-        raise SourceError(
-            f"{path}",
-            expected="text without control characters",
-            found=problem,
-            action="download the file again, or remove them at its source",
-        )
-    return text
-
-
-def _junk_error(path: Path, junk: pl.DataFrame, *, n_lines: int, n_cells: int) -> BarContractError:
-    shown = [
-        f"line {line} has {cells}: {text[:_SHOWN_CHARACTERS]!r}"
-        for line, text, cells in junk.head(MAX_OFFENDERS_SHOWN).iter_rows()
-    ]
-    rest = junk.height - len(shown)
-    columns = (junk[name].to_list() for name in ("line", "text", "cells"))
-    cause = line_cause(*columns, n_lines=n_lines, n_cells=n_cells)
-    return BarContractError(
-        f"{path}: {junk.height} of {n_lines} lines",
-        expected=f"{n_cells} cells in each line, as in the header",
-        found=f"{cause}: " + "; ".join(shown) + (f"; and {rest} more" if rest else ""),
-        action="text that is no table was saved inside the file (often a vendor's error page): download it again "
-        "or cut those lines out; where every line is affected, set `delimiter:` in the universe YAML",
-    )
-
+from quant_assets.market.sources.contract import (
+    Parted,
+    conform,
+    part_bars,
+    settled,
+    unreadable,
+)
+from quant_assets.market.sources.delimited import MAX_COLUMNS, Style, plain_numbers, read_delimited
 
 # -------------------------------------------------------------------------------------------------- bar files
 
 
 FileSource = BokehSource | ParquetSource | CsvSource
+
+MAX_PARQUET_BYTES = 8 << 30
+MAX_FOOTER_BYTES = 16 << 20
 
 _GLOB_CHARACTERS = frozenset("*?[")
 
@@ -205,8 +54,17 @@ def files_of(source: FileSource) -> list[Path]:
     return [_bokeh_file()] if isinstance(source, BokehSource) else _expand(source.path)
 
 
+@dataclass(frozen=True)
+class PartedFile:
+    """As `BarFile`, with the rows that are no bars beside the others."""
+
+    rows: Parted
+    column_mapping: dict[str, str]
+    notes: tuple[str, ...]
+
+
 def read_bar_file(file: Path, source: FileSource) -> BarFile:
-    """Read one file, map its columns and refuse rows that are no bars.
+    """Read one file, map its columns and refuse it when a row is no bar.
 
     Raises
     ------
@@ -214,6 +72,21 @@ def read_bar_file(file: Path, source: FileSource) -> BarFile:
         When the bytes are not what the source's kind says.
     BarContractError
         When a column is missing or ambiguous, or a row breaks the contract.
+    """
+    terms = Terms(strict=True)
+    parted = part_bar_file(file, source, terms)
+    return BarFile(settled([parted.rows], terms).bars, parted.column_mapping, parted.notes)
+
+
+def part_bar_file(file: Path, source: FileSource, terms: Terms) -> PartedFile:
+    """Read one file, map its columns and part its bars from rows that are none.
+
+    Raises
+    ------
+    SourceError
+        When the bytes are not what the source's kind says.
+    BarContractError
+        When a column is missing, ambiguous, exchanged or of another type.
     """
     match source:
         case ParquetSource():
@@ -232,8 +105,16 @@ def read_bar_file(file: Path, source: FileSource) -> BarFile:
         notes.append("no symbol column: each file is one symbol, named by its stem")
     if conformed.bars.select(has_time_of_day("session", conformed.bars.schema["session"])).item():
         notes.append("session: the time of day was dropped, in the column's own time zone")
-    bars = validate_bars(conformed.bars, origin=str(file))
-    return BarFile(bars, conformed.column_mapping, tuple(notes))
+    if told := session_reading(conformed.bars["session"]):
+        notes.append(told)
+    said = None
+    if isinstance(source, CsvSource) and (source.decimal, source.thousands) != (None, None):
+        said = Style(source.decimal or ".", source.thousands or "")
+    bars, told = plain_numbers(conformed.bars, said)
+    if told:
+        notes.append(told)
+    rows = part_bars(bars, origin=str(file), terms=terms)
+    return PartedFile(rows, conformed.column_mapping, tuple(notes))
 
 
 def _stem(file: Path) -> str:
@@ -347,42 +228,71 @@ class FileBars:
         return tuple(states)
 
     def read(self, universe: UniverseConfig) -> SourceRead:
-        """All rows of all files: also what lies outside the universe is judged."""
-        return self.read_everything()
+        """All bars of all files; what is broken counts where the universe asks for it."""
+        read = self.read_everything(Terms.of(universe))
+        if strangers := sorted(set(universe.exclude) - set(read.bars["symbol"].unique())):
+            note = f"exclude: there was no bar of {', '.join(strangers[:5])}"
+            return replace(read, notes=(*read.notes, note))
+        return read
 
-    def read_everything(self) -> SourceRead:
-        """All rows of all files.
+    def read_everything(self, terms: Terms | None = None) -> SourceRead:
+        """All bars of all files, on the usual terms unless others are given.
 
         Raises
         ------
         SourceError, BarContractError
-            As `quant_assets.market.sources.bar_files.read_bar_file`; when two files have the same bar.
+            As `part_bar_file` and `quant_assets.market.sources.contract.settled`; when two files have the same bar.
+            Where each file is one symbol, one that cannot be read is that symbol set aside.
         """
+        terms = Terms() if terms is None else terms
         paths = files_of(self.config)
-        files = [read_bar_file(path, self.config) for path in paths]
-        _refuse_overlap(files, [path.name for path in paths])
+        files, failed = _readable(paths, self.config, terms)
+        whole = settled([*(file.rows for file in files.values()), *failed], terms)
+        _refuse_overlap(files, terms)
         mapping: dict[str, str] = {}
         notes: dict[str, None] = {}  # a set in order of appearance
-        for path, file in zip(paths, files, strict=True):
+        for path, file in files.items():
             notes.update(dict.fromkeys(file.notes))
             for ours, theirs in file.column_mapping.items():
                 if mapping.setdefault(ours, theirs) != theirs:
                     notes[f"{path.name}: {ours} is {theirs!r}, elsewhere {mapping[ours]!r}"] = None
-        bars = pl.concat(file.bars for file in files).sort("symbol", "session")
-        return SourceRead(bars, self.provider, mapping, tuple(notes), len(files))
+        return SourceRead(whole.bars, self.provider, mapping, tuple(notes), len(paths), aside=whole.aside)
 
     def holdings(self, universe: UniverseConfig) -> Holdings:
         """Symbols and dates of all rows."""
         return holdings_of(self.read_everything().bars)
 
 
-def _refuse_overlap(files: Sequence[BarFile], names: Sequence[str]) -> None:
-    """Refuse a bar that two files have (within one file the contract has done so already)."""
+def _readable(
+    paths: Sequence[Path], source: FileSource, terms: Terms
+) -> tuple[dict[Path, PartedFile], list[Parted]]:
+    """The files that can be read; where each is one symbol, those that cannot, as symbols that are broken."""
+    files: dict[Path, PartedFile] = {}
+    failed: dict[Path, SourceError | BarContractError] = {}
+    for path in paths:
+        try:
+            files[path] = part_bar_file(path, source, terms)
+        except (SourceError, BarContractError) as error:
+            failed[path] = error
+    named_by_stem = bool(files) and all("symbol" not in file.column_mapping for file in files.values())
+    asked = {path: error for path, error in failed.items() if terms.asks_for(_stem(path))}
+    most = terms.most.most_symbols(sum(terms.asks_for(_stem(path)) for path in paths))
+    for told in (failed if terms.strict or not named_by_stem else asked).values():
+        if terms.strict or not named_by_stem or len(asked) > most:
+            raise told
+    return files, [unreadable(_stem(path), str(path), told.found) for path, told in asked.items()]
+
+
+def _refuse_overlap(files: Mapping[Path, PartedFile], terms: Terms) -> None:
+    """Refuse a bar that two files have (within one file the contract has told of it already)."""
     if len(files) == 1:
         return
-    key = ["symbol", "session"]
+    key, names = ["symbol", "session"], [path.name for path in files]
     numbered = pl.concat(
-        file.bars.select(*key, file=pl.lit(number, dtype=pl.UInt32)) for number, file in enumerate(files)
+        (file.rows.bars if terms.strict else file.rows.bars.filter(terms.asked)).select(
+            *key, file=pl.lit(number, dtype=pl.UInt32)
+        )
+        for number, file in enumerate(files.values())
     )
     repeated = (
         numbered.group_by(key).agg(pl.col("file").sort()).filter(pl.col("file").list.len() > 1).sort(key)

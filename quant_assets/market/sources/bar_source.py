@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import polars as pl
 
 from quant_assets.common.errors import SourceError, closest
 from quant_assets.common.settings import UniverseConfig
+from quant_assets.market.set_aside import NOTHING, Terms
 
 _SYMBOLS_SHOWN = 20
 
@@ -39,7 +40,8 @@ class SourceRead:
     ``bars`` has `quant_assets.market.parsing.RAW_SCHEMA`, sorted by symbol and session; with alternatives
     configured it has `quant_assets.market.reconciliation.LABELLED_SCHEMA`: the bars of every source that was
     used. ``column_mapping`` maps our names to the source's (with alternatives, as ``label.name``); ``notes`` are
-    sentences for people. ``outcomes`` has one entry for each source where there are several.
+    sentences for people. ``outcomes`` has one entry for each source where there are several. ``aside`` is what was
+    no bar and left out (`quant_assets.market.set_aside.ASIDE`).
     """
 
     bars: pl.DataFrame
@@ -48,6 +50,7 @@ class SourceRead:
     notes: tuple[str, ...]
     n_files: int
     outcomes: tuple[SourceOutcome, ...] = ()
+    aside: pl.DataFrame = field(default_factory=lambda: NOTHING)
 
 
 class BarSource(Protocol):
@@ -76,7 +79,8 @@ class BarSource(Protocol):
         SourceError
             When nothing can be read.
         BarContractError
-            When a column is missing or ambiguous, or a row that was read is no bar.
+            When a column is missing or ambiguous, or more of what was read is no bar than the universe lets be set
+            aside.
         """
         ...
 
@@ -121,10 +125,11 @@ def read_restricted(
         As `BarSource.read`.
     """
     whole = source.read(universe)
-    bars, notes = whole.bars, list(whole.notes)
+    bars, notes, terms = whole.bars, list(whole.notes), Terms.of(universe)
+    aside = whole.aside.filter(terms.asked)
+    held = {*bars["symbol"].unique(), *aside["symbol"].unique()}
     if universe.symbols is not None:
-        held = set(bars["symbol"].unique())
-        absent = [symbol for symbol in universe.symbols if symbol not in held]
+        absent = [s for s in universe.symbols if s not in held and s not in universe.exclude]
         if absent:
             # A database was asked for the universe's symbols and dates only, and may have more.
             holdings = source.holdings(universe)
@@ -133,8 +138,7 @@ def read_restricted(
                 raise _absent_symbols(universe, absent, holdings.symbols, whole.provider)
             if absent:
                 notes.append(f"without {', '.join(absent)}")
-        bars = bars.filter(pl.col("symbol").is_in(universe.symbols))
-    bars = bars.filter(pl.col("session").is_between(universe.start, universe.end))
+    bars = bars.filter(terms.asked) if _has_more(bars, universe) else bars
     if bars.is_empty():
         holdings = source.holdings(universe)
         raise SourceError(
@@ -149,7 +153,20 @@ def read_restricted(
             action="correct `start:` and `end:` in the universe YAML",
         )
     notes.append(f"kept {bars.height} of {whole.bars.height} rows (symbols and dates of the universe)")
-    return replace(whole, bars=bars, notes=tuple(notes))
+    if aside.height:
+        n_rows, n_symbols = int(aside["n_rows"].sum()), aside["symbol"].n_unique()
+        notes.append(
+            f"set aside as no bars: {n_rows} rows of {n_symbols} symbols, listed in quarantined_bars"
+        )
+    return replace(whole, bars=bars, notes=tuple(notes), aside=aside)
+
+
+def _has_more(bars: pl.DataFrame, universe: UniverseConfig) -> bool:
+    """Whether a reading has bars of which the universe did not ask: to filter is to copy all of them."""
+    if universe.symbols is not None or universe.exclude or bars.is_empty():
+        return True
+    first, last = bars.select(first=pl.col("session").min(), last=pl.col("session").max()).row(0)
+    return bool(first < universe.start or last > universe.end)
 
 
 def _absent_symbols(

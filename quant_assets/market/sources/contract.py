@@ -1,161 +1,37 @@
 """The row contract of raw bars: how a source's columns become ours, and which rows are refused.
 
-``conform`` renames, ``validate_bars`` parses and judges. A row is refused when no reading of it could be a bar
-(no close, a negative price, high below low). A row that is odd but possible (open a little above high, as
-consolidated feeds print) passes here and is reported by `quant_assets.market.rules.quality`.
+``conform`` renames, ``part_bars`` parses and judges rows, ``settled`` whether the rest can go on without the broken
+ones. A row is broken when no reading of it could be a bar (no close, a negative price, high below low). A row that is
+odd but possible (open a little above high, as consolidated feeds print) passes here and is reported by
+`quant_assets.market.rules.quality`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from quant_assets.common.errors import BarContractError, brief, closest
-from quant_assets.common.universe_settings import FIRST_SESSION, LAST_SESSION, SYMBOL, SYMBOL_RULE
 from quant_assets.market.parsing import (
     ALIASES,
-    LEAST,
-    MOST,
-    PRICES,
     RAW_SCHEMA,
-    date_problem,
+    case_variants,
     delimiter_in,
     dtype_problem,
-    is_case_variant,
-    is_header,
-    is_unfinished,
-    number_of,
-    number_problem,
+    in_order,
     repetition_cause,
-    sentence,
-    session_of,
     swapped_columns,
-    text_of,
 )
 from quant_assets.market.parsing import REQUIRED as REQUIRED
-
-# ------------------------------------------------------------------------------------- which rows are no bars
-
-
-EXPECTED = {
-    "missing value": "a value in every cell",
-    "unparsable date": "dates written year first, as 2024-07-03",
-    "another date format": "one date format throughout, year first, as 2024-07-03",
-    "ambiguous date": "dates written year first, as 2024-07-03 (03/04/2024 is March here and April there)",
-    "unfinished session": "bars of sessions that were over (stamped as the other bars are)",
-    "header repeated": "one header line, the first",
-    "no symbol": f"symbols of {SYMBOL_RULE}",
-    "impossible date": f"sessions from {FIRST_SESSION} to {LAST_SESSION}",
-    "differs only in case": "one spelling of each symbol",
-    "thousands separator": "numbers without thousands separators, as 1200.5",
-    "decimal comma": "numbers with a decimal point, as 1200.5",
-    "no value but a word": "a number in every cell",
-    "unparsable number": "numbers written with a decimal point and no thousands separator",
-    "not finite": "finite numbers",
-    "too large": f"numbers up to {MOST:g}",
-    "too small": f"numbers of {LEAST:g} or more, or 0",
-    "not positive": "prices above zero",
-    "negative": "volume of zero or more",
-    "high below low": "high on or above low",
-    "partly missing": "adj_close in every row of a symbol, or in none",
-    "repeats": "one row for each symbol and session",
-    "contradicts": "one row for each symbol and session",
-}
-
-
-OFFENDERS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "row": pl.Int64,
-    "column": pl.String,
-    "value": pl.String,
-    "problem": pl.String,
-    "earlier": pl.Int64,
-}
-
-
-def offenders_of(typed: pl.DataFrame) -> pl.DataFrame:
-    """Every broken cell: row, column, value as the source wrote it, problem."""
-    header = typed.select(is_header(ALIASES)).to_series()
-    whole = [
-        ("session", "header repeated", typed.filter(header)),
-        ("symbol", "differs only in case", typed.filter(is_case_variant(typed) & ~header)),
-        ("session", "unfinished session", typed.filter(is_unfinished(typed) & ~header)),
-    ]
-    typed = typed.filter(~header)
-    told = [
-        found.select(
-            "row",
-            column=pl.lit(column),
-            value=text_of(f"raw.{column}"),
-            problem=pl.lit(problem),
-            earlier=pl.lit(None, dtype=pl.Int64),
-        )
-        for column, problem, found in whole
-        if found.height
-    ]
-    if typed.is_empty():
-        return pl.concat([pl.DataFrame(schema=OFFENDERS), *told])
-    checks: list[tuple[str, str | pl.Expr, pl.Expr]] = []
-    for name in RAW_SCHEMA:
-        written, value = text_of(f"raw.{name}"), pl.col(name)
-        if name != "adj_close":
-            checks.append((name, "missing value", written.is_null()))
-        if name == "symbol":
-            checks.append((name, "no symbol", ~value.str.contains(SYMBOL)))
-            continue
-        parsed = date_problem() if name == "session" else number_problem(name)
-        checks.append((name, parsed, value.is_null() & written.is_not_null()))
-        if name == "session":
-            checks.append((name, "impossible date", ~value.is_between(FIRST_SESSION, LAST_SESSION)))
-        else:
-            checks.append((name, "not finite", ~value.is_finite()))
-            checks.append((name, "too large", value.is_finite() & (value > MOST)))
-            checks.append((name, "too small", (value > 0) & (value < LEAST)))
-            limit, below = ("negative", value < 0) if name == "volume" else ("not positive", value <= 0)
-            checks.append((name, limit, value.is_finite() & below))
-    checks.append(("high", "high below low", pl.col("high").is_finite() & (pl.col("high") < pl.col("low"))))
-    some, every = pl.col("adj_close").is_null().any(), pl.col("adj_close").is_null().all()
-    gaps = pl.col("adj_close").is_null() & text_of("raw.adj_close").is_null() & (some & ~every).over("symbol")
-    checks.append(("adj_close", "partly missing", gaps))
-    parts = [
-        # The problem first: whether other dates of the file are clear is seen in all rows only.
-        typed.select(
-            "row",
-            column=pl.lit(column),
-            value=text_of(f"raw.{column}"),
-            problem=pl.lit(problem) if isinstance(problem, str) else problem,
-            earlier=pl.lit(None, dtype=pl.Int64),
-            broken=broken,
-        )
-        .filter("broken")
-        .drop("broken")
-        for column, problem, broken in checks
-    ]
-    return pl.concat([*told, *parts, _repeated(typed)]).sort("row", maintain_order=True)
-
-
-def _repeated(typed: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose symbol and session an earlier row has: its exact repetition, or another account of it."""
-    key, values = ["symbol", "session"], [*PRICES, "volume"]
-    keyed = typed.filter(pl.all_horizontal(pl.col(key).is_not_null()))
-    if keyed.is_empty():  # no date can be read: polars formats no text of no rows
-        return pl.DataFrame(schema=OFFENDERS)
-    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).first().over(key)) for name in values)
-    return (
-        keyed.with_columns(earlier=pl.col("row").first().over(key), same=same)
-        .filter(pl.col("row") > pl.col("earlier"))
-        .select(
-            "row",
-            column=pl.lit("symbol, session"),
-            value=sentence("{} {}", "symbol", "session"),
-            problem=pl.when("same").then(pl.lit("repeats")).otherwise(pl.lit("contradicts")),
-            earlier=pl.col("earlier"),
-        )
-    )
-
-
-# ------------------------------------------------------------------------------------------- the row contract
-
+from quant_assets.market.set_aside import ASIDE, MOST_VALUE_CHARACTERS, NOTHING, Terms
+from quant_assets.market.sources.broken_rows import (
+    EXPECTED,
+    KEY,
+    OFFENDERS,
+    offenders_of,
+    typed_rows,
+)
 
 MAX_OFFENDERS_SHOWN = 5
 MAX_SHOWN_COLUMNS = 600
@@ -251,7 +127,7 @@ def _explicit(columns: list[str], mapping: Mapping[str, str], origin: str) -> di
 
 
 def validate_bars(frame: pl.DataFrame, *, origin: str) -> pl.DataFrame:
-    """Parse conformed rows and refuse every one that cannot be a bar.
+    """Parse conformed rows and refuse them all when one cannot be a bar.
 
     Parameters
     ----------
@@ -269,6 +145,49 @@ def validate_bars(frame: pl.DataFrame, *, origin: str) -> pl.DataFrame:
     ------
     BarContractError
         Names up to five offenders with row, column, value and what is wrong with it.
+    """
+    terms = Terms(strict=True)
+    return settled([part_bars(frame, origin=origin, terms=terms)], terms).bars
+
+
+@dataclass(frozen=True)
+class Parted:
+    """The rows of one file or feed that are bars (`RAW_SCHEMA`, sorted), and those that are not.
+
+    ``broken`` has `quant_assets.market.sources.broken_rows.OFFENDERS` with ``symbol`` and ``session`` where they can
+    be read: one entry for each broken cell. ``counts`` has the number of rows of each symbol, broken or not.
+    ``cause`` says why sessions stand twice, where that is clear.
+    """
+
+    origin: str
+    bars: pl.DataFrame
+    broken: pl.DataFrame
+    counts: pl.DataFrame
+    cause: str | None = None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Bars of a whole feed, and what was set aside of it (`quant_assets.market.set_aside.ASIDE`)."""
+
+    bars: pl.DataFrame
+    aside: pl.DataFrame
+
+
+def part_bars(frame: pl.DataFrame, *, origin: str, terms: Terms) -> Parted:
+    """Parse conformed rows and part those that can be bars from those that cannot.
+
+    Parameters
+    ----------
+    frame, origin
+        As `validate_bars`.
+    terms : Terms
+        Whose rows count. Rows of which no one asked are left out when they are broken, and not told of.
+
+    Raises
+    ------
+    BarContractError
+        When a column is missing, of another type, or exchanged with another one.
     """
     missing = [name for name in REQUIRED if name not in frame.columns]
     if missing:
@@ -289,18 +208,115 @@ def validate_bars(frame: pl.DataFrame, *, origin: str) -> pl.DataFrame:
                 found=f"values of type {frame.schema[name]}",
                 action="convert the column in the source",
             )
-    typed = frame.select(
-        pl.int_range(1, pl.len() + 1).alias("row"),
-        *(pl.col(name).alias(f"raw.{name}") for name in RAW_SCHEMA),
-        text_of("symbol").alias("symbol"),
-        session_of("session", frame.schema["session"]).alias("session"),
-        *(number_of(name, frame.schema[name]).alias(name) for name in (*PRICES, "volume", "adj_close")),
-    )
+    typed = typed_rows(frame)
     _refuse_swapped(typed, origin=origin)
-    offenders = offenders_of(typed)
+    ordered = in_order(typed)
+    offenders = offenders_of(typed, ordered=ordered)
+    cause = None
     if offenders.height:
-        raise _refusal(offenders, origin=origin, n_rows=frame.height, cause=repetition_cause(typed))
-    return typed.select(*RAW_SCHEMA).sort("symbol", "session")
+        cause = repetition_cause(typed)
+        offenders = offenders.join(typed.select("row", *KEY), on="row", how="left", maintain_order="left")
+        if offenders["problem"].eq("differs only in case").any():  # rows of the symbol that they should name
+            usual = case_variants(typed)
+            renamed = pl.col("symbol").replace(usual["symbol"], usual["usual"])
+            offenders = offenders.with_columns(renamed)
+        gone = pl.concat([offenders["row"], _contradicted(offenders)["row"]]).unique()
+        counts = typed if terms.strict else typed.filter(terms.asked)
+        counts = counts.group_by("symbol").len("n")
+        typed = typed.filter(~pl.col("row").is_in(gone.implode()))
+        if not terms.strict:
+            offenders = offenders.filter(terms.asked)
+    else:
+        counts = typed.group_by("symbol").len("n")
+    bars = typed.select(*RAW_SCHEMA)
+    return Parted(origin, bars if ordered else bars.sort(KEY), offenders, counts, cause)
+
+
+def unreadable(symbol: str, origin: str, found: str) -> Parted:
+    """A file that is all there is of a symbol and cannot be read, as a symbol of which everything is broken."""
+    broken = pl.DataFrame(
+        [(0, "file", found, "no table", None, symbol, None)],
+        schema={**OFFENDERS, "symbol": pl.String, "session": pl.Date},
+        orient="row",
+    )
+    counts = pl.DataFrame({"symbol": [symbol], "n": [1]}, schema={"symbol": pl.String, "n": pl.UInt32})
+    return Parted(origin, pl.DataFrame(schema=RAW_SCHEMA), broken, counts)
+
+
+def _contradicted(offenders: pl.DataFrame) -> pl.DataFrame:
+    """First accounts of sessions of which there are others: nobody can tell which is right."""
+    return (
+        offenders.filter(pl.col("problem") == "contradicts")
+        .with_columns(row="earlier", earlier="row")
+        .unique("row", keep="first", maintain_order=True)
+    )
+
+
+def settled(parts: Sequence[Parted], terms: Terms) -> Settled:
+    """The bars of a feed of one or more files, when what is broken of it lies within the terms.
+
+    Raises
+    ------
+    BarContractError
+        When more symbols or rows would have to be set aside than the terms allow; when the terms are strict and any
+        row is broken. Names up to five offenders with row, column, value and what is wrong with it.
+    """
+    bars = [part.bars for part in parts]
+    whole = bars[0] if len(bars) == 1 else pl.concat(bars).sort(KEY)
+    found = [part for part in parts if part.broken.height]
+    if not found:
+        return Settled(whole, NOTHING)
+    broken = pl.concat(part.broken.with_columns(origin=pl.lit(part.origin)) for part in found)
+    n_rows = sum(int(part.counts["n"].sum()) for part in parts)
+    counts = pl.concat(part.counts for part in parts).group_by("symbol").agg(pl.col("n").sum())
+    rows = broken.unique(["origin", "row"], keep="first", maintain_order=True)
+    shares = (
+        rows.group_by("symbol").len("n_broken").drop_nulls("symbol").join(counts, on="symbol", how="left")
+    )
+    whole_symbols = shares.filter(pl.col("n_broken") > terms.most_of_symbol * pl.col("n"))["symbol"].sort()
+    n_symbols = counts["symbol"].drop_nulls().len()
+    single = rows.filter(~pl.col("symbol").is_in(whole_symbols.implode()).fill_null(value=False))
+    causes = [part.cause for part in found if part.cause is not None]
+    repeated = rows.filter(pl.col("problem").is_in(["repeats", "contradicts"]))["symbol"].n_unique()
+    most_symbols, most_rows = terms.most.most_symbols(n_symbols), terms.most.most_rows(n_rows)
+    over = ""
+    if terms.strict:
+        over = "`quality: {strict: true}` lets none of it be set aside"
+    elif whole_symbols.len() > most_symbols:
+        allowed = f"`quality: {{set_aside: {{symbols: {terms.most.symbols:g}}}}}`"
+        over = (
+            f"{whole_symbols.len()} of {n_symbols} symbols are broken as a whole, {allowed} lets "
+            f"{most_symbols} be set aside"
+        )
+    elif single.height > most_rows:
+        allowed = f"`quality: {{set_aside: {{rows: {terms.most.rows:g}}}}}`"
+        over = f"{allowed} lets {most_rows} of {n_rows} rows be set aside"
+    elif causes and repeated > most_symbols:
+        over = f"the repetitions are in {repeated} of {n_symbols} symbols"
+    if over:
+        raise _refusal(broken, n_rows=n_rows, cause=causes[0] if causes else None, over=over)
+    return Settled(whole, _entries(broken, whole_symbols))
+
+
+def _entries(broken: pl.DataFrame, whole: pl.Series) -> pl.DataFrame:
+    """What is set aside, one entry for each row; of symbols that go as a whole one for each of their years."""
+    every = pl.concat([broken, *([more] if (more := _contradicted(broken)).height else [])])
+    told = (
+        every.unique(["origin", "row"], keep="first", maintain_order=True)
+        .sort("origin", "row")
+        .with_columns(
+            value=pl.col("value").str.slice(0, MOST_VALUE_CHARACTERS), n_rows=pl.lit(1, dtype=pl.Int64)
+        )
+        .select(*ASIDE)
+    )
+    as_whole = pl.col("symbol").is_in(whole.implode()).fill_null(value=False)
+    condensed = (
+        told.filter(as_whole)
+        .group_by("symbol", pl.col("session").dt.year().alias("year"), maintain_order=True)
+        .agg(pl.exclude("n_rows").first(), pl.len().cast(pl.Int64).alias("n_rows"))
+        .select(*ASIDE)
+    )
+    return pl.concat([told.filter(~as_whole), condensed]).sort("symbol", "session", "origin", "row")
 
 
 def _refuse_swapped(typed: pl.DataFrame, *, origin: str) -> None:
@@ -317,23 +333,29 @@ def _refuse_swapped(typed: pl.DataFrame, *, origin: str) -> None:
     )
 
 
-def _refusal(offenders: pl.DataFrame, *, origin: str, n_rows: int, cause: str | None) -> BarContractError:
-    counts = offenders.group_by("problem", maintain_order=True).len()
+def _refusal(broken: pl.DataFrame, *, n_rows: int, cause: str | None, over: str) -> BarContractError:
+    origins = broken["origin"].unique(maintain_order=True).to_list()
+    origin = origins[0] if len(origins) == 1 else f"{len(origins)} files"
+    counts = broken.group_by("problem", maintain_order=True).len()
     # The first offender of every problem, then the second, ...: one frequent problem hides no other.
     turn = pl.int_range(pl.len()).over("problem")
-    shown = offenders.with_columns(turn=turn).sort("turn", "row", maintain_order=True)
+    shown = broken.with_columns(turn=turn).sort("turn", "origin", "row", maintain_order=True)
     texts = [
-        f"row {row}, column {column}, value {'nothing' if value is None else brief(value)} ({problem}"
+        f"{f'{place}: ' if len(origins) > 1 else ''}row {row}, column {column}, value "
+        f"{'nothing' if value is None else brief(value)} ({problem}"
         + (")" if earlier is None else f" row {earlier})")
-        for row, column, value, problem, earlier, _ in shown.head(MAX_OFFENDERS_SHOWN).iter_rows()
+        for place, row, column, value, problem, earlier in shown.select("origin", *OFFENDERS)
+        .head(MAX_OFFENDERS_SHOWN)
+        .iter_rows()
     ]
-    rest = offenders.height - len(texts)
+    rest = broken.height - len(texts)
     tally = ", ".join(f"{problem}: {count}" for problem, count in counts.iter_rows())
+    n_broken = broken.select("origin", "row").n_unique()
     return BarContractError(
-        f"{origin}: {offenders['row'].n_unique()} of {n_rows} rows are no bars ({tally})",
+        f"{origin}: {n_broken} of {n_rows} rows are no bars ({tally})",
         expected=", ".join(dict.fromkeys(EXPECTED[problem] for problem in counts["problem"])),
         found="; ".join(texts if cause is None else [cause, *texts]) + (f"; and {rest} more" if rest else ""),
-        action="correct these rows in the source; nothing of it was taken"
+        action=f"correct these rows in the source; nothing of it was taken ({over})"
         if cause is None
-        else "download the whole history of this one instrument again; nothing of this file was taken",
+        else f"download the whole history of this one instrument again; nothing of this file was taken ({over})",
     )

@@ -16,8 +16,9 @@ from pydantic import SecretStr
 from quant_assets.common.errors import BarContractError, SourceError
 from quant_assets.common.settings import PostgresSource, UniverseConfig
 from quant_assets.market.parsing import has_time_of_day
+from quant_assets.market.set_aside import Terms
 from quant_assets.market.sources.bar_source import Holdings, SourceRead, State
-from quant_assets.market.sources.contract import conform, validate_bars
+from quant_assets.market.sources.contract import conform, part_bars, settled
 
 # ------------------------------------------------------------------------------------- addresses of databases
 
@@ -208,6 +209,9 @@ class Relation:
         if universe.symbols is not None:
             names = ", ".join(literal(name) for name in universe.symbols)
             conditions.append(f"({symbol}::text in ({names}) or {symbol} is null)")
+        if universe.exclude:
+            names = ", ".join(literal(name) for name in universe.exclude)
+            conditions.append(f"({symbol}::text not in ({names}) or {symbol} is null)")
         where = f" where {' and '.join(conditions)}" if conditions else ""
         return f"{self.source_of(self.config)}{where}"
 
@@ -254,12 +258,14 @@ class PostgresBars:
         origin = self.provider
         with self._open() as (session, relation):
             rows = session.fetch(relation.select(universe))
-        bars = validate_bars(rows, origin=f"{origin} (rows in order of symbol and session)")
+        terms = Terms.of(universe)
+        parted = part_bars(rows, origin=f"{origin} (rows in order of symbol and session)", terms=terms)
+        whole = settled([parted], terms)
         notes = list(relation.notes)
         if rows.height and rows.select(has_time_of_day("session", rows.schema["session"])).item():
             zone = f" in {self.config.time_zone}" if relation.is_instant else ""
             notes.append(f"session: the time of day{zone} was dropped")
-        return SourceRead(bars, origin, relation.columns, tuple(notes), n_files=0)
+        return SourceRead(whole.bars, origin, relation.columns, tuple(notes), n_files=0, aside=whole.aside)
 
     def holdings(self, universe: UniverseConfig) -> Holdings:
         """Symbols and dates of the whole table."""

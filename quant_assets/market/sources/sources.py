@@ -25,6 +25,7 @@ from quant_assets.common.settings import (
 from quant_assets.market.calendar import sessions
 from quant_assets.market.parsing import RAW_SCHEMA
 from quant_assets.market.reconciliation import LABELLED_SCHEMA, reconcile
+from quant_assets.market.set_aside import Terms
 from quant_assets.market.sources.bar_files import FileBars
 from quant_assets.market.sources.bar_source import (
     BarSource,
@@ -35,7 +36,7 @@ from quant_assets.market.sources.bar_source import (
     holdings_of,
     read_restricted,
 )
-from quant_assets.market.sources.contract import validate_bars
+from quant_assets.market.sources.contract import part_bars, settled
 from quant_assets.market.synthetic import generate
 
 
@@ -72,8 +73,10 @@ class SyntheticBars:
         notes.extend(
             f"planted defect: {d.kind}, symbol {d.symbol}, session {d.session}" for d in source.defects
         )
-        bars = validate_bars(feed, origin=f"{self.provider} (universe {universe.name})")
-        return SourceRead(bars, self.provider, {name: name for name in feed.columns}, tuple(notes), n_files=0)
+        terms = Terms.of(universe)
+        rows = part_bars(feed, origin=f"{self.provider} (universe {universe.name})", terms=terms)
+        whole, names = settled([rows], terms), {name: name for name in feed.columns}
+        return SourceRead(whole.bars, self.provider, names, tuple(notes), n_files=0, aside=whole.aside)
 
     def holdings(self, universe: UniverseConfig) -> Holdings:
         """Symbols and dates of the generated feed."""
@@ -108,7 +111,8 @@ def read_bars(universe: UniverseConfig) -> SourceRead:
     SourceError
         When nothing is there, a configured symbol is missing, or no row is left.
     BarContractError
-        When a column is missing or ambiguous, or any row of any file (also outside the dates) is no bar.
+        When a column is missing or ambiguous, or more rows or symbols of those asked for are no bars than
+        ``quality.set_aside`` allows.
     """
     if not universe.alternatives:
         return read_restricted(open_source(universe.source), universe)
@@ -140,9 +144,12 @@ def read_year(universe: UniverseConfig, year: str) -> SourceRead:
         whole = read_all(universe, read=_remembered)
     else:
         whole = _remembered(open_source(universe.source), universe)
-    bars = whole.bars.filter(pl.col("session").dt.year() == int(year))
+    # What has no date that can be read stands in the first year.
+    first = pl.lit(int(universe.years[0]))
+    aside = whole.aside.filter(pl.coalesce(pl.col("session").dt.year(), first) == int(year))
+    bars = whole.bars.filter(pl.col("session").is_between(date(int(year), 1, 1), date(int(year), 12, 31)))
     note = f"{year}: {bars.height} of {whole.bars.height} rows"
-    return replace(whole, bars=bars, notes=(*whole.notes, note))
+    return replace(whole, bars=bars, notes=(*whole.notes, note), aside=aside)
 
 
 Reader = Callable[[BarSource, UniverseConfig], SourceRead]
@@ -214,8 +221,13 @@ def read_all(universe: UniverseConfig, *, read: Reader = _read_what_is_there) ->
 def _refuse_uncovered(
     universe: UniverseConfig, reads: dict[str, SourceRead], outcomes: dict[str, SourceOutcome]
 ) -> None:
-    held = {symbol for one in reads.values() for symbol in one.bars["symbol"].unique()}
-    absent = [symbol for symbol in universe.symbols or () if symbol not in held]
+    held = {
+        symbol
+        for one in reads.values()
+        for part in (one.bars, one.aside)
+        for symbol in part["symbol"].unique()
+    }
+    absent = [s for s in universe.symbols or () if s not in held and s not in universe.exclude]
     if absent:
         left_out = "; ".join(f"{o.source}: {o.reason}" for o in outcomes.values() if not o.used)
         raise SourceError(
@@ -247,6 +259,7 @@ def _together(
         notes=tuple(notes),
         n_files=sum(one.n_files for one in reads.values()),
         outcomes=ordered,
+        aside=pl.concat(one.aside for one in reads.values()),
     )
 
 

@@ -13,7 +13,7 @@ from quant_assets.common.errors import SourceError, ValidationError
 from quant_assets.common.hashing import bytes_digest, frame_digest
 from quant_assets.market.parsing import ALIASES as BAR_ALIASES
 from quant_assets.market.parsing import dtype_problem, number_of, session_of, text_of
-from quant_assets.market.sources.bar_files import read_delimited
+from quant_assets.market.sources.delimited import read_delimited
 from quant_assets.trading.account import Matrix
 
 # -------------------------------------------------------------------------------------- which column is which

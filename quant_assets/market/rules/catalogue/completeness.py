@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import polars as pl
 
+from quant_assets.common.universe_settings import MOST_OF_A_SYMBOL
 from quant_assets.market.calendar import session_shares, sessions
 from quant_assets.market.listings import LISTINGS, UNLISTED, inside
-from quant_assets.market.rules.bar_rule import KEY, BarRule, Judged, Limit, register
+from quant_assets.market.rules.bar_rule import KEY, ROW_CONTRACT, WHOLE, BarRule, Judged, Limit, register
 from quant_assets.market.spells import as_known
 
 # A feed whose dates are moved by a day has a fifth of its bars on a weekend; single strangers are below this.
@@ -19,8 +20,8 @@ FITTING_FRACTION = 0.02
 
 def _off_calendar(judged: Judged) -> pl.DataFrame:
     """Those of the bars whose day is no session of the calendar."""
-    shares = session_shares(judged.bars["session"], judged.calendar)
-    return judged.bars.join(shares, on="session", how="anti", maintain_order="left")
+    open_days = session_shares(judged.bars["session"], judged.calendar)["session"]
+    return judged.bars.filter(~pl.col("session").is_in(open_days.implode()))
 
 
 def _outside_calendar(judged: Judged) -> pl.DataFrame:
@@ -114,9 +115,10 @@ register(
         name="shifted_sessions",
         judged_on="feed",
         rank=210,
-        severity="ERROR",
+        severity="SET_ASIDE",
         description="A symbol's dates fit the calendar only when moved by a day (observed: days, later positive).",
         measure=_shifted,
+        acceptable=True,
     )
 )
 
@@ -125,7 +127,10 @@ register(
 
 
 def _duplicate_keys(judged: Judged) -> pl.DataFrame:
-    counted = judged.bars.group_by(KEY).agg(observed=pl.len(), limit=1)
+    # The bars are in order, so that one of a session lies next to another.
+    again = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in KEY)
+    twice = judged.bars.filter(again).select(KEY).unique()
+    counted = judged.bars.join(twice, on=KEY, how="semi").group_by(KEY).agg(observed=pl.len(), limit=1)
     return counted.filter(pl.col("observed") > 1)
 
 
@@ -134,7 +139,7 @@ register(
         name="duplicate_keys",
         judged_on="panel",
         rank=40,
-        severity="ERROR",
+        severity="SET_ASIDE",
         description="A symbol has more than one bar in a session (observed: how many).",
         measure=_duplicate_keys,
     )
@@ -142,33 +147,45 @@ register(
 
 
 def _absent(judged: Judged) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Sessions that should have a bar, and those of them that have none."""
-    spans = judged.bars.group_by("symbol").agg(
-        first=pl.col("session").min(), last=pl.col("session").max(), n_bars=pl.col("session").n_unique()
-    )
+    """How many sessions each symbol should have (``n_expected``), and those that have no bar, by their number."""
+    spans = judged.bars.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
     if spans.is_empty():
-        empty = pl.DataFrame(schema={"symbol": pl.String, "session": pl.Date})
-        return empty, empty
-    first, last = judged.bars.select(
-        pl.col("session").min().alias("first"), pl.col("session").max().alias("last")
-    ).row(0)
-    calendar = sessions(judged.calendar, first, last)
-    expected = (
-        spans.select("symbol", "first", "last")
-        .join(calendar.to_frame("session"), how="cross")
-        .filter(pl.col("session").is_between("first", "last"))
-        .select(KEY)
+        empty = pl.DataFrame(schema={"symbol": pl.String, "session": pl.Date, "position": pl.Int64})
+        return pl.DataFrame(schema={"symbol": pl.String, "n_expected": pl.Int64}), empty
+    first, last = spans.select(pl.col("first").min(), pl.col("last").max()).row(0)
+    calendar = sessions(judged.calendar, first, last).to_frame("session")
+    calendar = calendar.with_columns(position=pl.int_range(pl.len()))
+    # Sessions between two days, counted: a grid of all symbols and sessions is as large as the panel.
+    ordered = spans.sort("last").join_asof(
+        calendar.select(pl.col("session"), upto=pl.col("position") + 1), left_on="last", right_on="session"
     )
-    absent = expected.join(judged.bars, on=KEY, how="anti")
-    return expected, absent.join(judged.aside, on=KEY, how="anti")
+    before = calendar.select("session", start="position")
+    ordered = ordered.sort("first").join_asof(
+        before, left_on="first", right_on="session", strategy="forward", suffix=".first"
+    )
+    expected = ordered.select("symbol", "first", "last", n_expected=pl.col("upto") - pl.col("start"))
+    on_calendar = judged.bars
+    if on_calendar.select(KEY[1]).unique().join(calendar, on="session", how="anti").height:
+        on_calendar = on_calendar.filter(pl.col("session").is_in(calendar["session"].implode()))
+    have = on_calendar.group_by("symbol").agg(have=pl.col("session").n_unique())
+    lacking = expected.join(have, on="symbol", how="left").filter(
+        pl.col("have").fill_null(0) < pl.col("n_expected")
+    )
+    grid = (
+        lacking.select("symbol", "first", "last")
+        .join(calendar, how="cross")
+        .filter(pl.col("session").is_between("first", "last"))
+        .select(*KEY, "position")
+    )
+    absent = grid.join(judged.bars, on=KEY, how="anti").join(judged.aside, on=KEY, how="anti")
+    return expected.select("symbol", "n_expected"), absent
 
 
 MISSING_FRACTION = Limit("max_missing_fraction", 0.01, "missing sessions per symbol", at_least=0, at_most=1)
 
 
 def _missing_fraction(judged: Judged) -> tuple[pl.DataFrame, int]:
-    expected, absent = _absent(judged)
-    n_expected = expected.group_by("symbol").agg(n_expected=pl.len())
+    n_expected, absent = judged.once("absent", _absent)
     gaps = absent.group_by("symbol").agg(n_absent=pl.len(), session=pl.col("session").min())
     limit = judged.limit(MISSING_FRACTION)
     share = gaps.join(n_expected, on="symbol").with_columns(
@@ -182,17 +199,19 @@ register(
         name="missing_fraction",
         judged_on="panel",
         rank=50,
-        severity="ERROR",
+        severity="SET_ASIDE",
         description="A symbol misses more than a fraction of the sessions between its first and last bar.",
         measure=_missing_fraction,
+        evidence="{n_absent} of {n_expected} sessions between its first and last bar are missing",
         limits=(MISSING_FRACTION,),
+        acceptable=True,
     )
 )
 
 
 def _missing_sessions(judged: Judged) -> tuple[pl.DataFrame, int]:
-    expected, absent = _absent(judged)
-    return absent.with_columns(observed=0, limit=1), expected.height
+    expected, absent = judged.once("absent", _absent)
+    return absent.with_columns(observed=0, limit=1), int(expected["n_expected"].sum())
 
 
 register(
@@ -204,6 +223,7 @@ register(
         description="A session between a symbol's first and last bar has no bar (observed: 0 bars).",
         measure=_missing_sessions,
         may_be=("WARN", "ERROR"),
+        acceptable=True,
     )
 )
 
@@ -212,18 +232,16 @@ LONG_GAP = Limit("long_gap_sessions", 10, "missing sessions in a row", at_least=
 
 
 def _long_gap(judged: Judged) -> tuple[pl.DataFrame, int]:
-    expected, absent = _absent(judged)
-    position = expected.sort(KEY).with_columns(position=pl.int_range(pl.len()).over("symbol"))
+    expected, absent = judged.once("absent", _absent)
     limit = judged.limit(LONG_GAP)
     # Consecutive positions minus a running count are equal within a run.
     runs = (
-        absent.join(position, on=KEY)
-        .sort(KEY)
+        absent.sort(KEY)
         .with_columns(run=(pl.col("position") - pl.int_range(pl.len())).over("symbol"))
         .group_by("symbol", "run")
         .agg(session=pl.col("session").min(), observed=pl.len(), limit=limit)
     )
-    return runs.filter(pl.col("observed") >= limit), expected.height
+    return runs.filter(pl.col("observed") >= limit), int(expected["n_expected"].sum())
 
 
 register(
@@ -236,6 +254,7 @@ register(
         measure=_long_gap,
         limits=(LONG_GAP,),
         may_be=("WARN", "ERROR"),
+        acceptable=True,
     )
 )
 
@@ -254,6 +273,7 @@ register(
         description="A corporate action falls on a day without a bar (observed: price factor).",
         measure=_actions_without_bar,
         may_be=("WARN", "ERROR"),
+        acceptable=True,
     )
 )
 
@@ -261,21 +281,29 @@ register(
 # ----------------------------------------------------------------------------------------- what was taken out
 
 
-QUARANTINED_FRACTION = Limit("max_quarantined_fraction", 0.02, "per symbol", at_least=0, at_most=0.2)
+QUARANTINED_FRACTION = Limit(
+    "max_quarantined_fraction", MOST_OF_A_SYMBOL, "per symbol", at_least=0, at_most=0.2
+)
 
 
 def _quarantined_fraction(judged: Judged) -> tuple[pl.DataFrame, int]:
-    """Symbols of which too much was taken out, at the first session taken."""
+    """Symbols of which too much was taken out or was no bar, at the first session of these."""
     limit = judged.limit(QUARANTINED_FRACTION)
     # Bars of no instrument are no part of any: however many there are, the feed of the listed ones may be right.
     bars = judged.bars if judged.listings is None else inside(judged.bars)
-    totals = bars.group_by("symbol").agg(n_bars=pl.len())
-    taken = bars.join(judged.aside.select("row"), on="row", how="semi")
-    shares = taken.group_by("symbol").agg(n_taken=pl.len(), session=pl.col("session").min())
-    fractions = shares.join(totals, on="symbol").with_columns(
-        observed=pl.col("n_taken") / pl.col("n_bars"), limit=pl.lit(limit)
+    aside = judged.aside if judged.listings is None else inside(judged.aside)
+    taken = aside.group_by("symbol").agg(
+        n_taken=pl.col("n").sum(),
+        n_no_bars=pl.col("n").filter(pl.col("row").is_null()).sum(),
+        session=pl.col("session").min(),
     )
-    return fractions.filter(pl.col("observed") > limit), bars["symbol"].n_unique()
+    totals = bars.group_by("symbol").agg(n_bars=pl.len())
+    fractions = taken.join(totals, on="symbol", how="left").with_columns(
+        n_bars=pl.col("n_bars").fill_null(0) + pl.col("n_no_bars")
+    )
+    shares = fractions.with_columns(observed=pl.col("n_taken") / pl.col("n_bars"), limit=pl.lit(limit))
+    n_symbols = pl.concat([bars["symbol"], aside["symbol"]]).drop_nulls().n_unique()
+    return shares.filter((pl.col("observed") > limit) & pl.col("symbol").is_not_null()), n_symbols
 
 
 register(
@@ -283,17 +311,59 @@ register(
         name="quarantined_fraction",
         judged_on="feed",
         rank=220,
-        severity="ERROR",
-        description="More than a fraction of a symbol's bars was quarantined: the feed is wrong, "
+        severity="SET_ASIDE",
+        description="More than a fraction of a symbol's bars was quarantined or no bar: the feed is wrong, "
         "not some rows of it.",
         measure=_quarantined_fraction,
+        evidence="{n_taken} of its {n_bars} rows are quarantined or no bars",
         limits=(QUARANTINED_FRACTION,),
+        acceptable=True,
+    )
+)
+
+
+# A row that is no bar has no value that could be let through, and a symbol goes by a rule that can be accepted.
+def _row_contract(judged: Judged) -> pl.DataFrame:
+    return judged.bars.filter(pl.col("rule") == ROW_CONTRACT)
+
+
+register(
+    BarRule(
+        name=ROW_CONTRACT,
+        judged_on="aside",
+        rank=910,
+        severity="WARN",
+        description="Rows that are no bars were left out of the feed (observed: how many).",
+        measure=_row_contract,
+        evidence="{evidence}",
+    )
+)
+
+
+def _symbols_set_aside(judged: Judged) -> tuple[pl.DataFrame, int]:
+    whole = judged.bars.filter(pl.col("evidence").str.contains(WHOLE, literal=True))
+    first = whole.sort("session").group_by("symbol", maintain_order=True).first()
+    n_rows = judged.bars.group_by("symbol").agg(
+        observed=pl.when(pl.col("rule") == ROW_CONTRACT).then(pl.col("observed")).otherwise(1.0).sum()
+    )
+    return first.drop("observed").join(n_rows, on="symbol").with_columns(limit=0.0), first.height
+
+
+register(
+    BarRule(
+        name="symbols_set_aside",
+        judged_on="aside",
+        rank=920,
+        severity="WARN",
+        description="A symbol is left out as a whole, within `set_aside.symbols` (observed: its rows).",
+        measure=_symbols_set_aside,
+        evidence="{evidence}",
     )
 )
 
 
 def _accepted_without_match(judged: Judged) -> pl.DataFrame:
-    stale = judged.bars.join(judged.aside, on=[*KEY, "rule"], how="anti")
+    stale = judged.bars.join(judged.aside, on=[*KEY, "rule"], how="anti", nulls_equal=True)
     return stale.with_columns(observed=0.0, limit=1.0)
 
 

@@ -210,9 +210,15 @@ def _level_shifts(judged: Judged) -> pl.DataFrame:
     preceding = close.rolling_median(LEVEL_SESSIONS, min_samples=1).shift().over("symbol")
     volume_after = volume.reverse().rolling_median(LEVEL_SESSIONS, min_samples=1).reverse().over("symbol")
     gap = (pl.col("open") / close.shift()).over("symbol")
+    sized = judged.bars.with_columns(gap=gap).with_columns(
+        size=pl.max_horizontal(pl.col("gap"), 1 / pl.col("gap"))
+    )
+    a_step = pl.col("size").is_finite() & (pl.col("size") > SPLIT_RATIOS[0] * (1 - tolerance))
+    # What is usual is asked of names that have such a step at all: few of them do.
+    names = sized.filter(a_step)["symbol"].unique()
     steps = (
-        judged.bars.with_columns(
-            gap=gap,
+        sized.filter(pl.col("symbol").is_in(names.implode()))
+        .with_columns(
             following=following,
             preceding=preceding,
             volume_after=volume_after,
@@ -220,8 +226,7 @@ def _level_shifts(judged: Judged) -> pl.DataFrame:
             width=width,
             width_before=usual(width),
         )
-        .with_columns(size=pl.max_horizontal(pl.col("gap"), 1 / pl.col("gap")))
-        .filter(pl.col("size").is_finite() & (pl.col("size") > SPLIT_RATIOS[0] * (1 - tolerance)))
+        .filter(a_step)
     )
     usual_ratios = sorted({*SPLIT_RATIOS, *UNITS})
     shares = [Fraction(ratio).as_integer_ratio() for ratio in usual_ratios]
@@ -270,7 +275,7 @@ def _level_shifts(judged: Judged) -> pl.DataFrame:
 
 
 def _split_never_rebased(judged: Judged) -> pl.DataFrame:
-    return _level_shifts(judged).filter(~pl.col("unit_change"))
+    return judged.once("level shifts", _level_shifts).filter(~pl.col("unit_change"))
 
 
 register(
@@ -278,20 +283,20 @@ register(
         name="split_never_rebased",
         judged_on="panel",
         rank=60,
-        severity="ERROR",
+        severity="SET_ASIDE",
         description="Overnight the price steps to an n:m of itself on usual trading and stays (observed: the gap).",
         measure=_split_never_rebased,
         evidence="the close before was {earlier}, the open is {opened} and the price stays: "
         "a split {split} never re-based",
         limits=(SPLIT_TOLERANCE, SPLIT_ACTIVITY),
-        may_be=("ERROR", "WARN"),
+        may_be=("SET_ASIDE", "ERROR", "WARN"),
         acceptable=True,
     )
 )
 
 
 def _price_unit_change(judged: Judged) -> pl.DataFrame:
-    return _level_shifts(judged).filter("unit_change")
+    return judged.once("level shifts", _level_shifts).filter("unit_change")
 
 
 register(
@@ -299,13 +304,13 @@ register(
         name="price_unit_change",
         judged_on="panel",
         rank=70,
-        severity="ERROR",
+        severity="SET_ASIDE",
         description="Overnight the price steps by 10, 100 or 1000 and stays, the volume does not "
         "(observed: the gap).",
         measure=_price_unit_change,
         evidence="the close before was {earlier}, the open is {opened} and the price stays: another unit, x {factor}",
         limits=(SPLIT_TOLERANCE, SPLIT_ACTIVITY),
-        may_be=("ERROR", "WARN"),
+        may_be=("SET_ASIDE", "ERROR", "WARN"),
         acceptable=True,
     )
 )
@@ -320,7 +325,7 @@ def _unexplained_jumps(judged: Judged) -> pl.DataFrame:
     move = (pl.col("close") / pl.col("close").shift() - 1).over("symbol")
     limit = judged.limit(JUMP_FRACTION)
     jumps = judged.bars.with_columns(observed=move, limit=limit).filter(pl.col("observed").abs() >= limit)
-    return jumps.join(_level_shifts(judged), on=KEY, how="anti")
+    return jumps.join(judged.once("level shifts", _level_shifts), on=KEY, how="anti")
 
 
 register(

@@ -57,11 +57,12 @@ def _decimal_slip(judged: Judged) -> pl.DataFrame:
     order = ("close", "open", "high", "low")
     factor = pl.coalesce(pl.when(slipped(n)).then(10.0 ** powers[n].round()) for n in order)
     written = pl.coalesce(pl.when(slipped(n)).then(sentence(n + " {}", f"written.{n}")) for n in order)
-    rows = judged.bars.with_columns(
-        observed=factor, which=written, around=around / pl.col("price_factor")
-    ).filter(agree & pl.col("observed").is_not_null())
+    # One mask and no new column: of three million bars hardly any is left to write about.
+    rows = judged.bars.filter(agree & factor.is_not_null()).with_columns(observed=factor)
     return rows.with_columns(
-        limit=pl.when(pl.col("observed") > 1).then(10.0).otherwise(0.1), around=_two(pl.col("around"))
+        which=written,
+        around=_two(around / pl.col("price_factor")),
+        limit=pl.when(pl.col("observed") > 1).then(10.0).otherwise(0.1),
     )
 
 
@@ -119,7 +120,7 @@ register(
         name="ohlc_consistency",
         judged_on="panel",
         rank=30,
-        severity="ERROR",
+        severity="SET_ASIDE",
         description=OUTSIDE_RANGE,
         measure=_ohlc_consistency,
         limits=(OHLC_TOLERANCE,),
@@ -225,11 +226,16 @@ def _volume_spike(judged: Judged) -> pl.DataFrame:
     beside = pl.max_horizontal(volume.shift().over("symbol"), volume.shift(-1).over("symbol"))
     move = (pl.col("close") / pl.col("before")).log().abs()
     limit = judged.limit(VOLUME_FACTOR)
-    rows = judged.bars.with_columns(usual=usual, beside=beside, move=move, limit=pl.lit(limit)).filter(
-        (volume >= limit * pl.col("usual"))
-        & (pl.col("usual") > 0)
-        & (volume >= 10 * pl.col("beside"))
-        & (pl.col("move") <= CALM_MOVES * pl.col("usual_move"))
+    alone = judged.bars.with_columns(beside=beside, move=move).with_columns(
+        alone=(
+            (volume >= 10 * pl.col("beside")) & (pl.col("move") <= CALM_MOVES * pl.col("usual_move"))
+        ).fill_null(value=False)
+    )
+    names = alone.filter("alone")["symbol"].unique()
+    rows = (
+        alone.filter(pl.col("symbol").is_in(names.implode()))
+        .with_columns(usual=usual, limit=pl.lit(limit))
+        .filter(pl.col("alone") & (volume >= limit * pl.col("usual")) & (pl.col("usual") > 0))
     )
     times = volume / pl.col("usual")
     return rows.with_columns(observed=times, times=_two(times), move=_two(pl.col("move")))
@@ -262,8 +268,10 @@ def _partial_last_bar(judged: Judged) -> pl.DataFrame:
         name: value.rolling_median(USUAL_SESSIONS, min_samples=FEWEST_FOR_USUAL).shift().over("symbol")
         for name, value in (("usual_volume", volume), ("usual_width", width))
     }
+    recent = pl.int_range(pl.len(), 0, -1).over("symbol") <= USUAL_SESSIONS + 1
     last = (
-        judged.bars.with_columns(**usual, width=width)
+        judged.bars.filter(recent)
+        .with_columns(**usual, width=width)
         .filter(pl.col("session") == pl.col("session").max())
         .join(session_shares(judged.bars["session"], judged.calendar), on="session")
         # A half day has half the volume by right.
@@ -353,7 +361,7 @@ register(
         name="nulls",
         judged_on="panel",
         rank=10,
-        severity="ERROR",
+        severity="SET_ASIDE",
         description="A bar has a price or volume that is null, NaN or infinite (observed: how many).",
         measure=_nulls,
     )
@@ -370,7 +378,7 @@ register(
         name="non_positive_prices",
         judged_on="panel",
         rank=20,
-        severity="ERROR",
+        severity="SET_ASIDE",
         description="A bar's lowest price is zero or less.",
         measure=_non_positive_prices,
     )

@@ -57,7 +57,7 @@ COMMON_GAP = Limit(
 
 def _empty_runs(judged: Judged) -> pl.DataFrame:
     """Runs of sessions in which no name has a bar: session (the first), last, observed (how many)."""
-    empty = _names(judged).with_row_index("at").filter(pl.col("have") == 0)
+    empty = judged.once("names", _names).with_row_index("at").filter(pl.col("have") == 0)
     return (
         empty.with_columns(run=pl.col("at").cast(pl.Int64) - pl.int_range(pl.len()))
         .group_by("run", maintain_order=True)
@@ -69,13 +69,13 @@ def _empty_runs(judged: Judged) -> pl.DataFrame:
 def _empty_sessions(judged: Judged) -> tuple[pl.DataFrame, int]:
     limit = int(judged.limit(COMMON_GAP))
     short = _empty_runs(judged).filter(pl.col("observed") < limit).with_columns(limit=pl.lit(limit))
-    return short, _names(judged).height
+    return short, judged.once("names", _names).height
 
 
 def _common_gap(judged: Judged) -> tuple[pl.DataFrame, int]:
     limit = int(judged.limit(COMMON_GAP))
     long = _empty_runs(judged).filter(pl.col("observed") >= limit).with_columns(limit=pl.lit(limit))
-    return long, _names(judged).height
+    return long, judged.once("names", _names).height
 
 
 register(
@@ -111,7 +111,7 @@ THIN = Limit("thin_session_fraction", 0.5, "names with a bar, of those alive", a
 
 
 def _thin_sessions(judged: Judged) -> tuple[pl.DataFrame, int]:
-    limit, names = judged.limit(THIN), _names(judged)
+    limit, names = judged.limit(THIN), judged.once("names", _names)
     thin = names.filter((pl.col("have") > 0) & (pl.col("alive") >= FEWEST_NAMES)).with_columns(
         symbol=pl.lit(EVERY_NAME), observed=pl.col("have") / pl.col("alive"), limit=pl.lit(limit)
     )
@@ -145,7 +145,7 @@ RECENT_NAMES = Limit(
 def _few_names_lately(judged: Judged) -> tuple[pl.DataFrame, int]:
     """Sessions of the end in which few names have a bar, against the median of all sessions before."""
     n_recent, limit = int(judged.limit(RECENT)), judged.limit(RECENT_NAMES)
-    names = _names(judged)
+    names = judged.once("names", _names)
     before, recent = names.head(max(names.height - n_recent, 0)), names.tail(n_recent)
     usual = before.filter(pl.col("have") > 0)["have"].median()
     if not isinstance(usual, float) or usual < FEWEST_NAMES:
