@@ -317,6 +317,71 @@ class QualityConfig(Config):
         return self
 
 
+# --------------------------------------------------------------------------------------------------- actions
+
+
+def _ratio(value: Any) -> Any:
+    """A ratio may be written as a fraction: 6/11."""
+    parts = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value) if isinstance(value, str) else None
+    return int(parts[1]) / int(parts[2]) if parts and int(parts[2]) else value
+
+
+class DeclaredAction(Config):
+    """A corporate action as a person knows it; it stands in the place of what is inferred on its bar.
+
+    ``ratio`` is new shares per old (2 for 2:1, "6/11" or 0.545...: six new for eleven old); ``amount`` is per new
+    share in the money of the bars; ``price_factor`` multiplies every earlier price. ``kind: none`` says that there
+    was no action.
+    """
+
+    symbol: Symbol
+    session: Day
+    kind: Literal["split", "dividend", "spin_off", "none"]
+    ratio: Annotated[float, BeforeValidator(_ratio), Field(gt=0, le=10_000)] | None = None
+    amount: float | None = Field(default=None, gt=0)
+    price_factor: float | None = Field(default=None, gt=0, le=10_000)
+    reason: str = Field(min_length=10)
+
+    @model_validator(mode="after")
+    def _what_its_kind_needs(self) -> Self:
+        given = [name for name in ("ratio", "amount", "price_factor") if getattr(self, name) is not None]
+        if self.kind == "none" and given:
+            raise ValueError(f"`kind: none` says that there was no action: remove `{given[0]}:`")
+        if self.kind == "split" and given != ["ratio"]:
+            raise ValueError("a split needs `ratio:` (new shares per old) and nothing else")
+        if self.kind in ("dividend", "spin_off") and given not in (["amount"], ["price_factor"]):
+            raise ValueError(f"a {self.kind} needs exactly one of `amount:` and `price_factor:`")
+        return self
+
+
+class ActionsConfig(Config):
+    """Declared corporate actions: a list in the YAML, a CSV or Parquet file with the same columns, or both.
+
+    In YAML ``actions:`` is the list itself, or ``{path: FILE, listed: [...]}``.
+    """
+
+    path: str | None = Field(default=None, pattern=r"\.(csv|parquet)$")
+    listed: tuple[DeclaredAction, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list_alone(cls, data: Any) -> Any:
+        return {"listed": data} if isinstance(data, list | tuple) else data
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        kinds: dict[tuple[str, date], list[str]] = {}
+        for action in self.listed:
+            kinds.setdefault((action.symbol, action.session), []).append(action.kind)
+        for (symbol, session), said in kinds.items():
+            if len(set(said)) < len(said) or ("none" in said and len(said) > 1):
+                raise ValueError(f"{symbol} {session} is declared more than once: {', '.join(said)}")
+        return self
+
+
+NO_ACTIONS_DECLARED = ActionsConfig()
+
+
 # ----------------------------------------------------------------------------------------------- the universe
 
 
@@ -364,6 +429,7 @@ class UniverseConfig(Config):
     start: Day
     end: Day
     quality: QualityConfig = QualityConfig()
+    actions: ActionsConfig = NO_ACTIONS_DECLARED
     delisting: DelistingConfig = LAST_CLOSE
     listings: SpellSource | None = Field(
         default=None, description="what each symbol was when, and how it ended"

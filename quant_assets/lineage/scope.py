@@ -255,6 +255,7 @@ CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     "members": lambda s: s.bars.members,
     "calendar": lambda s: s.bars.calendar,
     "delisting": lambda s: s.bars.delisting,
+    "actions": lambda s: s.bars.actions,
     "sessions": lambda s: s.sessions,
     "strategy": lambda s: s.plan,
     "research": lambda s: research_of(s.plan),

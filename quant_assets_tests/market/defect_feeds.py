@@ -12,7 +12,7 @@ import polars as pl
 
 from quant_assets.common.errors import QuantAssetsError
 from quant_assets.common.settings import SyntheticSource, UniverseConfig
-from quant_assets.market.actions import adjust_bars, derive_corporate_actions
+from quant_assets.market.actions import adjust_bars, read_actions
 from quant_assets.market.rules.quality import check_bars, quarantine
 from quant_assets.market.sources.sources import read_bars
 from quant_assets.market.synthetic import generate
@@ -144,8 +144,9 @@ def diagnose(config: UniverseConfig) -> tuple[tuple[str, ...], str]:
     """The whole way of a feed: read, derive actions, quarantine, adjust, check."""
     try:
         read = read_bars(config)
-        actions = derive_corporate_actions(read.bars)
-        parted = quarantine(read.bars, actions, config, no_bars=read.aside)
+        known = read_actions(read.bars)
+        actions = known.actions
+        parted = quarantine(read.bars, actions, config, doubts=known.doubts, no_bars=read.aside)
         bars = adjust_bars(parted.kept, actions, config.calendar)
     except QuantAssetsError as error:
         return (), str(error)
@@ -158,4 +159,8 @@ def diagnose(config: UniverseConfig) -> tuple[tuple[str, ...], str]:
         f"{finding.severity} {finding.rule} {finding.evidence} {finding.offenders.rows()}"
         for finding in failed
     ]
-    return tuple(dict.fromkeys(finding.rule for finding in failed)), "\n".join(said)
+    rules = [finding.rule for finding in failed]
+    for symbol, session, kind, evidence, candidates, _ in known.doubts.iter_rows():
+        rules.append("actions_in_doubt")
+        said.append(f"{symbol} {session} {kind}: {evidence} ({candidates})")
+    return tuple(dict.fromkeys(rules)), "\n".join(said)

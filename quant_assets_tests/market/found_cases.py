@@ -179,6 +179,20 @@ ROWS = [
 
 SERIES = [
     Case(
+        "adjusted closes of two downloads",
+        scale(LATER, 0.5, "adj_close"),
+        ("contradictory_actions", "actions_in_doubt"),
+        "contradiction: adj_close/close x 0.5",
+        f"S001 {DAY} contradiction",
+    ),
+    Case(
+        "prices slipped, adjusted close not",
+        scale(where(AT), 10, "open", "high", "low", "close"),
+        ("decimal_slip", "actions_in_doubt"),
+        "decimal point or unit slipped",
+        f"S001 {DAY} undone_split: prices x 10, back on 2022-08-08",
+    ),
+    Case(
         "a split 2:1 never re-based",
         scale(LATER, 1 / 2, volume=2),
         ("split_never_rebased",),

@@ -282,18 +282,4 @@ CELLS = [
         "unfinished session: 1",
         "row 1506, column session, value '2023-12-29 16:48:07'",
     ),
-    Case(
-        "adjusted closes of two downloads",
-        scale(LATER, 0.5, "adj_close"),
-        (),
-        "pasted together from downloads",
-        f"S001 {DAY}: adj_close/close x 0.5",
-    ),
-    Case(
-        "prices slipped, adjusted close not",
-        scale(where(AT), 10, "open", "high", "low", "close"),
-        (),
-        "decimal point or unit slipped",
-        f"S001 {DAY}: prices x 10, back on 2022-08-08",
-    ),
 ]

@@ -76,6 +76,7 @@ def test_the_rules_and_their_severities_are_these() -> None:
         ("panel_edges", "WARN"),
         ("stale_prices", "WARN"),
         ("flat_bars", "WARN"),
+        ("possible_split", "WARN"),
         ("unexplained_jumps", "WARN"),
         ("zero_volume", "WARN"),
         ("actions_without_bar", "WARN"),

@@ -305,8 +305,10 @@ def test_the_severities_that_a_universe_can_change_are_these() -> None:
         "panel_edges": ("WARN", "ERROR"),
         "stale_prices": ("WARN", "ERROR"),
         "flat_bars": ("WARN", "ERROR"),
+        "possible_split": ("WARN", "ERROR"),
         "unexplained_jumps": ("WARN", "ERROR"),
         "zero_volume": ("WARN", "ERROR"),
+        "contradictory_actions": ("SET_ASIDE", "ERROR"),
         "actions_without_bar": ("WARN", "ERROR"),
     }
     assert all(rule.may_be[0] == rule.severity for rule in all_rules() if rule.may_be)
@@ -343,6 +345,7 @@ def test_raw_rules_are_judged_in_this_order_the_most_telling_first() -> None:
         ("volume_spike", "QUARANTINE"),
         ("partial_last_bar", "QUARANTINE"),
         ("fractional_volume", "WARN"),
+        ("contradictory_actions", "SET_ASIDE"),
         ("shifted_sessions", "SET_ASIDE"),
         ("quarantined_fraction", "SET_ASIDE"),
         ("accepted_without_match", "WARN"),

@@ -14,6 +14,7 @@ from quant_assets.common.listing_settings import MembersConfig
 from quant_assets.common.logging import get_logger
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.common.store import Table
+from quant_assets.common.universe_settings import ActionsConfig
 from quant_assets.lineage.artifact import Artifact, Panel, Partitions, frame_of
 from quant_assets.lineage.declaring import Check, CheckResult, CheckSpec, Picture, Product, single, stage
 from quant_assets.lineage.scope import History, Scope
@@ -97,13 +98,29 @@ def raw_rule_findings(
     panel: Panel, corporate_actions: Artifact, listings: Artifact | None = None, *, universe: UniverseConfig
 ) -> Iterator[CheckResult]:
     """What the rules about single raw bars found."""
+    raw = frame_of(panel).sort("symbol", "session")
+    return _results(_parted(raw, panel, corporate_actions, listings, universe).findings)
+
+
+def _parted(
+    raw: pl.DataFrame,
+    panel: Panel,
+    corporate_actions: Artifact,
+    listings: Artifact | None,
+    universe: UniverseConfig,
+) -> Any:
+    from quant_assets.market.actions import doubts_of
     from quant_assets.market.rules.quality import quarantine
 
-    raw = frame_of(panel).sort("symbol", "session")
-    spells = listings.table().frame if listings else None
-    actions = corporate_actions.table().frame
-    found = quarantine(raw, actions, universe, listings=spells, no_bars=_no_bars(panel))
-    return _results(found.findings)
+    actions = corporate_actions.table()
+    return quarantine(
+        raw,
+        actions.frame,
+        universe,
+        listings=listings.table().frame if listings else None,
+        doubts=doubts_of(actions),
+        no_bars=_no_bars(panel),
+    )
 
 
 def bar_rule_findings(
@@ -280,16 +297,91 @@ def reconciled_bars(raw_bars: Partitions, *, universe: UniverseConfig) -> Produc
     return Product(table, {"why_each_source_won": chosen.reasons, "left_out": chosen.left_out})
 
 
-@stage(group="market", rederived=True, owner="universe", team="team:data", kinds=frozenset({"polars"}))
-def corporate_actions(panel: Panel) -> Product:
-    """Splits and dividends, derived from the ratio of adjusted to raw closes."""
-    from quant_assets.market.actions import derive_corporate_actions
+def actions_in_doubt(corporate_actions: Artifact) -> CheckResult:
+    """Doubts of the actions: ERROR while one leaves no reading of a symbol, WARN while one is only not certain."""
+    from quant_assets.market.actions import BLOCKING, doubts_of
+
+    doubts = doubts_of(corporate_actions.table())
+    blocking = doubts.filter(pl.col("kind").is_in(BLOCKING))
+    shown = pl.concat([blocking, doubts.filter(~pl.col("kind").is_in(BLOCKING))])
+    said = "; ".join(
+        f"{row['symbol']} {row['session']} {row['kind']}: {row['evidence']}; settle it under `actions:` "
+        f"({row['candidates']})"
+        for row in shown.head(5).iter_rows(named=True)
+    )
+    return CheckResult(
+        "actions_in_doubt",
+        doubts.is_empty(),
+        f"{doubts.height} doubts, {blocking.height} without a reading" + (f": {said}" if said else ""),
+        "WARN",
+        {"doubts": shown.head(50), "lines_to_accept_one": "\n".join(shown.head(5)["accept"])},
+    )
+
+
+def actions_declared(panel: Panel, *, actions: ActionsConfig) -> CheckResult:
+    """WARN while a declared action is of a symbol without bars, or of a day without one."""
+    from quant_assets.market.declared_actions import declared_actions, strays
     from quant_assets.market.listings import inside
 
-    actions = derive_corporate_actions(inside(frame_of(panel)))
-    splits = actions.filter(pl.col("kind") == "split")
-    facts = {"splits": splits, "n_splits": splits.height, "n_dividends": actions.height - splits.height}
-    return Product(Table(actions), facts)
+    rows = strays(declared_actions(actions), inside(frame_of(panel)))
+    said = "; ".join(f"{s} {day}: {why}" for s, day, why in rows.head(5).iter_rows())
+    return CheckResult(
+        "actions_declared",
+        rows.is_empty(),
+        f"{rows.height} declared actions without a bar" + (f": {said}" if said else ""),
+        "WARN",
+        {"without_a_bar": rows},
+    )
+
+
+def _actions_file(*, actions: ActionsConfig) -> Sequence[str]:
+    from quant_assets.market.declared_actions import digest_of_file
+
+    return [digest_of_file(actions)] if actions.path else []
+
+
+@stage(
+    group="market",
+    rederived=True,
+    owner="universe",
+    team="team:data",
+    kinds=frozenset({"polars"}),
+    fresh=_actions_file,
+    checks=(
+        Check(
+            "actions_in_doubt",
+            single(
+                "actions_in_doubt",
+                "WARN: what a step of adj_close over close is, is not certain, or they contradict each other.",
+                blocking=False,
+            ),
+            actions_in_doubt,
+        ),
+        Check(
+            "actions_declared",
+            single(
+                "actions_declared",
+                "WARN: a declared action is of a symbol or day without a bar.",
+                blocking=False,
+            ),
+            actions_declared,
+        ),
+    ),
+)
+def corporate_actions(panel: Panel, *, actions: ActionsConfig) -> Product:
+    """Splits and dividends, derived from the ratio of adjusted to raw closes; declared ones override them."""
+    from quant_assets.market.actions import metadata_of, read_actions
+    from quant_assets.market.declared_actions import declared_actions
+    from quant_assets.market.listings import inside
+
+    read = read_actions(inside(frame_of(panel)), declared_actions(actions))
+    splits = read.actions.filter(pl.col("kind") == "split")
+    facts = {"splits": splits, "n_splits": splits.height, "n_dividends": read.actions.height - splits.height}
+    if read.declared.height:
+        facts["declared"] = read.declared
+    if read.doubts.height:
+        facts["doubts"] = read.doubts
+    return Product(Table(read.actions, metadata_of(read.doubts)), facts)
 
 
 @stage(
@@ -305,12 +397,9 @@ def quarantined_bars(
     panel: Panel, corporate_actions: Artifact, listings: Artifact | None = None, *, universe: UniverseConfig
 ) -> Product:
     """Raw bars that look wrong: the rule, the evidence, when it can be known. No feature sees them from then on."""
-    from quant_assets.market.rules.quality import quarantine
     from quant_assets.market.rules.whole_symbols import set_aside_sentences
 
-    spells = listings.table().frame if listings else None
-    actions = corporate_actions.table().frame
-    parted = quarantine(frame_of(panel), actions, universe, listings=spells, no_bars=_no_bars(panel))
+    parted = _parted(frame_of(panel), panel, corporate_actions, listings, universe)
     facts = {
         SET_ASIDE: set_aside_sentences(parted.listed),
         "kept": parted.kept.height,

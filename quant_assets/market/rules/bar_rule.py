@@ -120,6 +120,8 @@ class Judged:
         First and last day that the universe asks for.
     listings : polars.DataFrame or None
         For ``rows`` and ``feed``: the universe's, by which the bars are named, where it has any.
+    doubts : polars.DataFrame or None
+        For ``feed``: what is in doubt about the actions (`quant_assets.market.actions.doubts_of`).
     """
 
     bars: pl.DataFrame
@@ -129,6 +131,7 @@ class Judged:
     limits: Mapping[str, float]
     asked: tuple[date, date] | None = None
     listings: pl.DataFrame | None = None
+    doubts: pl.DataFrame | None = None
     _known: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def once(self, name: str, measure: "Callable[[Judged], Found]") -> "Found":

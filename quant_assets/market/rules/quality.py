@@ -155,6 +155,7 @@ def quarantine(
     universe: UniverseConfig,
     *,
     listings: pl.DataFrame | None = None,
+    doubts: pl.DataFrame | None = None,
     no_bars: pl.DataFrame = NOTHING,
 ) -> Quarantine:
     """Part raw bars into those to go on with and those that look wrong.
@@ -169,6 +170,8 @@ def quarantine(
         Calendar, limits, severities and accepted bars.
     listings : polars.DataFrame, optional
         By which the bars are named (`quant_assets.market.listings.by_instrument`).
+    doubts : polars.DataFrame, optional
+        About the actions (`quant_assets.market.actions.doubts_of`).
     no_bars : polars.DataFrame
         What the row contract left out of the feed (`quant_assets.market.set_aside.ASIDE`).
 
@@ -204,7 +207,7 @@ def quarantine(
     ready = prepared(bars, actions)
 
     def judged(frame: pl.DataFrame, aside: pl.DataFrame) -> Judged:
-        return Judged(frame, actions, aside, universe.calendar, limits, listings=listings)
+        return Judged(frame, actions, aside, universe.calendar, limits, listings=listings, doubts=doubts)
 
     suspects = _suspects(judged(ready, ready.clear()), row_rules)
     accepted = accepted_frame(universe.quality.accepted, row_rules)

@@ -5,6 +5,7 @@ from datetime import timedelta
 import polars as pl
 
 from quant_assets.common.universe_settings import MOST_OF_A_SYMBOL
+from quant_assets.market.actions import BLOCKING
 from quant_assets.market.calendar import session_shares, sessions
 from quant_assets.market.listings import LISTINGS, UNLISTED, inside
 from quant_assets.market.rules.bar_rule import KEY, ROW_CONTRACT, WHOLE, BarRule, Judged, Limit, register
@@ -273,6 +274,42 @@ register(
         description="A corporate action falls on a day without a bar (observed: price factor).",
         measure=_actions_without_bar,
         may_be=("WARN", "ERROR"),
+        acceptable=True,
+    )
+)
+
+
+def _contradictory_actions(judged: Judged) -> tuple[pl.DataFrame, int]:
+    """Symbols whose adjusted close moves as no action can move it: nobody knows what their bars are adjusted for."""
+    doubts = judged.doubts
+    if doubts is None or doubts.is_empty():
+        none = {"symbol": pl.String, "session": pl.Date, "observed": pl.Int64, "limit": pl.Int64}
+        return pl.DataFrame(schema=none), judged.bars["symbol"].n_unique()
+    wrong = doubts.filter(pl.col("kind").is_in(BLOCKING))
+    # Prices that slipped for days and are in quarantine say nothing about the name's other bars.
+    slipped = (pl.col("kind") == "undone_split") & pl.col("quarantined")
+    taken = judged.aside.select(KEY).drop_nulls().unique().with_columns(quarantined=pl.lit(value=True))
+    wrong = wrong.join(taken, on=KEY, how="left", maintain_order="left").with_columns(
+        pl.col("quarantined").fill_null(value=False)
+    )
+    wrong = wrong.filter(~slipped)
+    told = wrong.select("symbol", "session", "candidates", said="evidence")
+    return told.with_columns(observed=pl.len().over("symbol"), limit=pl.lit(0)), judged.bars[
+        "symbol"
+    ].n_unique()
+
+
+register(
+    BarRule(
+        name="contradictory_actions",
+        judged_on="feed",
+        rank=205,
+        severity="SET_ASIDE",
+        description="adj_close contradicts close: their ratio moves as no corporate action can move it, or back "
+        "within days (observed: places).",
+        measure=_contradictory_actions,
+        evidence="{said}; settle it under `actions:` ({candidates})",
+        may_be=("SET_ASIDE", "ERROR"),
         acceptable=True,
     )
 )
