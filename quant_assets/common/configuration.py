@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from quant_assets.common.errors import ConfigurationError, closest
 from quant_assets.common.files import bounded_text, control_character, is_url, local_path, shown
 from quant_assets.common.settings import Config
-from quant_assets.common.universe_settings import hide_passwords
+from quant_assets.common.source_settings import hide_passwords
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 

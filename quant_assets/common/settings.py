@@ -21,25 +21,22 @@ from quant_assets.common.model_settings import (
     WeightsConfig,
     XGBoostConfig,
 )
-from quant_assets.common.universe_settings import (
-    LAST_CLOSE,
+from quant_assets.common.source_settings import (
     MOST_SEED,
     AssetClass,
     BokehSource,
     CsvSource,
     DefectKind,
-    DelistingConfig,
     Edge,
     ParquetSource,
     PlantedDefect,
     PlantedDrift,
     PostgresSource,
-    QualityConfig,
     ReconciliationConfig,
     Source,
     SyntheticSource,
-    UniverseConfig,
 )
+from quant_assets.common.universe_settings import LAST_CLOSE, DelistingConfig, QualityConfig, UniverseConfig
 
 # 45 groups by 2, or 12 by 6. The shipped 6 by 2 are 15.
 MOST_SPLITS = 1000
@@ -69,17 +66,24 @@ class CostConfig(Config):
     short, by calendar days over 365. D'Avolio (2002, Journal of Financial Economics 66, 271) finds a value-weighted
     mean fee of 25 on US stocks, and 9 % of them above 100; the default is twice the mean, because names here weigh
     alike.
+
+    Funding (of perpetuals, or carry of currencies) is basis points a year of what is held: long positions pay it and
+    short ones receive it, a negative rate the other way round. It is one rate for all names and all years.
     """
 
     commission_bps: float = Field(default=0.5, ge=0, le=1000)
     half_spread_bps: float = Field(default=1.0, ge=0, le=1000)
     impact_coefficient: float = Field(default=0.5, ge=0, le=10)
     borrow_fee_bps: float = Field(default=50.0, ge=0, le=10_000, description="a year, of short value")
+    funding_bps: float = Field(default=0.0, ge=-10_000, le=10_000, description="a year, longs pay shorts")
     capital: float = Field(default=10_000_000.0, gt=0, le=1e15, description="account currency")
 
     @property
     def doubled(self) -> "CostConfig":
-        """Every cost twice as high, for an account of the same size."""
+        """Every cost twice as high, for an account of the same size.
+
+        Funding is a market's rate of either sign, no assumption about trading: twice of it may be a gift.
+        """
         names = ("commission_bps", "half_spread_bps", "impact_coefficient", "borrow_fee_bps")
         return self.model_copy(update={name: 2.0 * getattr(self, name) for name in names})
 

@@ -1,17 +1,15 @@
-"""What a universe file may say: where bars come from, symbols, calendar, dates, and how good the bars must be."""
+"""What a universe file may say: symbols, calendar, dates, corporate actions, and how good the bars must be."""
 
 import re
 from collections import Counter
 from datetime import date
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import available_timezones
 
 from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
-    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -19,221 +17,19 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from quant_assets.common.config_model import Config
-from quant_assets.common.errors import closest
-from quant_assets.common.listing_settings import Lives, MembersConfig, SpellSource
-
-# ---------------------------------------------------------------------------------------------------- symbols
-
-
-# What a symbol may be, in files and in configuration: no first character that a spreadsheet takes for a formula.
-SYMBOL = r"^[A-Za-z0-9^][A-Za-z0-9._/=:&^+-]{0,31}$"
-SYMBOL_RULE = "letters, digits and . _ / = : & ^ + - (first a letter, a digit or ^), at most 32"
-# Bars of before have no exchange to speak of; later ones are no bars. Calendars know neither.
-FIRST_SESSION, LAST_SESSION = date(1900, 1, 1), date(2100, 12, 31)
-MOST_SYMBOLS = 20_000
-MOST_SEED = 2**31 - 1  # the learners' libraries keep a seed in 32 bits
-
-
-def _symbol(value: Any) -> Any:
-    """YAML reads TRUE, NO, ON, NULL and 0700 as something else than the text that they are here."""
-    if not isinstance(value, str):
-        raise PydanticCustomError(
-            "symbol",
-            "a symbol as text: YAML reads TRUE, NO, ON, NULL and numbers as other things, so quote it",
-        )
-    if not re.match(SYMBOL, value) or value.endswith("\n"):
-        raise PydanticCustomError("symbol", "a symbol of {rule}", {"rule": SYMBOL_RULE})
-    return value
-
-
-Symbol = Annotated[str, BeforeValidator(_symbol)]
-Day = Annotated[date, Field(ge=FIRST_SESSION, le=LAST_SESSION)]
-
-
-# ---------------------------------------------------------------------------------------------------- sources
-
-
-class SourceConfig(Config):
-    """What every kind of source may say. ``label`` is how reports and `ReconciliationConfig.prefer` call it."""
-
-    label: str = Field(default="", pattern=r"^([a-z][a-z0-9_]{0,30})?$")
-
-    @property
-    def name(self) -> str:
-        """The label, else the kind."""
-        return self.label or str(getattr(self, "kind", ""))
-
-
-class BokehSource(SourceConfig):
-    """Daily bars of AAPL, FB, GOOG, IBM, MSFT (2000 to 2013) from the package ``bokeh_sampledata``."""
-
-    kind: Literal["bokeh_sampledata"]
-
-
-class ParquetSource(SourceConfig):
-    """A Parquet file or glob. ``columns`` maps our name to the file's where no known alias fits."""
-
-    kind: Literal["parquet"]
-    path: str = Field(min_length=1)
-    columns: dict[str, str] = Field(default_factory=dict)
-
-
-class CsvSource(SourceConfig):
-    """A CSV file or glob (plain or gzip). Without a symbol column, each file is one symbol: its stem.
-
-    ``decimal`` and ``thousands`` are the marks in its numbers, for files that do not prove them by themselves.
-    """
-
-    kind: Literal["csv"]
-    path: str = Field(min_length=1)
-    columns: dict[str, str] = Field(default_factory=dict)
-    delimiter: str = Field(default=",", pattern=r"^[,;|\t ]$")
-    decimal: Literal[".", ","] | None = None
-    thousands: Literal[",", ".", " ", "'", ""] | None = None
-
-    @model_validator(mode="after")
-    def _marks_told_apart(self) -> Self:
-        if self.thousands is not None and self.thousands == (self.decimal or "."):
-            raise ValueError(
-                "`decimal:` and `thousands:` must be two marks (`decimal:` is a point unless set)"
-            )
-        return self
-
-
-class PostgresSource(SourceConfig):
-    """A table (or view) or a query of a Postgres database: exactly one of the two.
-
-    Parameters
-    ----------
-    dsn : SecretStr
-        ``postgresql://user:password@host:port/database``, in a file always as ``${VARIABLE}``. It is never part
-        of a dump, a message or a version.
-    table : str, optional
-        ``table`` or ``schema.table``, with upper and lower case as in the database; a part that has a dot stands
-        in double quotes.
-    query : str, optional
-        One SELECT; it runs as a subselect.
-    columns : dict of str to str
-        Our name to the database's where no known alias fits.
-    time_zone : str, optional
-        Needed where the session column is a ``timestamptz``: in whose days those instants are read.
-    """
-
-    kind: Literal["postgres"]
-    dsn: SecretStr
-    table: str | None = Field(default=None, pattern=r'^("[^"]+"|[^".]+)(\.("[^"]+"|[^".]+))?$')
-    query: str | None = Field(default=None, min_length=1)
-    columns: dict[str, str] = Field(default_factory=dict)
-    time_zone: str | None = None
-
-    @field_validator("time_zone")
-    @classmethod
-    def _known_time_zone(cls, name: str | None) -> str | None:
-        if name is not None and name not in (known := available_timezones()):
-            raise ValueError(f"no time zone of that name{_hint(name, sorted(known))}")
-        return name
-
-    @model_validator(mode="after")
-    def _table_or_query(self) -> Self:
-        if (self.table is None) == (self.query is None):
-            raise ValueError("exactly one of `table:` and `query:` must be set")
-        return self
-
-
-class Edge(Config):
-    """A learnable edge: log price carries a mean-reverting component on top of its random walk.
-
-    ``transient_sd`` is the stationary standard deviation of that component (log price units), and
-    ``half_life_sessions`` the time in which half of it decays (Poterba and Summers 1988, eq. 1 to 3).
-    """
-
-    transient_sd: float = Field(gt=0, le=0.2)
-    half_life_sessions: float = Field(gt=0, le=250)
-
-
-class PlantedDrift(Config):
-    """From ``start`` on, volatility and volume are multiplied: a regime the baseline never saw."""
-
-    start: Day
-    volatility_factor: float = Field(default=2.0, gt=0, le=10)
-    volume_factor: float = Field(default=2.0, gt=0, le=100)
-
-
-DefectKind = Literal[
-    "null_close", "negative_price", "high_below_low", "duplicate_row", "missing_session",
-    "stale_price", "unexplained_jump", "zero_volume", "split_never_rebased", "price_spike", "decimal_slip",
-]  # fmt: skip
-
-
-class PlantedDefect(Config):
-    """One defect put into a synthetic feed, to see it found. ``session`` counts from the feed's first."""
-
-    kind: DefectKind
-    symbol: int = Field(ge=0, le=100_000)
-    session: int = Field(ge=1, le=100_000)
-
-
-class SyntheticSource(SourceConfig):
-    """A seeded geometric market with fat-tailed returns, optionally with an edge, a drift, lives and defects."""
-
-    kind: Literal["synthetic"]
-    seed: int = Field(ge=0, lt=2**63)
-    n_symbols: int = Field(ge=1, le=2000)
-    annual_volatility: float = Field(default=0.24, gt=0, le=3)
-    market_share: float = Field(default=0.3, ge=0, le=1, description="share of variance from one factor")
-    tail_degrees_of_freedom: float = Field(default=5.0, gt=2.1, le=100)
-    edge: Edge | None = None
-    drift: PlantedDrift | None = None
-    lives: Lives | None = None
-    defects: tuple[PlantedDefect, ...] = ()
-
-
-AssetClass = Literal["equity", "future", "fx", "crypto"]
-
-Source = Annotated[
-    BokehSource | ParquetSource | CsvSource | PostgresSource | SyntheticSource, Field(discriminator="kind")
-]
-
-BarField = Literal["open", "high", "low", "close", "volume", "adj_close"]
-
-
-class ReconciliationConfig(Config):
-    """How several sources of one universe become one panel.
-
-    ``prefer`` puts, for single fields, the named sources first; otherwise `UniverseConfig.source` comes before
-    its alternatives in their order. ``extend_history`` takes a symbol's sessions before the preferred source's
-    first one from the others; without it they are left out, since exchanges give tickers of dead companies away
-    again (FB was another company until 2003).
-    """
-
-    price_tolerance_bps: float = Field(default=50.0, gt=0, le=1000, description="prices this near agree")
-    volume_tolerance_fraction: float = Field(
-        default=0.05, gt=0, le=0.5, description="volumes this near agree"
-    )
-    max_stale_sessions: int = Field(default=5, ge=0, le=250, description="behind the freshest source")
-    extend_history: bool = False
-    prefer: dict[BarField, tuple[str, ...]] = Field(default_factory=dict)
-
-
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*:[^\s]*@|(?<=password=)[^&\s]+", re.IGNORECASE)
-
-
-def hide_passwords(value: Any) -> Any:
-    """Plain data with the password of every database address in it replaced by ``***``."""
-    if isinstance(value, str):
-        return _PASSWORD.sub(lambda found: "***@" if found.group().endswith("@") else "***", value)
-    if isinstance(value, dict):
-        return {key: "***" if key == "dsn" else hide_passwords(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [hide_passwords(part) for part in value]
-    return value
-
-
-def _hint(name: str, known: list[str]) -> str:
-    """What ends a sentence about an unknown name."""
-    near = closest(name, known, cutoff=0.6)
-    return f": {near}" if near else ""
-
+from quant_assets.common.listing_settings import MembersConfig, SpellSource
+from quant_assets.common.roll_settings import RollsConfig
+from quant_assets.common.source_settings import (
+    MOST_SYMBOLS,
+    AssetClass,
+    Day,
+    ReconciliationConfig,
+    Source,
+    Symbol,
+    SyntheticSource,
+    hide_passwords,
+    hint_of,
+)
 
 # ---------------------------------------------------------------------------------------------------- quality
 
@@ -436,6 +232,10 @@ class UniverseConfig(Config):
     )
     memberships: SpellSource | None = Field(default=None, description="which names were in which group when")
     members: MembersConfig | None = None
+    rolls: RollsConfig | None = Field(default=None, description="of futures: the symbols are contracts")
+    multipliers: dict[Symbol, Annotated[float, Field(gt=0, le=1e7)]] = Field(
+        default_factory=dict, description="value of one contract per point, by symbol or root"
+    )
 
     @field_validator("symbols", "exclude")
     @classmethod
@@ -444,6 +244,12 @@ class UniverseConfig(Config):
         if repeated:
             raise ValueError(f"{', '.join(repeated[:5])} more than once")
         return symbols
+
+    @model_validator(mode="after")
+    def _contracts_or_listings(self) -> Self:
+        if self.rolls is not None and self.listings is not None:
+            raise ValueError("a universe has `rolls:` (of contracts) or `listings:` (of shares), not both")
+        return self
 
     @model_validator(mode="after")
     def _dates_in_order(self) -> Self:
@@ -494,7 +300,7 @@ class UniverseConfig(Config):
                 if name not in names:
                     raise ValueError(
                         f"reconciliation.prefer.{field} names {name!r}, which is none of the sources "
-                        f"{', '.join(names)}{_hint(name, names)}"
+                        f"{', '.join(names)}{hint_of(name, names)}"
                     )
         return self
 

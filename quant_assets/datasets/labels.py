@@ -214,7 +214,8 @@ def bar_ranges(t0: NDArray[Any], t1: NDArray[Any]) -> tuple[Ints, Ints]:
     tuple of two ndarrays of int64, shape (n,)
     """
     decided, known = np.unique(t0), np.unique(t1)
-    following = np.searchsorted(decided, known, side="left")
+    # Where markets never close, that open and the close before it are one instant: the decision comes after.
+    following = np.searchsorted(decided, known, side="right")
     # The last outcome before a decision time falls into the session of that decision.
     same_session = (following < len(decided)) & (np.append(following[1:], -1) != following)
     revealed = known[~same_session]

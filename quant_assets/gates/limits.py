@@ -178,6 +178,9 @@ class CostMinima(Config):
     half_spread_bps: float = Field(ge=0.05)
     impact_coefficient: float = Field(ge=0.05)
     borrow_fee_bps: float = Field(default=0.0, ge=0.0, description="a year, of what is held short")
+    funding_bps: float = Field(
+        default=0.0, ge=0.0, description="a year: nobody is paid for holding by assumption"
+    )
     capital: float = Field(
         default=100_000.0, ge=10_000.0, description="of a smaller account impact is nothing"
     )

@@ -165,8 +165,10 @@ class Partitions:
 
 
 # What `panel` is: the first of these that a universe has. Where one source is configured the years of `raw_bars`,
-# where there are several `reconciled_bars`, where listings say which instrument a symbol was `listed_bars`.
-PANELS = ("listed_bars", "reconciled_bars", "raw_bars")
+# where there are several `reconciled_bars`, where listings say which instrument a symbol was `listed_bars`, and of
+# futures that are rolled `front_bars`.
+FEEDS = ("reconciled_bars", "raw_bars")  # as the sources give them
+PANELS = ("front_bars", "listed_bars", *FEEDS)
 Panel = Artifact | Partitions
 
 

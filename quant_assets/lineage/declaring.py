@@ -30,7 +30,7 @@ from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.gate import gate_modules, gates_of
 from quant_assets.gates.limits import DriftConfig, GatesConfig, limits_in_force, other_limits
 from quant_assets.gates.verdicts import GateReport, ReportKind, Verdict
-from quant_assets.lineage.artifact import PANELS, Artifact
+from quant_assets.lineage.artifact import FEEDS, PANELS, Artifact
 from quant_assets.lineage.scope import CHECK_EFFECTS, CONFIGURATION, EFFECTS, Scope
 
 # ----------------------------------------------------------------- what people see of a result beside numbers
@@ -391,7 +391,7 @@ def through(
         run_in, waiting = scope(own), list(last)
         while waiting:
             name = waiting.pop()
-            names = PANELS if name == "panel" else (name,)
+            names = {"panel": PANELS, "feed": FEEDS}.get(name, (name,))
             for stage in (_REGISTRY[n] for n in names if n in _REGISTRY and n not in given):
                 if reference(stage.function) in found:
                     continue

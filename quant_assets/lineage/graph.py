@@ -13,7 +13,7 @@ from quant_assets.common.lazy import every_module_of
 from quant_assets.common.provenance import Closure, closure_of
 from quant_assets.common.store import identity_of
 from quant_assets.gates.evidence import Look
-from quant_assets.lineage.artifact import PANELS, Artifact, Partitions, stated
+from quant_assets.lineage.artifact import FEEDS, PANELS, Artifact, Partitions, stated
 from quant_assets.lineage.configured import Settings
 from quant_assets.lineage.declaring import GROUPS, Check, CheckSpec, Product, Stage, keywords_of, registered
 from quant_assets.lineage.scope import CONFIGURATION, FOR_PEOPLE, Scope
@@ -28,7 +28,7 @@ BEHIND_EVERY_ASSET = (
     "quant_assets.lineage.artifact:Partitions",
 )
 # Names under which several assets, or one of several, are read; beside the names of stages and families.
-PANEL, REPORTS, OWN = "panel", "reports", "asset"
+PANEL, FEED, REPORTS, OWN = "panel", "feed", "reports", "asset"
 
 
 @dataclass(frozen=True)
@@ -325,7 +325,7 @@ class Lineage:
                 else self._input(parameter.name, scope)
             )
             if given is None or (not given.keys and not given.many and parameter.default is not None):
-                known = [*(s.name for s in self.stages.values() if s.wanted(scope)), PANEL, REPORTS]
+                known = [*(s.name for s in self.stages.values() if s.wanted(scope)), PANEL, FEED, REPORTS]
                 raise ConfigurationError(
                     f"parameter {parameter.name!r} of {reader!r}",
                     expected="the name of an asset that its scope has",
@@ -338,6 +338,8 @@ class Lineage:
     def _input(self, name: str, scope: Scope) -> Input | None:
         if name == PANEL:
             name = next(name for name in PANELS if self.stages[name].wanted(scope.of_universe()))
+        if name == FEED:
+            name = next(name for name in FEEDS if self.stages[name].wanted(scope.of_universe()))
         if name == REPORTS:
             return Input(tuple((scope.key, report) for report in self.reports(scope)), many=True)
         stage = self.stages.get(name)

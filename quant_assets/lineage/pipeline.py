@@ -21,8 +21,8 @@ from quant_assets.common.settings import (
     UniverseConfig,
     ValidationConfig,
 )
+from quant_assets.common.source_settings import LAST_SESSION
 from quant_assets.common.store import Table, Value
-from quant_assets.common.universe_settings import LAST_SESSION
 from quant_assets.datasets.training_set import MIN_SESSIONS
 from quant_assets.features.pack import KEYS, join_packs, selected_packs
 from quant_assets.gates.limits import DriftConfig, GatesConfig

@@ -256,6 +256,7 @@ CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     "calendar": lambda s: s.bars.calendar,
     "delisting": lambda s: s.bars.delisting,
     "actions": lambda s: s.bars.actions,
+    "multipliers": lambda s: s.bars.multipliers,
     "sessions": lambda s: s.sessions,
     "strategy": lambda s: s.plan,
     "research": lambda s: research_of(s.plan),

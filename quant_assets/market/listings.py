@@ -13,7 +13,7 @@ import polars as pl
 from quant_assets.common.errors import ListingError, closest
 from quant_assets.common.listing_settings import DELISTING_RETURN, END_KNOWN_AT, LISTED_UNTIL
 from quant_assets.common.settings import SyntheticSource, UniverseConfig
-from quant_assets.common.universe_settings import SYMBOL, SYMBOL_RULE
+from quant_assets.common.source_settings import SYMBOL, SYMBOL_RULE
 from quant_assets.market.spells import INSTANT, SpellContract, as_known, refuse
 
 END_KINDS = ("merger_cash", "merger_stock", "bankruptcy", "moved", "other", "unknown")

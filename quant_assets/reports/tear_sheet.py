@@ -79,7 +79,9 @@ def cost_table(path: pl.DataFrame, periods_per_year: float) -> list[dict[str, An
         "net return": "net_return",
         "net return at twice the costs": "net_return_at_twice_costs",
     }
-    taken = {"commission", "spread_cost", "impact_cost", "borrow_cost", "risk_free"}
+    if "funding_cost" in path.columns:
+        columns["funding"] = "funding_cost"
+    taken = {"commission", "spread_cost", "impact_cost", "borrow_cost", "risk_free", "funding_cost"}
     annual = {
         label: float(path[name].to_numpy().mean()) * periods_per_year for label, name in columns.items()
     }

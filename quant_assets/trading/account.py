@@ -203,6 +203,7 @@ class Accounts:
     """One row per account, one column per period; fractions of the capital at the fill.
 
     ``net`` is gross less costs and less ``risk_free``, what the invested capital would have earned anyway.
+    ``funding`` is below 0 where the book receives more of it than it pays.
     ``turnover`` counts both sides: replacing a whole book of gross 1 is 2. ``targets``, of shape (accounts, periods,
     symbols), are the positions that were asked for, or carried through a halt.
     """
@@ -212,6 +213,7 @@ class Accounts:
     spread: Matrix
     impact: Matrix
     borrow: Matrix
+    funding: Matrix
     risk_free: Matrix
     net: Matrix
     turnover: Matrix
@@ -228,6 +230,11 @@ class Accounts:
         return np.asarray(self.targets.sum(axis=2))
 
 
+def _roll_trades(position: Matrix, target: Matrix, rolled: NDArray[np.bool_]) -> tuple[Matrix, Matrix]:
+    """What is traded at a fill: what is sold of old contracts, and what is bought of new ones or moved at all."""
+    return np.where(rolled, -position, 0.0), np.where(rolled, target, target - position)
+
+
 def run_accounts(
     targets: Matrix,
     returns: Matrix,
@@ -237,6 +244,7 @@ def run_accounts(
     halted: NDArray[np.bool_] | None = None,
     days: NDArray[np.float64] | None = None,
     financing_rate: float = 0.0,
+    rolled: NDArray[np.bool_] | None = None,
 ) -> Accounts:
     """Trade every account through the same periods.
 
@@ -262,6 +270,9 @@ def run_accounts(
         Calendar days of each period, over which fees and rates accrue; none without them.
     financing_rate : float
         Subtracted on what is invested, a year: no payment, so it moves no position.
+    rolled : array of bool, shape (periods, symbols), optional
+        Where another contract is held from the fill on: the whole position is sold in the old one and the whole
+        target bought in the new one, each a trade that costs.
 
     Notes
     -----
@@ -271,8 +282,8 @@ def run_accounts(
     """
     accounts, periods, symbols = targets.shape
     targets = targets.copy() if halted is not None else targets
-    gross, commission, spread, impact, borrow, risk_free, net, turnover = (
-        np.zeros((periods, accounts)) for _ in range(8)
+    gross, commission, spread, impact, borrow, funding, risk_free, net, turnover = (
+        np.zeros((periods, accounts)) for _ in range(9)
     )
     years = np.zeros(periods) if days is None else days / DAYS_PER_YEAR
     position = np.zeros((accounts, symbols))
@@ -282,15 +293,20 @@ def run_accounts(
             targets[:, i, halted[i]] = position[:, halted[i]]
         target = targets[:, i] * alive[:, None]
         trade = target - position
-        paid = trade_costs(trade, sigma_daily[i], adv_notional[i], costs)
-        commission[i], spread[i] = paid.commission.sum(axis=1), paid.spread.sum(axis=1)
-        impact[i] = paid.impact.sum(axis=1)
+        trades = (trade,) if rolled is None else _roll_trades(position, target, rolled[i])
+        for part in trades:
+            paid = trade_costs(part, sigma_daily[i], adv_notional[i], costs)
+            commission[i] += paid.commission.sum(axis=1)
+            spread[i] += paid.spread.sum(axis=1)
+            impact[i] += paid.impact.sum(axis=1)
+            turnover[i] += np.abs(part).sum(axis=1)
         gross[i] = (target * returns[i]).sum(axis=1)
-        turnover[i] = np.abs(trade).sum(axis=1)
         borrow[i] = np.maximum(-target, 0.0).sum(axis=1) * (costs.borrow_fee_bps * 1e-4 * years[i])
+        if costs.funding_bps:
+            funding[i] = target.sum(axis=1) * (costs.funding_bps * 1e-4 * years[i])
         if financing_rate:
             risk_free[i] = target.sum(axis=1) * (financing_rate * years[i])
-        earned = gross[i] - commission[i] - spread[i] - impact[i] - borrow[i]
+        earned = gross[i] - commission[i] - spread[i] - impact[i] - borrow[i] - funding[i]
         net[i] = np.maximum(earned - risk_free[i], -1.0)
         ruined = alive & (earned <= -1.0)
         if ruined.any():
@@ -309,6 +325,7 @@ def run_accounts(
         spread=whole(spread),
         impact=whole(impact),
         borrow=whole(borrow),
+        funding=whole(funding),
         risk_free=whole(risk_free),
         net=whole(net),
         turnover=whole(turnover),

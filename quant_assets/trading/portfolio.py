@@ -1,8 +1,10 @@
 """From scores to net returns: rank targets, overlapping tranches, fills at the next open, drift and costs.
 
 A decision made at the close of session t is filled at the open of the next session of the bars, and earns
-from that open to the one after it. So ``decision_time < fill_time`` always, and a score can move nothing that
-happened before its own fill.
+from that open to the one after it. So no fill comes before its decision, and a score can move nothing that
+happened before its own fill. Where sessions follow one another without a break (``24/7``; ``24/5`` and ``CMES``
+within a week) the close of t and the open of t+1 are one instant: the fill is the first trade after the decision's
+price, and what a desk loses while it computes is in no cost.
 """
 
 from dataclasses import dataclass
@@ -28,6 +30,10 @@ PATH_RETURN_COLUMNS = (
     "path", "session", "gross_return", "commission", "spread_cost", "impact_cost", "borrow_cost", "risk_free",
     "net_return", "net_return_at_twice_costs", "turnover",
 )  # fmt: skip
+
+
+FUNDING = "funding_cost"  # a column of the returns, only where funding is charged
+CONTRACT = "contract"  # a column of bars, only of futures: which contract the bar is of
 
 
 def target_weights(scores: Matrix, portfolio: PortfolioConfig) -> Matrix:
@@ -98,6 +104,7 @@ class _Market:
     returns: Matrix  # mark to mark, see `quant_assets.trading.account.marks`
     tradable: NDArray[np.bool_]  # has a bar at the fill, and liquidity known at the decision
     halted: NDArray[np.bool_]  # has none at the fill, and has not ended
+    rolled: NDArray[np.bool_] | None  # another contract is held from the fill on
     sigma_daily: Matrix  # known at the decision
     adv_notional: Matrix
     days: NDArray[np.float64]  # from each fill to the next
@@ -142,13 +149,16 @@ def simulate(
 
     Notes
     -----
+    Where ``funding_bps`` is set there is a further column ``funding_cost``, below 0 when the book receives it. Bars
+    of futures say their ``contract``: where it changes, a position pays for leaving the old one and entering the new.
+
     A symbol without a bar at the fill cannot be traded: in a halt its position is carried, worth the last close, to
     the next open. One that has ended leaves at its last close times one plus its delisting return, or
     ``delisting.final_return`` where that is not known; its costs use the liquidity last known. Symbols without ``20``
     sessions of returns and positive volume are not traded while impact is charged. A path that loses its whole
     capital stops there, at a net return of -1.
     """
-    factors = [name for name in ADJUSTMENT if name in bars.columns]
+    factors = [name for name in (*ADJUSTMENT, CONTRACT) if name in bars.columns]
     ends = [name for name in (LISTED_UNTIL, DELISTING_RETURN) if name in bars.columns]
     bars = bars.select("symbol", "session", "open", "close", "volume", *factors, *ends)
     market, decisions, symbols = _market(predictions, bars, costs, delisting)
@@ -172,6 +182,7 @@ def simulate(
             market.halted,
             market.days,
             portfolio.financing_rate,
+            market.rolled,
         )
         for charged in (costs, costs.doubled)
     )
@@ -192,7 +203,9 @@ def simulate(
                 "net_return_at_twice_costs": dearer.net[path],
                 "turnover": accounts.turnover[path],
             }
-        ).select(PATH_RETURN_COLUMNS)
+        )
+        .select(PATH_RETURN_COLUMNS)
+        .with_columns(*([pl.Series(FUNDING, accounts.funding[path])] if costs.funding_bps else []))
         for path, name in enumerate(names)
     ).sort("path", "session")
 
@@ -234,6 +247,11 @@ def _market(
         values[at, of] = bars[name].to_numpy()
         return values
 
+    rolled = None
+    if CONTRACT in bars.columns:
+        before = pl.col(CONTRACT).shift(1).over("symbol", order_by="session")
+        bars = bars.with_columns(rolled=(pl.col(CONTRACT) != before).fill_null(value=False))
+        rolled = matrix("rolled") == 1.0
     opens, closes = matrix("open"), matrix("close")
     delisted, final_return = _ends(bars, grid, symbols, delisting.final_return)
     present = presence(~np.isnan(opens), delisting.after_sessions, delisted)
@@ -255,6 +273,7 @@ def _market(
         returns=np.nan_to_num(worth[valued] / worth[filled] - 1.0, nan=0.0),
         tradable=tradable,
         halted=present.halted[filled],
+        rolled=None if rolled is None else rolled[filled],
         sigma_daily=sigma[decided],
         adv_notional=adv[decided],
         days=np.diff(grid[start + 1 : stop + 2]).astype(np.float64),

@@ -209,7 +209,11 @@ def test_everything_that_a_file_of_gates_may_say_has_a_floor_or_is_free_for_a_re
 def test_no_asset_class_is_free() -> None:
     for name, costs in MinimaConfig().costs.items():
         assert name in AssetClass.__args__  # type: ignore[attr-defined]
-        for field in set(CostMinima.model_fields) - {"borrow_fee_bps"}:  # nobody borrows a future
+        assert costs.funding_bps == 0.0  # a rate of both signs: nobody may assume to receive it
+        for field in set(CostMinima.model_fields) - {
+            "borrow_fee_bps",
+            "funding_bps",
+        }:  # nobody borrows a future
             assert getattr(costs, field) > 0, (name, field)
 
 

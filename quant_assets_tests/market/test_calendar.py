@@ -121,3 +121,61 @@ def test_a_universe_hands_its_extra_sessions_on_with_its_calendar() -> None:
     ):
         with pytest.raises(ValueError, match="extra_sessions"):
             UniverseConfig.model_validate({**said, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("calendar", "first", "last", "expected"),
+    [
+        ("24/7", date(2023, 12, 23), date(2023, 12, 26), [23, 24, 25, 26]),  # a weekend and Christmas
+        ("24/5", date(2023, 12, 21), date(2023, 12, 27), [21, 22, 25, 26, 27]),  # no weekend, Christmas on
+        ("CMES", date(2023, 11, 22), date(2023, 11, 27), [22, 23, 24, 27]),  # Thanksgiving is a short session
+        ("XLON", date(2024, 3, 27), date(2024, 4, 3), [27, 28, 2, 3]),  # Good Friday and Easter Monday
+        ("XTKS", date(2024, 4, 26), date(2024, 5, 7), [26, 30, 1, 2, 7]),  # Golden Week
+        ("XBOM", date(2024, 1, 24), date(2024, 1, 29), [24, 25, 29]),  # Republic Day on Friday 26
+        ("XBOM", date(2024, 1, 19), date(2024, 1, 23), [19, 20, 23]),  # a Saturday, and a Monday off
+    ],
+)
+def test_a_week_with_a_holiday_has_the_sessions_of_its_market(
+    calendar: str, first: date, last: date, expected: list[int]
+) -> None:
+    assert [day.day for day in sessions(calendar, first, last)] == expected
+
+
+@pytest.mark.parametrize(
+    ("calendar", "day", "opens", "closes"),
+    [
+        ("24/7", date(2023, 12, 25), (25, 0, 0), (26, 0, 0)),
+        ("CMES", date(2023, 11, 22), (21, 23, 0), (22, 23, 0)),  # 17:00 in Chicago, the evening before
+        ("CMES", date(2023, 11, 23), (22, 23, 0), (23, 18, 0)),  # until noon in Chicago
+        ("XLON", date(2024, 3, 28), (28, 8, 0), (28, 16, 30)),
+        ("XTKS", date(2024, 5, 2), (2, 0, 0), (2, 6, 0)),
+        ("XBOM", date(2024, 1, 25), (25, 3, 45), (25, 10, 0)),
+    ],
+)
+def test_a_session_opens_and_closes_when_its_market_does(
+    calendar: str, day: date, opens: tuple[int, int, int], closes: tuple[int, int, int]
+) -> None:
+    ((_, opened, closed),) = session_times(calendar, day, day).rows()
+    assert [(at.day, at.hour, at.minute) for at in (opened, closed)] == [opens, closes]
+
+
+@pytest.mark.parametrize(
+    ("calendar", "count"),
+    # 2010 to 2023, 5,113 days: by hand 5 days a week for 24/5, the exchanges' own lists for the others.
+    [("24/7", 5113), ("24/5", 3651), ("CMES", 3610), ("XLON", 3534), ("XTKS", 3426), ("XBOM", 3452)],
+)
+def test_a_year_has_as_many_periods_as_its_market_has_sessions(calendar: str, count: int) -> None:
+    span = (calendar, date(2010, 1, 1), date(2023, 12, 31))
+    assert sessions(*span).len() == count
+    assert periods_per_year(*span) == pytest.approx(count * 365.25 / 5113)
+
+
+@pytest.mark.parametrize(
+    ("calendar", "together"),
+    [("24/7", 1.0), ("24/5", 0.8), ("CMES", 0.77), ("XLON", 0), ("XTKS", 0), ("XBOM", 0)],
+)
+def test_a_session_never_opens_before_the_last_one_closed(calendar: str, together: float) -> None:
+    times = session_times(calendar, date(2005, 1, 1), date(2023, 12, 31))
+    pause = (times["open_at"].shift(-1) - times["close_at"]).drop_nulls().dt.total_seconds()
+    assert pause.min() == 0 if together else pause.min() > 0
+    assert (pause == 0).mean() == pytest.approx(together, abs=0.005)  # close and next open are one instant

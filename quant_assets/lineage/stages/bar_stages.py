@@ -298,7 +298,7 @@ def reconciled_bars(raw_bars: Partitions, *, universe: UniverseConfig) -> Produc
 
 
 def actions_in_doubt(corporate_actions: Artifact) -> CheckResult:
-    """Doubts of the actions: ERROR while one leaves no reading of a symbol, WARN while one is only not certain."""
+    """WARN while a step of the ratio is not certain, or leaves no reading of a symbol: such a symbol is set aside."""
     from quant_assets.market.actions import BLOCKING, doubts_of
 
     doubts = doubts_of(corporate_actions.table())
@@ -368,20 +368,27 @@ def _actions_file(*, actions: ActionsConfig) -> Sequence[str]:
         ),
     ),
 )
-def corporate_actions(panel: Panel, *, actions: ActionsConfig) -> Product:
+def corporate_actions(panel: Panel, rolls: Artifact | None = None, *, actions: ActionsConfig) -> Product:
     """Splits and dividends, derived from the ratio of adjusted to raw closes; declared ones override them."""
     from quant_assets.market.actions import metadata_of, read_actions
     from quant_assets.market.declared_actions import declared_actions
     from quant_assets.market.listings import inside
 
     read = read_actions(inside(frame_of(panel)), declared_actions(actions))
-    splits = read.actions.filter(pl.col("kind") == "split")
-    facts = {"splits": splits, "n_splits": splits.height, "n_dividends": read.actions.height - splits.height}
+    known = read.actions
+    splits = known.filter(pl.col("kind") == "split")
+    facts = {"splits": splits, "n_splits": splits.height, "n_dividends": known.height - splits.height}
+    if rolls is not None:
+        from quant_assets.market.rolls import as_actions
+
+        rolled = as_actions(rolls.table().frame)
+        known = pl.concat([known, rolled]).sort("symbol", "session", maintain_order=True)
+        facts["n_rolls"] = rolled.height
     if read.declared.height:
         facts["declared"] = read.declared
     if read.doubts.height:
         facts["doubts"] = read.doubts
-    return Product(Table(read.actions, metadata_of(read.doubts)), facts)
+    return Product(Table(known, metadata_of(read.doubts)), facts)
 
 
 @stage(
@@ -438,10 +445,12 @@ def bars(
     listings: Artifact | None = None,
     *,
     calendar: str,
+    multipliers: dict[str, float],
 ) -> Product:
     """The adjusted panel: prices times, and volume over, the factors of later corporate actions."""
     from quant_assets.market.actions import adjust_bars
     from quant_assets.market.listings import with_ends
+    from quant_assets.market.rolls import in_units
     from quant_assets.market.rules.bar_rule import ROW_CONTRACT
     from quant_assets.market.rules.quality import found_wrong
 
@@ -453,6 +462,14 @@ def bars(
         kept = kept.join(at_once, on=["symbol", "session"], how="anti", maintain_order="left")
     adjusted = found_wrong(adjust_bars(kept, corporate_actions.table().frame, calendar), aside)
     adjusted = with_ends(adjusted, listings.table().frame) if listings else adjusted
+    adjusted = in_units(adjusted, multipliers)
+    if "contract" in kept.columns:
+        adjusted = adjusted.join(
+            kept.select("symbol", "session", "contract"),
+            on=["symbol", "session"],
+            how="left",
+            maintain_order="left",
+        )
     facts = {
         "symbols": adjusted["symbol"].n_unique(),
         "first_session": str(adjusted["session"].min()),

@@ -6,7 +6,7 @@ only there. Of three million good rows no cell is ever turned into text.
 
 import polars as pl
 
-from quant_assets.common.universe_settings import FIRST_SESSION, LAST_SESSION, SYMBOL, SYMBOL_RULE
+from quant_assets.common.source_settings import FIRST_SESSION, LAST_SESSION, SYMBOL, SYMBOL_RULE
 from quant_assets.market.parsing import (
     ALIASES,
     LEAST,
