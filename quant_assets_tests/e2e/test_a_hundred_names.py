@@ -20,7 +20,7 @@ BY_ROWS, BY_ACTIONS, EMPTY = "S010", "S050", "S090"
 
 
 def hundred_names(file: Path, start: str, end: str) -> None:
-    """A CSV file: every twentieth close of one name unreadable, adjusted closes of two downloads, and a name of NaN."""
+    """A CSV file: one name with unreadable closes, one with adjusted closes of two downloads, one all NaN."""
     market = {
         "name": "hundred",
         "source": {"kind": "synthetic", "seed": 17, "n_symbols": 100},
