@@ -136,6 +136,7 @@ def test_options_reach_the_report(data: Path, tmp_path: Path) -> None:
             "half_spread_bps": 3.0,
             "impact_coefficient": 0.25,
             "borrow_fee_bps": 50.0,
+            "funding_bps": 0.0,
             "capital": 5000.0,
         },
         "periods_per_year": 260.0,

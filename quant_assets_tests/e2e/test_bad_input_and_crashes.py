@@ -25,11 +25,16 @@ def write_csv(lineage: Lineage, target: Path, lines: dict[int, str] | None = Non
     target.write_text("\n".join(text) + "\n")
 
 
-def run_year(lineage: Lineage, file: Path) -> tuple[bool, str]:
+def run_year(lineage: Lineage, file: Path, *, strict: bool = False) -> tuple[bool, str]:
     """Point the noise market at a file and read its first year: whether it worked, and what was said."""
     edit(
         lineage.configs / "universes" / "noise_market.yaml",
-        {"source": {"kind": "csv", "path": str(file)}, "start": "2017-01-03", "end": "2018-12-31"},
+        {
+            "source": {"kind": "csv", "path": str(file)},
+            "start": "2017-01-03",
+            "end": "2018-12-31",
+            "quality": {"strict": strict},
+        },
     )
     lineage.reload()
     job = lineage.definitions.resolve_job_def("noise_market_raw_bars")
@@ -63,14 +68,14 @@ HEADER = "symbol,session,open,high,low,close,volume"
         "bad date",
     ],
 )
-def test_a_bad_file_gives_one_error_that_names_the_place_and_stores_nothing(
+def test_a_bad_file_gives_one_error_that_names_the_place_and_stores_nothing_where_a_universe_is_strict(
     lineage: Lineage, tmp_path: Path, lines: dict[int, str], said: list[str]
 ) -> None:
     file = tmp_path / "bars.csv"
     write_csv(lineage, file, lines)
     before = sorted(lineage.folder.glob("artifacts/objects/*/*"))
     version = lineage.version("noise_market", "raw_bars", partition="2017")
-    worked, message = run_year(lineage, file)
+    worked, message = run_year(lineage, file, strict=True)
     assert not worked
     assert [
         part
@@ -79,6 +84,18 @@ def test_a_bad_file_gives_one_error_that_names_the_place_and_stores_nothing(
     ] == []
     assert sorted(lineage.folder.glob("artifacts/objects/*/*")) == before
     assert lineage.version("noise_market", "raw_bars", partition="2017") == version
+
+
+def test_too_many_bad_rows_are_one_error_that_says_how_many_may_be_set_aside(
+    lineage: Lineage, tmp_path: Path
+) -> None:
+    file = tmp_path / "bars.csv"
+    write_csv(lineage, file, {2 + 13 * k: f"S000,2017-01-{4 + k:02d},10,8,9,10,100" for k in range(9)})
+    before = sorted(lineage.folder.glob("artifacts/objects/*/*"))
+    worked, message = run_year(lineage, file)
+    assert not worked
+    assert [part for part in ("bars.csv", "high", "set_aside", "To do") if part not in message] == []
+    assert sorted(lineage.folder.glob("artifacts/objects/*/*")) == before
 
 
 def test_a_good_file_with_the_usual_column_names_is_read(lineage: Lineage, tmp_path: Path) -> None:
