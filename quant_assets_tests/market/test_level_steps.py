@@ -108,6 +108,16 @@ def test_a_step_with_one_sign_against_it_is_a_possible_split(
     assert "as after a split 4:1" in usual
 
 
+@pytest.mark.parametrize(("left", "busy"), [(0.5, 8.0), (0.4, 12.0), (0.2, 30.0)])
+def test_a_crash_whose_own_bars_are_missing_keeps_its_loss(left: float, busy: float) -> None:
+    crash = stepped(left, busy=busy, wide=4.0, fade=1.0)
+    without = crash.filter(~pl.int_range(pl.len()).is_between(AT, AT + 5))  # back on usual trading
+    got = found(without)
+    assert list(got) == ["possible_split"]
+    assert got["possible_split"].severity == "WARN"
+    assert got["possible_split"].evidence[0].endswith("not usual: no bar in the session before")
+
+
 def test_without_volume_the_ranges_and_the_market_decide() -> None:
     quiet = stepped(0.5).with_columns(volume=pl.lit(None, dtype=pl.Float64))
     others = [
