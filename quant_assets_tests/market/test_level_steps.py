@@ -60,6 +60,10 @@ def found(bars: pl.DataFrame, **quality: Any) -> dict[str, QualityFinding]:
         (1 / 5, 1.0, "a split 5:1 never re-based"),  # the vendor's volume is re-based, its price not
         (2 / 3, 1.5, "a split 3:2 never re-based"),
         (8.0, 1 / 8, "a split 1:8 never re-based"),
+        (14.0, 1 / 14, "a split 1:14 never re-based"),
+        (35.0, 1 / 35, "a split 1:35 never re-based"),
+        (1 / 60, 60.0, "a split 60:1 never re-based"),
+        (300.0, 1 / 300, "a split 1:300 never re-based"),
     ],
 )
 def test_a_level_that_steps_by_a_ratio_on_usual_trading_is_a_split(

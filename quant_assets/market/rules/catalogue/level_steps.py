@@ -25,7 +25,8 @@ from quant_assets.market.rules.bar_rule import (
 # New shares per old of forward splits; reverse splits are their inverses. 5:4 and 4:3 are left out: a fall by a
 # fifth or a quarter in a night is usual news, and an unadjusted 5:4 shows in no other way.
 SPLIT_RATIOS = (
-    1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 75.0, 100.0,
+    1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 18.0, 20.0, 25.0,
+    30.0, 35.0, 40.0, 45.0, 50.0, 60.0, 75.0, 80.0, 100.0, 120.0, 125.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0,
 )  # fmt: skip
 UNITS = (10.0, 100.0, 1000.0)
 LEVEL_SESSIONS = 5
