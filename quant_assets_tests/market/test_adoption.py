@@ -1,5 +1,6 @@
 """A file of bars becomes a universe once: its name, its calendar, and what a second adoption leaves alone."""
 
+import gzip
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -8,11 +9,11 @@ import polars as pl
 import pytest
 import yaml
 
-from quant_assets.common.errors import CalendarError, ConfigurationError
+from quant_assets.common.errors import BarContractError, CalendarError, ConfigurationError, SourceError
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.lineage.configured import is_reserved
 from quant_assets.market.calendar import session_times, sessions
-from quant_assets.market.sources import adopt_file, describe_file
+from quant_assets.market.sources import adopt_file, describe_file, read_bars
 from quant_assets.market.sources.adoption import Adopted, market_days, suggested_calendar
 
 LIKE = StrategyConfig(name="like_me", universe="another")
@@ -71,6 +72,36 @@ def test_two_files_of_one_stem_are_two_universes(tmp_path: Path) -> None:
     assert said(first)["source"] != said(second)["source"]
     assert adopt(tmp_path / "a/bars.csv", tmp_path).universe == "bars"
     assert adopt(tmp_path / "b/bars.csv", tmp_path).universe == "bars_2"
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "bars.csv"), ("\t", "bars.tsv"), ("|", "bars.csv.gz")])
+def test_the_delimiter_is_read_from_the_header_and_kept(tmp_path: Path, mark: str, name: str) -> None:
+    text = pl.read_csv(bars_file(tmp_path / "plain.csv", days_of("XNYS"))).write_csv(separator=mark)
+    text = text.replace(".", ",").replace("10,0", "10,5") if mark == ";" else text
+    file = tmp_path / name
+    file.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    adopted = adopt(file, tmp_path)
+    assert said(adopted)["source"] == {"kind": "csv", "path": str(file), "delimiter": mark}
+    config = UniverseConfig.model_validate({"name": adopted.universe, **said(adopted)})
+    assert read_bars(config).bars["close"].unique().to_list() == [10.5 if mark == ";" else 10.0]
+
+
+def test_a_refused_file_says_where_the_keys_go_that_it_asks_for(tmp_path: Path) -> None:
+    file = tmp_path / "bars.csv"
+    pl.read_csv(bars_file(tmp_path / "plain.csv", days_of("XNYS"))).drop("volume").write_csv(file)
+    with pytest.raises(
+        BarContractError, match=r"`columns:`.*no universe was written: .*universes/NAME\.yaml"
+    ):
+        adopt(file, tmp_path)
+    with pytest.raises(SourceError, match=r"found no such file\. To do: correct the path\."):
+        adopt(tmp_path / "none.csv", tmp_path)
+    with pytest.raises(SourceError, match="found a folder"):
+        adopt(tmp_path, tmp_path)
+    damaged = tmp_path / "bars.csv.gz"
+    damaged.write_bytes(b"\x1f\x8b no gzip")
+    with pytest.raises(SourceError, match="expected a complete gzip file"):
+        adopt(damaged, tmp_path)
+    assert not (tmp_path / "configs").exists()
 
 
 def test_what_was_edited_since_stays(tmp_path: Path) -> None:

@@ -60,6 +60,10 @@ def found(bars: pl.DataFrame, **quality: Any) -> dict[str, QualityFinding]:
         (1 / 5, 1.0, "a split 5:1 never re-based"),  # the vendor's volume is re-based, its price not
         (2 / 3, 1.5, "a split 3:2 never re-based"),
         (8.0, 1 / 8, "a split 1:8 never re-based"),
+        (14.0, 1 / 14, "a split 1:14 never re-based"),
+        (35.0, 1 / 35, "a split 1:35 never re-based"),
+        (1 / 60, 60.0, "a split 60:1 never re-based"),
+        (300.0, 1 / 300, "a split 1:300 never re-based"),
     ],
 )
 def test_a_level_that_steps_by_a_ratio_on_usual_trading_is_a_split(
@@ -106,6 +110,16 @@ def test_a_step_with_one_sign_against_it_is_a_possible_split(
     assert agree in usual
     assert against in unusual
     assert "as after a split 4:1" in usual
+
+
+@pytest.mark.parametrize(("left", "busy"), [(0.5, 8.0), (0.4, 12.0), (0.2, 30.0)])
+def test_a_crash_whose_own_bars_are_missing_keeps_its_loss(left: float, busy: float) -> None:
+    crash = stepped(left, busy=busy, wide=4.0, fade=1.0)
+    without = crash.filter(~pl.int_range(pl.len()).is_between(AT, AT + 5))  # back on usual trading
+    got = found(without)
+    assert list(got) == ["possible_split"]
+    assert got["possible_split"].severity == "WARN"
+    assert got["possible_split"].evidence[0].endswith("not usual: no bar in the session before")
 
 
 def test_without_volume_the_ranges_and_the_market_decide() -> None:

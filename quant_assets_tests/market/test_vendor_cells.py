@@ -9,7 +9,10 @@ import pytest
 
 from quant_assets.common.errors import BarContractError
 from quant_assets.common.settings import CsvSource, UniverseConfig
-from quant_assets.market.sources.contract import validate_bars
+from quant_assets.common.universe_settings import SetAside
+from quant_assets.market.set_aside import Terms
+from quant_assets.market.sources.contract import conform, part_bars, settled, validate_bars
+from quant_assets.market.sources.delimited import read_delimited
 from quant_assets.market.sources.sources import read_bars
 from quant_assets_tests.market.test_contract import rows
 
@@ -179,3 +182,44 @@ def test_plain_numbers_take_no_reading(tmp_path: Path) -> None:
     assert read.bars["close"].to_list() == [1234.567, 1.234]
     assert read.bars["volume"].to_list() == [1200.0, 9000.0]
     assert not any(note.startswith("numbers read") for note in read.notes)
+
+
+def test_a_header_in_angle_brackets_is_no_page(tmp_path: Path) -> None:
+    frame = rows(session=["20240102", "20240103", "20240104", "20240105"])
+    named = ["<TICKER>", "<DATE>", "<OPEN>", "<HIGH>", "<LOW>", "<CLOSE>", "<VOL>"]
+    frame.rename(dict(zip(frame.columns, named, strict=True))).write_csv(tmp_path / "f.txt")
+    assert read_delimited(tmp_path / "f.txt", delimiter=",").columns == named
+    config = UniverseConfig.model_validate(
+        {
+            "name": "aa",
+            "source": {"kind": "csv", "path": str(tmp_path / "f.txt")},
+            "start": DAYS[0],
+            "end": DAYS[3],
+        }
+    )
+    assert read_bars(config).bars["session"].to_list() == DAYS
+    (tmp_path / "f.txt").write_text("<html>,<body>,b,c,d,e,f\n1,2,3,4,5,6,7\n")
+    with pytest.raises(BarContractError, match="HTML page"):
+        read_delimited(tmp_path / "f.txt", delimiter=",")
+
+
+def test_a_column_of_names_is_the_symbol_where_there_is_no_other_and_it_holds_symbols() -> None:
+    frame = rows().rename({"symbol": "Name"})
+    assert conform(frame, origin="f", symbol="stem").column_mapping["symbol"] == "Name"
+    company = frame.with_columns(Name=pl.lit("Apple Inc."))
+    assert conform(company, origin="f", symbol="stem").bars["symbol"].unique().to_list() == ["stem"]
+    both = company.with_columns(ticker=pl.lit("AAPL"))
+    assert conform(both, origin="f").column_mapping["symbol"] == "ticker"
+
+
+def test_a_repeated_header_is_a_row_and_no_name_that_is_set_aside() -> None:
+    days = [date(2024, 1, 1 + k) for k in range(30)]
+    names = [
+        rows(30, symbol=[f"S{k}"] * 30, session=days).with_columns(pl.all().cast(pl.String))
+        for k in range(40)
+    ]
+    header = pl.DataFrame({name: [name] for name in names[0].columns})
+    terms = Terms(most=SetAside(symbols=0.0, rows=0.001))
+    done = settled([part_bars(pl.concat([*names[:20], header, *names[20:]]), origin="f", terms=terms)], terms)
+    assert done.bars.height == 1200
+    assert done.aside.select("symbol", "row", "problem").rows() == [(None, 601, "header repeated")]

@@ -2,6 +2,7 @@
 
 import glob
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -12,7 +13,7 @@ import polars as pl
 import yaml
 
 from quant_assets.common.configuration import read_yaml
-from quant_assets.common.errors import CalendarError, ConfigurationError, SourceError
+from quant_assets.common.errors import BarContractError, CalendarError, ConfigurationError, SourceError
 from quant_assets.common.files import write_whole
 from quant_assets.common.settings import CsvSource, ParquetSource, StrategyConfig
 from quant_assets.market.calendar import canonical_calendar, sessions
@@ -34,6 +35,8 @@ TOLD_APART, FEWEST_APART = 10, 5
 # a holiday is a wrong bar, bars of most are a session.
 MARKET_SHARE = 0.5
 FEWEST_SESSIONS = 120
+DELIMITERS = (",", ";", "\t", "|")
+MOST_HEADER = 64 << 10  # bytes; no line of a table of bars is longer
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class FileSummary:
     ----------
     market_days : tuple of date
         Days on which most of the names listed then have a bar.
+    delimiter : str, optional
+        What parts the cells of a text file.
     """
 
     symbols: tuple[str, ...]
@@ -52,6 +57,7 @@ class FileSummary:
     n_rows: int
     columns: dict[str, str]
     market_days: tuple[date, ...] = ()
+    delimiter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,12 @@ def describe_file(path: str | Path) -> FileSummary:
         As `quant_assets.market.sources.bar_files.read_bar_file`; when the file has no row.
     """
     pattern = glob.escape(str(path))
-    parquet = Path(path).suffix == ".parquet"
-    source = ParquetSource(kind="parquet", path=pattern) if parquet else CsvSource(kind="csv", path=pattern)
+    delimiter = None if Path(path).suffix == ".parquet" else delimiter_of(Path(path))
+    source = (
+        ParquetSource(kind="parquet", path=pattern)
+        if delimiter is None
+        else CsvSource(kind="csv", path=pattern, delimiter=delimiter)
+    )
     whole = FileBars(source).read_everything()
     held = holdings_of(whole.bars)
     if held.first is None or held.last is None:
@@ -133,7 +143,27 @@ def describe_file(path: str | Path) -> FileSummary:
             f"{path}", expected="at least one row", found="a header only", action="download the file again"
         )
     days = tuple(market_days(whole.bars))
-    return FileSummary(held.symbols, held.first, held.last, whole.bars.height, whole.column_mapping, days)
+    return FileSummary(
+        held.symbols, held.first, held.last, whole.bars.height, whole.column_mapping, days, delimiter
+    )
+
+
+def delimiter_of(file: Path) -> str:
+    """What parts the cells of a text file (plain or gzip): of ``, ; tab |`` the one that its header has most of.
+
+    A comma where there is none, no such file or no whole gzip: what reads it then says what is wrong.
+    """
+    if not file.is_file():
+        return DELIMITERS[0]
+    with file.open("rb") as stream:
+        head = stream.read(MOST_HEADER)
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head, MOST_HEADER)
+        except zlib.error:  # the reading of all of it says so, with its path
+            return DELIMITERS[0]
+    header = head.split(b"\n", 1)[0].decode("utf-8", errors="replace")
+    return max(DELIMITERS, key=header.count)
 
 
 def market_days(bars: pl.DataFrame) -> list[date]:
@@ -245,7 +275,7 @@ def adopt_file(
         When the file has a universe that says another calendar or asset class than asked for.
     """
     file = file.resolve()
-    summary = describe_file(file)
+    summary = _described_or_how(file, folder)
     pattern = glob.escape(str(file))
     known = _adopted_before(folder / "universes", pattern)
     notes: list[str] = []
@@ -291,6 +321,30 @@ def adopt_file(
         settings = _strategy_settings(universe, file, like)
         _write_new(strategy_file, {**settings, "costs": {**costs, **raised}})
     return Adopted(universe, strategy_file.stem, universe_file, strategy_file, summary, tuple(notes))
+
+
+def _described_or_how(file: Path, folder: Path) -> FileSummary:
+    """As `describe_file`; a refusal that asks for a key of a universe says where that universe can be written."""
+    if not file.is_file():
+        raise SourceError(
+            f"{file}",
+            expected="a Parquet or CSV file of daily bars",
+            found="a folder" if file.is_dir() else "no such file",
+            action="correct the path",
+        )
+    try:
+        return describe_file(file)
+    except (BarContractError, SourceError) as error:
+        if "`" not in error.action:
+            raise
+        kind = "parquet" if file.suffix == ".parquet" else "csv"
+        how = (
+            f"; no universe was written: keys go into one of your own, {folder / 'universes' / 'NAME.yaml'} with "
+            f"`source: {{kind: {kind}, path: {file}}}`, `calendar:`, `start:` and `end:`"
+        )
+        raise type(error)(
+            error.what, expected=error.expected, found=error.found, action=error.action + how
+        ) from error
 
 
 def _adopted_before(folder: Path, pattern: str) -> Path | None:
@@ -363,9 +417,12 @@ def _universe_settings(
     file: Path, pattern: str, summary: FileSummary, fit: Fit, asset_class: str | None
 ) -> dict[str, Any]:
     asset_class = asset_class or ("crypto" if fit.calendar == "24/7" else None)
+    source = {"kind": "parquet" if summary.delimiter is None else "csv", "path": pattern}
+    if summary.delimiter not in (None, DELIMITERS[0]):
+        source["delimiter"] = summary.delimiter
     settings: dict[str, Any] = {
         "description": f"{len(summary.symbols)} symbols of {file.name}, adopted from the file.",
-        "source": {"kind": "parquet" if file.suffix == ".parquet" else "csv", "path": pattern},
+        "source": source,
         "calendar": fit.calendar,
         "start": summary.start,
         "end": summary.end,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from quant_assets.common.errors import BarContractError, brief, closest
+from quant_assets.common.source_settings import SYMBOL
 from quant_assets.market.parsing import (
     ALIASES,
     RAW_SCHEMA,
@@ -22,6 +23,7 @@ from quant_assets.market.parsing import (
     in_order,
     repetition_cause,
     swapped_columns,
+    text_of,
 )
 from quant_assets.market.parsing import REQUIRED as REQUIRED
 from quant_assets.market.set_aside import ASIDE, MOST_VALUE_CHARACTERS, NOTHING, Terms
@@ -87,6 +89,10 @@ def conform(
             )
         if candidates:
             found[field] = candidates[0]
+    if "symbol" not in found:  # as collections of many names have it; of one instrument it may be a company's
+        named = [c for c in frame.columns if _plain(c) == "name" and c not in found.values()]
+        if len(named) == 1 and _holds_symbols(frame[named[0]]):
+            found["symbol"] = named[0]
     missing = [f for f in REQUIRED if f not in found and not (f == "symbol" and symbol is not None)]
     if missing:
         other = delimiter_in(frame.columns)
@@ -104,6 +110,10 @@ def conform(
     order = [name for name in RAW_SCHEMA if name in bars.columns]
     ignored = tuple(c for c in frame.columns if c not in found.values())
     return Conformed(bars.select(order), {name: found[name] for name in order if name in found}, ignored)
+
+
+def _holds_symbols(column: pl.Series) -> bool:
+    return column.dtype == pl.String and column.drop_nulls().unique().str.contains(SYMBOL).all()
 
 
 def _plain(name: str) -> str:
@@ -220,6 +230,11 @@ def part_bars(frame: pl.DataFrame, *, origin: str, terms: Terms) -> Parted:
             usual = case_variants(typed)
             renamed = pl.col("symbol").replace(usual["symbol"], usual["usual"])
             offenders = offenders.with_columns(renamed)
+        headers = offenders.filter(pl.col("problem") == "header repeated")["row"].implode()
+        # The name of a column is no symbol: it takes no place among those that may be set aside.
+        titled = pl.col("row").is_in(headers) & text_of("symbol").str.to_lowercase().is_in(ALIASES["symbol"])
+        unnamed = pl.when(~titled).then("symbol").alias("symbol")
+        offenders, typed = offenders.with_columns(unnamed), typed.with_columns(unnamed)
         gone = pl.concat([offenders["row"], _contradicted(offenders)["row"]]).unique()
         counts = typed if terms.strict else typed.filter(terms.asked)
         counts = counts.group_by("symbol").len("n")

@@ -21,6 +21,7 @@ from quant_assets.market.parsing import PRICES, bytes_cause, line_cause
 from quant_assets.market.sources.contract import MAX_OFFENDERS_SHOWN
 
 _SHOWN_CHARACTERS = 60
+_ANGLE_NAMES = re.compile(r"<\w+>(?:[,;\t|]<\w+>){5,}$")
 # 25 million bars of 20 bytes; a bar has 8 columns, and feature files of vendors some hundreds.
 MAX_TEXT_BYTES = 512 << 20
 MAX_LINE_CHARACTERS = 64 << 10
@@ -57,6 +58,8 @@ def read_delimited(path: Path, *, delimiter: str) -> pl.DataFrame:
         )
     _require_narrow(path, lines, delimiter)
     first_page = pl.col("text").str.starts_with("<")
+    if _ANGLE_NAMES.match(header):  # a header of <TICKER>,<DATE>,... and no page
+        first_page = first_page & (pl.col("text") != header)
     whole = pl.DataFrame({"text": lines})
     quoted = '"' in text
     if quoted:  # cells in quotes may hold the delimiter; they count as one cell

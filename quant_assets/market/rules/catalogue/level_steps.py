@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import polars as pl
 
+from quant_assets.market.calendar import sessions
 from quant_assets.market.parsing import sentence
 from quant_assets.market.rules.bar_rule import (
     FEWEST_FOR_USUAL,
@@ -24,7 +25,8 @@ from quant_assets.market.rules.bar_rule import (
 # New shares per old of forward splits; reverse splits are their inverses. 5:4 and 4:3 are left out: a fall by a
 # fifth or a quarter in a night is usual news, and an unadjusted 5:4 shows in no other way.
 SPLIT_RATIOS = (
-    1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 75.0, 100.0,
+    1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0, 16.0, 18.0, 20.0, 25.0,
+    30.0, 35.0, 40.0, 45.0, 50.0, 60.0, 75.0, 80.0, 100.0, 120.0, 125.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0,
 )  # fmt: skip
 UNITS = (10.0, 100.0, 1000.0)
 LEVEL_SESSIONS = 5
@@ -52,6 +54,7 @@ SIGNS = {
     "range": "the day's range",
     "range_after": "the range of the days after",
     "market": "the rest of the market",
+    "before": "no bar in the session before",
 }
 
 
@@ -92,7 +95,8 @@ def _level_shifts(judged: Judged) -> pl.DataFrame:
     following = close.reverse().rolling_median(LEVEL_SESSIONS, min_samples=1).reverse().over("symbol")
     preceding = close.rolling_median(LEVEL_SESSIONS, min_samples=1).shift().over("symbol")
     gap = (pl.col("open") / close.shift()).over("symbol")
-    gapped = judged.bars.with_columns(gap=gap).with_columns(
+    before = pl.col("session").shift().over("symbol")
+    gapped = judged.bars.with_columns(gap=gap, bar_before=before).with_columns(
         size=pl.max_horizontal(pl.col("gap"), 1 / pl.col("gap"))
     )
     wide = pl.col("size").is_finite() & (pl.col("size") > SPLIT_RATIOS[0] * (1 - tolerance))
@@ -114,6 +118,7 @@ def _level_shifts(judged: Judged) -> pl.DataFrame:
         .filter(wide)
         .join(_market_moves(gapped, suspects), on="session", how="left", maintain_order="left")
     )
+    steps = steps.with_columns(adjacent=_adjacent(steps, judged.calendar))
     usual_ratios = sorted({*SPLIT_RATIOS, *UNITS})
     shares = [Fraction(ratio).as_integer_ratio() for ratio in usual_ratios]
     ratios = pl.DataFrame(
@@ -133,6 +138,14 @@ def _level_shifts(judged: Judged) -> pl.DataFrame:
     )
     kept_level = pl.all_horizontal(drift.abs() <= LEVEL_SHARE * pl.col("ratio").log() for drift in drifts)
     return _shaped(nearest.filter(kept_level), most)
+
+
+def _adjacent(steps: pl.DataFrame, calendar: str) -> pl.Series:
+    """Whether no session of the calendar lies between a bar and the one before it."""
+    if steps.is_empty():
+        return pl.Series("adjacent", [], dtype=pl.Boolean)
+    days = sessions(calendar, steps["bar_before"].min(), steps["session"].max())  # type: ignore[arg-type]
+    return (days.search_sorted(steps["session"]) - days.search_sorted(steps["bar_before"])) <= 1
 
 
 def _market_moves(gapped: pl.DataFrame, suspects: pl.DataFrame) -> pl.DataFrame:
@@ -172,6 +185,8 @@ def _shaped(steps: pl.DataFrame, most: float) -> pl.DataFrame:
             pl.col("width_after") <= MOST_RANGE_AFTER * pl.col("width_before")
         ),
         "market": pl.col("market") <= MOST_MARKET,
+        # That a session is there says nothing; that it is missing, that the signs may be of another day.
+        "before": pl.when(~pl.col("adjacent")).then(pl.lit(value=False)),
     }
     signed = steps.with_columns(sign.alias(f"sign.{name}") for name, sign in signs.items())
 
