@@ -258,19 +258,47 @@ def front_bars(raw: pl.DataFrame, rolls: pl.DataFrame, settings: RollsConfig) ->
     )
 
 
-def in_units(bars: pl.DataFrame, multipliers: dict[str, float]) -> pl.DataFrame:
+def aside_of_roots(aside: pl.DataFrame, settings: RollsConfig) -> pl.DataFrame:
+    """Rows of contracts that are no bars, under the names of their roots; what is no contract stays as it is.
+
+    Parameters
+    ----------
+    aside : polars.DataFrame
+        `quant_assets.market.set_aside.ASIDE`. A row counts against its root only where that has no other bar in the
+        row's session.
+    settings : RollsConfig
+    """
+    listed = {contract.symbol: contract.root for contract in settings.contracts}
+
+    def root_of(symbol: str) -> str:
+        found = None if listed else CONTRACT.match(symbol)
+        return found["root"] if found else listed.get(symbol, symbol)
+
+    roots = {symbol: root_of(symbol) for symbol in aside["symbol"].drop_nulls().unique()}
+    return aside.with_columns(pl.col("symbol").replace(roots))
+
+
+def in_units(bars: pl.DataFrame, multipliers: dict[str, float], named: pl.Series) -> pl.DataFrame:
     """Volumes in units of the underlying: contracts times what one of them is worth per point.
 
     So price times volume is the traded value, which market impact is reckoned from. Names without a multiplier stay.
 
+    Parameters
+    ----------
+    bars : polars.DataFrame
+        ``symbol, volume`` and others.
+    multipliers : dict of str to float
+    named : polars.Series
+        Every name of the universe's feed, those that were set aside included: their multipliers are no mistake.
+
     Raises
     ------
     ConfigurationError
-        When a multiplier is of no name of the bars.
+        When a multiplier is of none of these names.
     """
     if not multipliers:
         return bars
-    known = bars["symbol"].unique().sort().to_list()
+    known = named.unique().sort().to_list()
     for name in multipliers:
         if name not in known:
             raise ConfigurationError(

@@ -119,7 +119,7 @@ def _parted(
         universe,
         listings=listings.table().frame if listings else None,
         doubts=doubts_of(actions),
-        no_bars=_no_bars(panel),
+        no_bars=rows_that_are_no_bars(panel),
     )
 
 
@@ -157,7 +157,7 @@ def survivorship(
     return CheckResult("survivorship", found.proven, found.sentence, "WARN", {"ended": ends})
 
 
-def _no_bars(panel: Panel) -> pl.DataFrame:
+def rows_that_are_no_bars(panel: Panel) -> pl.DataFrame:
     """What the row contract left out of these bars."""
     from quant_assets.market.set_aside import set_aside_in
 
@@ -293,7 +293,7 @@ def reconciled_bars(raw_bars: Partitions, *, universe: UniverseConfig) -> Produc
     from quant_assets.market.set_aside import metadata_of
 
     chosen = reconcile(frame_of(raw_bars), universe)
-    table = Table(chosen.bars, metadata_of(_no_bars(raw_bars)))
+    table = Table(chosen.bars, metadata_of(rows_that_are_no_bars(raw_bars)))
     return Product(table, {"why_each_source_won": chosen.reasons, "left_out": chosen.left_out})
 
 
@@ -462,7 +462,9 @@ def bars(
         kept = kept.join(at_once, on=["symbol", "session"], how="anti", maintain_order="left")
     adjusted = found_wrong(adjust_bars(kept, corporate_actions.table().frame, calendar), aside)
     adjusted = with_ends(adjusted, listings.table().frame) if listings else adjusted
-    adjusted = in_units(adjusted, multipliers)
+    # A name that is set aside has its multiplier still.
+    named = pl.concat([frame_of(panel)["symbol"], aside["symbol"].drop_nulls()])
+    adjusted = in_units(adjusted, multipliers, named)
     if "contract" in kept.columns:
         adjusted = adjusted.join(
             kept.select("symbol", "session", "contract"),
