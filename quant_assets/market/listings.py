@@ -260,6 +260,20 @@ def with_ends(bars: pl.DataFrame, listings: pl.DataFrame) -> pl.DataFrame:
     return bars.join(ended, on=["symbol", "session"], how="left", maintain_order="left")
 
 
+def ends_known(history: pl.DataFrame) -> pl.DataFrame:
+    """``symbol, listed_until, delisting_return`` of the names whose end was known by the last close of a panel.
+
+    Parameters
+    ----------
+    history : polars.DataFrame
+        Rows of `with_ends`, also where no name ended.
+    """
+    if END_KNOWN_AT not in history.columns:
+        return pl.DataFrame(schema={"symbol": pl.String, LISTED_UNTIL: pl.Date, DELISTING_RETURN: pl.Float64})
+    told = history.filter(pl.col(END_KNOWN_AT) <= pl.col("known_at").max())
+    return told.select("symbol", LISTED_UNTIL, DELISTING_RETURN)
+
+
 @dataclass(frozen=True)
 class Survivorship:
     """Whether it is proven that the names of a panel were not chosen by their survival, and what says so."""
