@@ -34,6 +34,9 @@ ROLL = "roll"  # the kind of corporate action
 STOPPED_SESSIONS = 3
 REGULAR = ("volume", "days_before_expiry", "last_trade")
 MOST_CUTS = 12
+LONGEST_AFTER = timedelta(
+    days=366
+)  # no contract trades a year beyond its delivery; symbols come back after ten
 MONTHS = "FGHJKMNQUVXZ"
 
 RollRule = Callable[[pl.DataFrame, RollsConfig, str], pl.DataFrame]
@@ -45,11 +48,13 @@ def contracts_of(raw: pl.DataFrame, rolls: RollsConfig) -> pl.DataFrame:
     Raises
     ------
     ConfigurationError
-        When a symbol is neither listed nor a usual name of a contract.
+        When a symbol is neither listed nor a usual name of a contract, or was given to a second one: ESH4 of 2014 is
+        another contract than that of 2024.
     """
     listed = {contract.symbol: contract for contract in rolls.contracts}
     rows: list[tuple[object, ...]] = []
-    for symbol, first in raw.group_by("symbol").agg(pl.col("session").min()).sort("symbol").iter_rows():
+    spans = raw.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
+    for symbol, first, last in spans.sort("symbol").iter_rows():
         if symbol in listed:
             contract = listed[symbol]
             rows.append((symbol, contract.root, contract.last_trade, contract.last_trade))
@@ -66,6 +71,13 @@ def contracts_of(raw: pl.DataFrame, rolls: RollsConfig) -> pl.DataFrame:
                 or "list it under `rolls.contracts:`, or leave it out of `symbols:`",
             )
         delivery = date(_year(found["year"], first), MONTHS.index(found["month"]) + 1, 1)
+        if last > delivery + LONGEST_AFTER:
+            raise ConfigurationError(
+                f"contract {symbol!r}",
+                expected=f"bars until its delivery, {delivery:%B %Y}, or a little later",
+                found=f"bars from {first} to {last}: two contracts under one symbol",
+                action="write the year of each with two or four digits, as in ESH24, in the source",
+            )
         rows.append((symbol, found["root"], delivery, None))
     schema = {"symbol": pl.String, "root": pl.String, "delivery": pl.Date, "last_trade": pl.Date}
     return pl.DataFrame(rows, schema=schema, orient="row").sort("root", "delivery", "symbol")

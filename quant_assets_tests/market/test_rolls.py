@@ -243,3 +243,12 @@ def test_a_ratio_of_the_last_bar_and_a_price_of_later_are_caught() -> None:
     assert prove_rolls(ES, anchored(ES, VOLUME, "CMES"), VOLUME, "CMES", anchored).violations
     later = derive_rolls(ES, VOLUME, "CMES").with_columns(priced_on=pl.col("session"))
     assert "priced 2024-03-07" in prove_rolls(ES, later, VOLUME, "CMES").violations[0]
+
+
+def test_a_symbol_that_comes_back_after_ten_years_is_no_single_contract() -> None:
+    """ESM4 of 2014 was held on in 2024, with the move of ten years as a return of one session."""
+    again = ES.with_columns(pl.col("symbol").str.replace("24", "4"))
+    assert contracts_of(again, VOLUME)["delivery"].to_list() == [date(2024, 3, 1), date(2024, 6, 1)]
+    before = again.with_columns(pl.col("session").dt.offset_by("-10y"))
+    with pytest.raises(ConfigurationError, match=r"'ESH4'.*March 2014.*two contracts"):
+        contracts_of(pl.concat([before, again]), VOLUME)
