@@ -319,16 +319,22 @@ def actions_in_doubt(corporate_actions: Artifact) -> CheckResult:
 
 
 def actions_declared(panel: Panel, *, actions: ActionsConfig) -> CheckResult:
-    """WARN while a declared action is of a symbol without bars, or of a day without one."""
-    from quant_assets.market.declared_actions import declared_actions, strays
+    """WARN while a declared action is of a symbol or day without a bar, or the feed shows no such action."""
+    from quant_assets.market.actions import read_actions
+    from quant_assets.market.declared_actions import declared_actions, strays, without_a_step
     from quant_assets.market.listings import inside
 
-    rows = strays(declared_actions(actions), inside(frame_of(panel)))
+    declared = declared_actions(actions)
+    raw = inside(frame_of(panel)).join(declared, on="symbol", how="semi")
+    rows = strays(declared, raw)
+    if declared.height:
+        rows = pl.concat([rows, without_a_step(read_actions(raw, declared).declared, raw)])
     said = "; ".join(f"{s} {day}: {why}" for s, day, why in rows.head(5).iter_rows())
     return CheckResult(
         "actions_declared",
         rows.is_empty(),
-        f"{rows.height} declared actions without a bar" + (f": {said}" if said else ""),
+        f"{rows.height} declared actions without a bar or a step of adj_close"
+        + (f": {said}" if said else ""),
         "WARN",
         {"without_a_bar": rows},
     )
@@ -361,7 +367,7 @@ def _actions_file(*, actions: ActionsConfig) -> Sequence[str]:
             "actions_declared",
             single(
                 "actions_declared",
-                "WARN: a declared action is of a symbol or day without a bar.",
+                "WARN: a declared action is of a symbol or day without a bar, or the feed's adj_close shows none.",
                 blocking=False,
             ),
             actions_declared,
