@@ -22,6 +22,7 @@ from quant_assets.gates.cases import ValidationCase
 from quant_assets.gates.gate import gates_of
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
+from quant_assets.market.listings import ends_known
 
 if TYPE_CHECKING:
     from quant_assets.ledgers.promotions import LedgerEntry
@@ -244,14 +245,16 @@ def panel_digest(bars: pl.DataFrame, until: date) -> str:
     """Digest of an adjusted panel's history up to a session: it stays when bars are added, or earlier ones rescaled.
 
     Each bar counts as its prices over the symbol's close before and its volume over the volume before, to six
-    decimals; the first bar of a symbol as its name and session.
+    decimals; the first bar of a symbol as its name and session. How names ended counts as it was known by then.
     """
     before = pl.col("close").shift(1).over("symbol")
     ratios = [(pl.col(name) / before).round(RATIO_DECIMALS) for name in PRICES if name in bars.columns]
     volume = pl.col("volume").cast(pl.Float64)
     grown = (volume / volume.shift(1).over("symbol")).log().round(RATIO_DECIMALS).fill_nan(None)
     history = bars.filter(pl.col("session") <= until).sort("symbol", "session")
-    return frame_digest(history.select("symbol", "session", *ratios, grown))
+    digest = frame_digest(history.select("symbol", "session", *ratios, grown))
+    ends = ends_known(history)
+    return json_digest([digest, frame_digest(ends)]) if ends.height else digest
 
 
 def panel_sketch(bars: pl.DataFrame) -> NDArray[np.uint64]:

@@ -222,9 +222,22 @@ class MinimaConfig(Config):
         return value
 
     def of_universe(self, universe: UniverseConfig) -> tuple[Shortfall, ...]:
-        """Where a universe is configured more loosely than this."""
+        """Where a universe is configured more loosely than this.
+
+        Nobody is paid for an unknown end by assumption, and a share is worth its price: times 10,000 its traded value
+        is as much too large, and a hundredth of the impact is left.
+        """
         tolerance = universe.reconciliation.price_tolerance_bps
-        return tuple(_short("reconciliation.price_tolerance_bps", tolerance, "<=", self.price_tolerance_bps))
+        multipliers = universe.multipliers if universe.asset_class == "equity" else {}
+        return (
+            *_short("reconciliation.price_tolerance_bps", tolerance, "<=", self.price_tolerance_bps),
+            *_short("delisting.final_return", universe.delisting.final_return, "<=", 0.0),
+            *(
+                short
+                for name, value in multipliers.items()
+                for short in _short(f"multipliers.{name}", value, "<=", 1.0)
+            ),
+        )
 
     def of_strategy(self, strategy: StrategyConfig, universe: UniverseConfig) -> tuple[Shortfall, ...]:
         """Where a strategy is configured more loosely than this."""

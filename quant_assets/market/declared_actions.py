@@ -206,6 +206,26 @@ def strays(declared: pl.DataFrame, raw: pl.DataFrame) -> pl.DataFrame:
     return lost.join(last, on="symbol", how="left", maintain_order="left").select(*key, why=why)
 
 
+def without_a_step(placed: pl.DataFrame, raw: pl.DataFrame) -> pl.DataFrame:
+    """Declared actions of which the feed's own ``adj_close`` shows nothing: symbol, session, ``why`` in words.
+
+    Either the feed has missed them, or somebody gives a name returns that it never had.
+
+    Parameters
+    ----------
+    placed : polars.DataFrame
+        Declared actions with ``bar`` and ``replaced``, as `override` gives them.
+    raw : polars.DataFrame
+        Raw bars. A symbol without ``adj_close`` says nothing about its actions.
+    """
+    telling = raw.filter(pl.col("adj_close").is_not_null()).select("symbol").unique()
+    alone = placed.filter(
+        (pl.col("kind") != "none") & pl.col("bar").is_not_null() & (pl.col("replaced") == "nothing")
+    ).join(telling, on="symbol", how="semi", maintain_order="left")
+    why = pl.format("adj_close shows no {} there: look whether the feed or the declaration is wrong", "kind")
+    return alone.select("symbol", "session", why=why)
+
+
 def _described(actions: pl.DataFrame) -> pl.DataFrame:
     """What was inferred on each session, in words."""
     words = pl.format("{} (price factor {})", "kind", pl.col("price_factor").round_sig_figs(6))

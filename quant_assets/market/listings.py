@@ -147,24 +147,59 @@ def by_instrument(bars: pl.DataFrame, listings: pl.DataFrame) -> pl.DataFrame:
         When a bar could be of two instruments, or an instrument gets two bars in a session.
     """
     names = instruments(listings).select("instrument_id", "name")
-    spells = (
-        as_known(listings, LISTINGS)
-        .join(names, on="instrument_id")
-        .select("symbol", "name", "valid_from", "valid_to")
-    )
     keys = bars.select("symbol", "session").with_row_index("row")
-    found = _within(keys, spells)
-    rest = keys.join(found, on="row", how="anti")
-    found = pl.concat([found, _within(rest, spells.with_columns(symbol=pl.col("name")))])
+    spells = _named_spells(listings)
+    found = _instrument_of(keys, spells)
     _require_one(found.join(keys, on="row"), ["symbol", "session"], "name", "one instrument", names)
-    known = pl.concat([spells["symbol"], spells["name"]]).unique().implode()
-    outside = pl.when(pl.col("symbol").is_in(known)).then(pl.col("symbol") + UNLISTED).otherwise("symbol")
     named = bars.with_row_index("row").join(found, on="row", how="left", maintain_order="left")
     twice = named.filter(pl.col("name").is_not_null())
     _require_one(twice, ["name", "session"], "symbol", "one bar of each instrument and session", names)
     return (
-        named.with_columns(symbol=pl.coalesce("name", outside)).select(bars.columns).sort("symbol", "session")
+        named.with_columns(symbol=pl.coalesce("name", _outside(spells)))
+        .select(bars.columns)
+        .sort("symbol", "session")
     )
+
+
+def aside_by_instrument(aside: pl.DataFrame, listings: pl.DataFrame) -> pl.DataFrame:
+    """Rows that are no bars under the names that `by_instrument` gives to bars of their symbol and session.
+
+    Parameters
+    ----------
+    aside : polars.DataFrame
+        `quant_assets.market.set_aside.ASIDE`. A row whose symbol or session cannot be read keeps its symbol; several
+        rows may have one session.
+    listings : polars.DataFrame
+    """
+    keys = aside.select("symbol", "session").with_row_index("number")
+    spells = _named_spells(listings)
+    found = _instrument_of(keys.drop_nulls().rename({"number": "row"}), spells).unique("row", keep="first")
+    outside = pl.when(pl.col("session").is_not_null()).then(_outside(spells)).otherwise("symbol")
+    named = keys.join(found, left_on="number", right_on="row", how="left", maintain_order="left")
+    return aside.with_columns(named.select(symbol=pl.coalesce("name", outside)).to_series())
+
+
+def _named_spells(listings: pl.DataFrame) -> pl.DataFrame:
+    """``symbol, name, valid_from, valid_to`` of every spell as it is known last."""
+    names = instruments(listings).select("instrument_id", "name")
+    return (
+        as_known(listings, LISTINGS)
+        .join(names, on="instrument_id")
+        .select("symbol", "name", "valid_from", "valid_to")
+    )
+
+
+def _instrument_of(keys: pl.DataFrame, spells: pl.DataFrame) -> pl.DataFrame:
+    """``row`` and ``name`` of every key in a spell of its symbol or, where there is none, of the name that it is."""
+    found = _within(keys, spells)
+    rest = keys.join(found, on="row", how="anti")
+    return pl.concat([found, _within(rest, spells.with_columns(symbol=pl.col("name")))])
+
+
+def _outside(spells: pl.DataFrame) -> pl.Expr:
+    """What a bar in no spell is called: a symbol that nothing lists keeps its name."""
+    known = pl.concat([spells["symbol"], spells["name"]]).unique().implode()
+    return pl.when(pl.col("symbol").is_in(known)).then(pl.col("symbol") + UNLISTED).otherwise("symbol")
 
 
 def _within(keys: pl.DataFrame, spells: pl.DataFrame) -> pl.DataFrame:
@@ -223,6 +258,20 @@ def with_ends(bars: pl.DataFrame, listings: pl.DataFrame) -> pl.DataFrame:
     if ended.is_empty():
         return bars
     return bars.join(ended, on=["symbol", "session"], how="left", maintain_order="left")
+
+
+def ends_known(history: pl.DataFrame) -> pl.DataFrame:
+    """``symbol, listed_until, delisting_return`` of the names whose end was known by the last close of a panel.
+
+    Parameters
+    ----------
+    history : polars.DataFrame
+        Rows of `with_ends`, also where no name ended.
+    """
+    if END_KNOWN_AT not in history.columns:
+        return pl.DataFrame(schema={"symbol": pl.String, LISTED_UNTIL: pl.Date, DELISTING_RETURN: pl.Float64})
+    told = history.filter(pl.col(END_KNOWN_AT) <= pl.col("known_at").max())
+    return told.select("symbol", LISTED_UNTIL, DELISTING_RETURN)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ ROLL = "roll"  # the kind of corporate action
 STOPPED_SESSIONS = 3
 REGULAR = ("volume", "days_before_expiry", "last_trade")
 MOST_CUTS = 12
+LONGEST_AFTER = timedelta(
+    days=366
+)  # no contract trades a year beyond its delivery; symbols come back after ten
 MONTHS = "FGHJKMNQUVXZ"
 
 RollRule = Callable[[pl.DataFrame, RollsConfig, str], pl.DataFrame]
@@ -45,11 +48,13 @@ def contracts_of(raw: pl.DataFrame, rolls: RollsConfig) -> pl.DataFrame:
     Raises
     ------
     ConfigurationError
-        When a symbol is neither listed nor a usual name of a contract.
+        When a symbol is neither listed nor a usual name of a contract, or was given to a second one: ESH4 of 2014 is
+        another contract than that of 2024.
     """
     listed = {contract.symbol: contract for contract in rolls.contracts}
     rows: list[tuple[object, ...]] = []
-    for symbol, first in raw.group_by("symbol").agg(pl.col("session").min()).sort("symbol").iter_rows():
+    spans = raw.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
+    for symbol, first, last in spans.sort("symbol").iter_rows():
         if symbol in listed:
             contract = listed[symbol]
             rows.append((symbol, contract.root, contract.last_trade, contract.last_trade))
@@ -66,6 +71,13 @@ def contracts_of(raw: pl.DataFrame, rolls: RollsConfig) -> pl.DataFrame:
                 or "list it under `rolls.contracts:`, or leave it out of `symbols:`",
             )
         delivery = date(_year(found["year"], first), MONTHS.index(found["month"]) + 1, 1)
+        if last > delivery + LONGEST_AFTER:
+            raise ConfigurationError(
+                f"contract {symbol!r}",
+                expected=f"bars until its delivery, {delivery:%B %Y}, or a little later",
+                found=f"bars from {first} to {last}: two contracts under one symbol",
+                action="write the year of each with two or four digits, as in ESH24, in the source",
+            )
         rows.append((symbol, found["root"], delivery, None))
     schema = {"symbol": pl.String, "root": pl.String, "delivery": pl.Date, "last_trade": pl.Date}
     return pl.DataFrame(rows, schema=schema, orient="row").sort("root", "delivery", "symbol")
@@ -258,19 +270,47 @@ def front_bars(raw: pl.DataFrame, rolls: pl.DataFrame, settings: RollsConfig) ->
     )
 
 
-def in_units(bars: pl.DataFrame, multipliers: dict[str, float]) -> pl.DataFrame:
+def aside_of_roots(aside: pl.DataFrame, settings: RollsConfig) -> pl.DataFrame:
+    """Rows of contracts that are no bars, under the names of their roots; what is no contract stays as it is.
+
+    Parameters
+    ----------
+    aside : polars.DataFrame
+        `quant_assets.market.set_aside.ASIDE`. A row counts against its root only where that has no other bar in the
+        row's session.
+    settings : RollsConfig
+    """
+    listed = {contract.symbol: contract.root for contract in settings.contracts}
+
+    def root_of(symbol: str) -> str:
+        found = None if listed else CONTRACT.match(symbol)
+        return found["root"] if found else listed.get(symbol, symbol)
+
+    roots = {symbol: root_of(symbol) for symbol in aside["symbol"].drop_nulls().unique()}
+    return aside.with_columns(pl.col("symbol").replace(roots))
+
+
+def in_units(bars: pl.DataFrame, multipliers: dict[str, float], named: pl.Series) -> pl.DataFrame:
     """Volumes in units of the underlying: contracts times what one of them is worth per point.
 
     So price times volume is the traded value, which market impact is reckoned from. Names without a multiplier stay.
 
+    Parameters
+    ----------
+    bars : polars.DataFrame
+        ``symbol, volume`` and others.
+    multipliers : dict of str to float
+    named : polars.Series
+        Every name of the universe's feed, those that were set aside included: their multipliers are no mistake.
+
     Raises
     ------
     ConfigurationError
-        When a multiplier is of no name of the bars.
+        When a multiplier is of none of these names.
     """
     if not multipliers:
         return bars
-    known = bars["symbol"].unique().sort().to_list()
+    known = named.unique().sort().to_list()
     for name in multipliers:
         if name not in known:
             raise ConfigurationError(

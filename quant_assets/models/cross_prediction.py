@@ -223,7 +223,8 @@ def walk_forward_predict(
     Parameters
     ----------
     frame : polars.DataFrame
-        Training set, as for `quant_assets.models.cross_prediction.cross_predict`.
+        Training set, as for `quant_assets.models.cross_prediction.cross_predict`. Where it has ``known_at``, no
+        window is trained on an outcome that was not known when it begins.
     feature_names : tuple of str
     models : ModelsConfig
     seed : int
@@ -253,6 +254,12 @@ def walk_forward_predict(
     splitter = walk_forward_splitter(len(np.unique(data.t0)), embargo_sessions)
     splits = list(purged_splits(splitter, data, "lower embargo_sessions"))
     begins = np.array([data.t0[test].min() for _, test in splits])
+    if "known_at" in frame.columns:
+        # A position may end long before anybody knows: at a listing's end that was told weeks later.
+        known = frame["known_at"].to_numpy()
+        splits = [
+            (train[known[train] <= begin], test) for (train, test), begin in zip(splits, begins, strict=True)
+        ]
     window_of = np.where(unseen.t0 < begins[0], -1, unseen.groups(begins))
     constants = (data, unseen.features, models, embargo_sessions, seed, feature_names)
     running = run_tasks(

@@ -91,6 +91,21 @@ def test_a_loose_universe_is_refused(configs: Path) -> None:
         edited(configs, "universes/us_tech.yaml", reconciliation={"price_tolerance_bps": 1000})
 
 
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"delisting": {"final_return": 0.5}}, r"key 'delisting\.final_return'.*<= 0"),
+        # Impact of 1.8 % in ten months was 0.0006 %: a contract of ten million shares is very liquid.
+        ({"multipliers": {"AAPL": 10_000_000}}, r"key 'multipliers\.AAPL'.*<= 1"),
+    ],
+)
+def test_nobody_is_paid_for_ends_or_trades_shares_in_contracts_by_assumption(
+    configs: Path, changes: dict[str, Any], found: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"us_tech\.yaml, {found}"):
+        edited(configs, "universes/us_tech.yaml", **changes)
+
+
 def test_the_costs_of_an_asset_class_are_its_own(configs: Path) -> None:
     cheap = {"costs": {"commission_bps": 0.05, "half_spread_bps": 0.2}}
     with pytest.raises(ConfigurationError, match=r"costs\.commission_bps"):

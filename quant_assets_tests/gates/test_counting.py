@@ -2,7 +2,7 @@
 
 import shutil
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +116,38 @@ def test_one_bar_of_history_that_was_edited_makes_another_trial(tmp_path: Path, 
     edited = longer.with_columns(pl.when(worst).then(pl.col(column) * 1.001).otherwise(pl.col(column)))
     enter_trial(tmp_path, LOOK, paths(210, 5), edited)
     assert n_trials(tmp_path) == 2
+
+
+def with_an_end(bars: pl.DataFrame, final_return: float, known_on: date) -> pl.DataFrame:
+    """S1 without its bars from day 150 on, and what its listing says of that, known at the close of a session."""
+    day = pl.col("session").cast(pl.Datetime("us", "UTC"))
+    left = bars.filter((pl.col("symbol") != "S1") | (pl.col("session") < FIRST + timedelta(days=150)))
+    last = (pl.col("symbol") == "S1") & (pl.col("session") == FIRST + timedelta(days=149))
+    known = pl.lit(datetime(known_on.year, known_on.month, known_on.day, tzinfo=UTC))
+    return left.with_columns(
+        known_at=day,
+        listed_until=pl.when(last).then("session"),
+        delisting_return=pl.when(last).then(final_return),
+        end_known_at=pl.when(last).then(known),
+    )
+
+
+def test_another_return_of_a_name_that_ended_is_another_trial(tmp_path: Path) -> None:
+    """The attack: a listing's delisting return is no bar and no configuration, so it was edited for nothing."""
+    known = FIRST + timedelta(days=160)
+    enter_trial(tmp_path, LOOK, paths(200), with_an_end(panel(220), -0.5, known))
+    enter_trial(tmp_path, LOOK, paths(201, 1), with_an_end(panel(221), -0.5, known))
+    assert n_trials(tmp_path) == 1
+    enter_trial(tmp_path, LOOK, paths(202, 2), with_an_end(panel(222), 0.5, known))
+    assert n_trials(tmp_path) == 2
+
+
+def test_an_end_that_was_told_later_leaves_the_history_before_as_it_was() -> None:
+    until, later = FIRST + timedelta(days=199), FIRST + timedelta(days=210)
+    told = with_an_end(panel(220), -0.5, later)
+    silent = told.drop("listed_until", "delisting_return", "end_known_at")
+    assert panel_digest(told, until) == panel_digest(silent, until)
+    assert panel_digest(told, later) != panel_digest(silent, later)
 
 
 def test_two_tracks_that_go_on_with_one_count_as_two(tmp_path: Path) -> None:

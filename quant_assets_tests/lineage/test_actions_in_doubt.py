@@ -69,3 +69,23 @@ def test_partitions_are_read_as_one_panel() -> None:
     whole = Partitions({"2024": Held("u/raw_bars", Table(SPLIT))})
     product = bar_stages.corporate_actions(whole, actions=NONE)
     assert product.value.frame.height == 1
+
+
+def test_a_declared_action_of_which_the_feed_shows_nothing_is_told() -> None:
+    """The attack: twenty spin-offs that nobody saw made +125 % of a year of +23 %, and every check passed."""
+    made_up = {
+        "symbol": "GOOD",
+        "session": "2024-01-03",
+        "kind": "spin_off",
+        "price_factor": 0.97,
+        "reason": WHY,
+    }
+    true = {"symbol": "GOOD", "session": "2024-01-05", "kind": "split", "ratio": 2, "reason": WHY}
+    nothing = {"symbol": "GOOD", "session": "2024-01-04", "kind": "none", "reason": WHY}
+    _, _, declared = judged(SPLIT, ActionsConfig.model_validate([made_up, true, nothing]))
+    assert (declared.passed, declared.severity) == (False, "WARN")
+    assert declared.description.startswith("1 declared actions")
+    assert "GOOD 2024-01-03: adj_close shows no spin_off there" in declared.description
+    # A feed without adjusted closes says nothing about anybody's actions.
+    silent = SPLIT.with_columns(adj_close=pl.lit(None, dtype=pl.Float64))
+    assert judged(silent, ActionsConfig.model_validate([made_up]))[2].passed

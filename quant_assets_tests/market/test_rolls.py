@@ -12,12 +12,14 @@ from quant_assets.market.actions import adjust_bars
 from quant_assets.market.calendar import sessions
 from quant_assets.market.rolls import (
     as_actions,
+    aside_of_roots,
     contracts_of,
     derive_rolls,
     front_bars,
     in_units,
     prove_rolls,
 )
+from quant_assets.market.set_aside import ASIDE
 
 # Six sessions of CMES: Monday 4 to Monday 11 March 2024.
 DAYS = sessions("CMES", date(2024, 3, 4), date(2024, 3, 11)).to_list()
@@ -163,10 +165,32 @@ def test_the_continuous_series_has_the_returns_of_one_contract_at_a_time() -> No
 
 def test_traded_value_is_price_times_contracts_times_the_multiplier() -> None:
     held = front_bars(ES, derive_rolls(ES, VOLUME, "CMES"), VOLUME)
-    assert in_units(held, {"ES": 50.0})["volume"].to_list() == [4500, 4000, 2000, 3500, 4000, 4500]
-    assert in_units(held, {}).equals(held)
+    assert in_units(held, {"ES": 50.0}, held["symbol"])["volume"].to_list() == [
+        4500,
+        4000,
+        2000,
+        3500,
+        4000,
+        4500,
+    ]
+    assert in_units(held, {}, held["symbol"]).equals(held)
     with pytest.raises(ConfigurationError, match="'NQ'"):
-        in_units(held, {"NQ": 20.0})
+        in_units(held, {"NQ": 20.0}, held["symbol"])
+
+
+def test_the_multiplier_of_a_root_that_is_set_aside_stops_no_other() -> None:
+    held = front_bars(ES, derive_rolls(ES, VOLUME, "CMES"), VOLUME)
+    both = in_units(held, {"ES": 50.0, "NQ": 20.0}, pl.Series(["ES", "NQ"]))
+    assert both["volume"].to_list() == [4500, 4000, 2000, 3500, 4000, 4500]
+
+
+def test_rows_that_are_no_bars_are_told_of_under_the_root_of_their_contract() -> None:
+    symbols = ["ESH24", "cash", None, "ESM24"]
+    aside = pl.DataFrame([{**dict.fromkeys(ASIDE), "symbol": symbol} for symbol in symbols], schema=ASIDE)
+    assert aside_of_roots(aside, VOLUME)["symbol"].to_list() == ["ES", "cash", None, "ES"]
+    # Where contracts are listed, the list alone says whose they are.
+    listed = RollsConfig(contracts=(ContractConfig(symbol="cash", root="SPX", last_trade=DAYS[-1]),))
+    assert aside_of_roots(aside, listed)["symbol"].to_list() == ["ESH24", "SPX", None, "ESM24"]
 
 
 def test_the_usual_names_of_contracts_are_read() -> None:
@@ -219,3 +243,12 @@ def test_a_ratio_of_the_last_bar_and_a_price_of_later_are_caught() -> None:
     assert prove_rolls(ES, anchored(ES, VOLUME, "CMES"), VOLUME, "CMES", anchored).violations
     later = derive_rolls(ES, VOLUME, "CMES").with_columns(priced_on=pl.col("session"))
     assert "priced 2024-03-07" in prove_rolls(ES, later, VOLUME, "CMES").violations[0]
+
+
+def test_a_symbol_that_comes_back_after_ten_years_is_no_single_contract() -> None:
+    """ESM4 of 2014 was held on in 2024, with the move of ten years as a return of one session."""
+    again = ES.with_columns(pl.col("symbol").str.replace("24", "4"))
+    assert contracts_of(again, VOLUME)["delivery"].to_list() == [date(2024, 3, 1), date(2024, 6, 1)]
+    before = again.with_columns(pl.col("session").dt.offset_by("-10y"))
+    with pytest.raises(ConfigurationError, match=r"'ESH4'.*March 2014.*two contracts"):
+        contracts_of(pl.concat([before, again]), VOLUME)

@@ -46,6 +46,18 @@ def test_no_score_of_a_window_depends_on_outcomes_that_were_not_known_when_it_be
     assert other.filter(mine).equals(WHOLE.filter(mine))
 
 
+def test_an_outcome_that_was_told_late_is_learnt_by_no_window_before_that() -> None:
+    """A name ended in session 11, and its listing said so in session 70: the window from session 80 on is the first
+    that may know."""
+    told = FRAME["t0"].unique().sort()[70]
+    ended = (pl.col("symbol") == "S01") & (pl.int_range(pl.len()) // N_SYMBOLS == 10)
+    late = FRAME.with_columns(known_at=pl.when(ended).then(told).otherwise("t1"))
+    one, other = track(late), track(late.with_columns(target=pl.when(ended).then(5.0).otherwise("target")))
+    same = [one.filter(window=w).equals(other.filter(window=w)) for w in range(WINDOWS)]
+    assert same == [True, True, False, False]
+    assert track(FRAME.with_columns(known_at="t1")).equals(WHOLE)
+
+
 def test_scores_before_a_session_do_not_depend_on_features_from_it_on() -> None:
     other = track(changed(FRAME, 90, *FEATURES, "target"))
     before = 50 * N_SYMBOLS  # of the scored rows, which begin at session 40

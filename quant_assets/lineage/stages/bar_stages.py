@@ -119,7 +119,7 @@ def _parted(
         universe,
         listings=listings.table().frame if listings else None,
         doubts=doubts_of(actions),
-        no_bars=_no_bars(panel),
+        no_bars=rows_that_are_no_bars(panel),
     )
 
 
@@ -157,7 +157,7 @@ def survivorship(
     return CheckResult("survivorship", found.proven, found.sentence, "WARN", {"ended": ends})
 
 
-def _no_bars(panel: Panel) -> pl.DataFrame:
+def rows_that_are_no_bars(panel: Panel) -> pl.DataFrame:
     """What the row contract left out of these bars."""
     from quant_assets.market.set_aside import set_aside_in
 
@@ -293,7 +293,7 @@ def reconciled_bars(raw_bars: Partitions, *, universe: UniverseConfig) -> Produc
     from quant_assets.market.set_aside import metadata_of
 
     chosen = reconcile(frame_of(raw_bars), universe)
-    table = Table(chosen.bars, metadata_of(_no_bars(raw_bars)))
+    table = Table(chosen.bars, metadata_of(rows_that_are_no_bars(raw_bars)))
     return Product(table, {"why_each_source_won": chosen.reasons, "left_out": chosen.left_out})
 
 
@@ -319,16 +319,22 @@ def actions_in_doubt(corporate_actions: Artifact) -> CheckResult:
 
 
 def actions_declared(panel: Panel, *, actions: ActionsConfig) -> CheckResult:
-    """WARN while a declared action is of a symbol without bars, or of a day without one."""
-    from quant_assets.market.declared_actions import declared_actions, strays
+    """WARN while a declared action is of a symbol or day without a bar, or the feed shows no such action."""
+    from quant_assets.market.actions import read_actions
+    from quant_assets.market.declared_actions import declared_actions, strays, without_a_step
     from quant_assets.market.listings import inside
 
-    rows = strays(declared_actions(actions), inside(frame_of(panel)))
+    declared = declared_actions(actions)
+    raw = inside(frame_of(panel)).join(declared, on="symbol", how="semi")
+    rows = strays(declared, raw)
+    if declared.height:
+        rows = pl.concat([rows, without_a_step(read_actions(raw, declared).declared, raw)])
     said = "; ".join(f"{s} {day}: {why}" for s, day, why in rows.head(5).iter_rows())
     return CheckResult(
         "actions_declared",
         rows.is_empty(),
-        f"{rows.height} declared actions without a bar" + (f": {said}" if said else ""),
+        f"{rows.height} declared actions without a bar or a step of adj_close"
+        + (f": {said}" if said else ""),
         "WARN",
         {"without_a_bar": rows},
     )
@@ -361,7 +367,7 @@ def _actions_file(*, actions: ActionsConfig) -> Sequence[str]:
             "actions_declared",
             single(
                 "actions_declared",
-                "WARN: a declared action is of a symbol or day without a bar.",
+                "WARN: a declared action is of a symbol or day without a bar, or the feed's adj_close shows none.",
                 blocking=False,
             ),
             actions_declared,
@@ -462,7 +468,9 @@ def bars(
         kept = kept.join(at_once, on=["symbol", "session"], how="anti", maintain_order="left")
     adjusted = found_wrong(adjust_bars(kept, corporate_actions.table().frame, calendar), aside)
     adjusted = with_ends(adjusted, listings.table().frame) if listings else adjusted
-    adjusted = in_units(adjusted, multipliers)
+    # A name that is set aside has its multiplier still.
+    named = pl.concat([frame_of(panel)["symbol"], aside["symbol"].drop_nulls()])
+    adjusted = in_units(adjusted, multipliers, named)
     if "contract" in kept.columns:
         adjusted = adjusted.join(
             kept.select("symbol", "session", "contract"),

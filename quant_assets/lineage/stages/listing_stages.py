@@ -7,6 +7,7 @@ from quant_assets.common.settings import UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.lineage.artifact import Artifact, Panel, Partitions, frame_of
 from quant_assets.lineage.declaring import Check, CheckResult, Product, single, stage
+from quant_assets.lineage.stages.bar_stages import rows_that_are_no_bars
 
 
 # The source is the outside world: only it knows whether it has changed.
@@ -65,13 +66,16 @@ def memberships(*, membership_source: SpellSource) -> Product:
 )
 def listed_bars(raw_bars: Partitions, listings: Artifact, reconciled_bars: Artifact | None = None) -> Product:
     """The panel with each instrument under a name of its own, and bars of no instrument told apart."""
-    from quant_assets.market.listings import by_instrument, inside
+    from quant_assets.market.listings import aside_by_instrument, by_instrument, inside
+    from quant_assets.market.set_aside import metadata_of
 
     panel: Panel = raw_bars if reconciled_bars is None else reconciled_bars
-    frame = by_instrument(frame_of(panel), listings.table().frame)
+    spells = listings.table().frame
+    frame = by_instrument(frame_of(panel), spells)
     named = inside(frame)
     facts = {"names": named["symbol"].n_unique(), "bars_of_no_instrument": frame.height - named.height}
-    return Product(Table(frame), facts)
+    aside = aside_by_instrument(rows_that_are_no_bars(panel), spells)
+    return Product(Table(frame, metadata_of(aside)), facts)
 
 
 def members_have_bars(

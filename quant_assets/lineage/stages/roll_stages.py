@@ -7,6 +7,7 @@ from quant_assets.common.store import Table
 from quant_assets.lineage.artifact import Artifact, Panel, frame_of
 from quant_assets.lineage.declaring import Check, CheckResult, Product, single, stage
 from quant_assets.lineage.scope import Scope
+from quant_assets.lineage.stages.bar_stages import rows_that_are_no_bars
 
 
 def has_rolls(scope: Scope) -> bool:
@@ -82,7 +83,10 @@ def rolls(feed: Panel, *, universe: UniverseConfig) -> Product:
 def front_bars(feed: Panel, rolls: Artifact, *, universe: UniverseConfig) -> Product:
     """Futures only: the bar of the contract that is held, as it was quoted, under the name of its root."""
     from quant_assets.common.roll_settings import RollsConfig
+    from quant_assets.market.rolls import aside_of_roots
     from quant_assets.market.rolls import front_bars as held
+    from quant_assets.market.set_aside import metadata_of
 
     asked = universe.rolls or RollsConfig()
-    return Product(Table(held(frame_of(feed), rolls.table().frame, asked)))
+    aside = aside_of_roots(rows_that_are_no_bars(feed), asked)
+    return Product(Table(held(frame_of(feed), rolls.table().frame, asked), metadata_of(aside)))
