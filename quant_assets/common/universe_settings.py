@@ -63,11 +63,12 @@ class SetAside(Config):
 
     What lies within is left out of the panel and listed, with the reason, in ``quarantined_bars``; beyond, the feed
     is refused. Of `FEWEST_FOR_ONE_ASIDE` symbols or more one may always go, unless ``symbols`` is 0. The rows of a
-    symbol that is left out as a whole do not count as rows.
+    symbol that is left out as a whole do not count as rows. A fifth of the symbols and 2 % of the rows are the most:
+    rules look at whole histories, so more would be a choice by outcome.
     """
 
-    symbols: float = Field(default=MOST_SYMBOLS_ASIDE, ge=0, le=0.5, description="of the universe's symbols")
-    rows: float = Field(default=MOST_ROWS_ASIDE, ge=0, le=0.1, description="of the feed's rows")
+    symbols: float = Field(default=MOST_SYMBOLS_ASIDE, ge=0, le=0.2, description="of the universe's symbols")
+    rows: float = Field(default=MOST_ROWS_ASIDE, ge=0, le=0.02, description="of the feed's rows")
 
     def most_symbols(self, n_symbols: int) -> int:
         """How many of so many symbols may be set aside."""

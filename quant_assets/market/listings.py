@@ -37,13 +37,17 @@ LISTINGS = SpellContract(
 UNLISTED = ":unlisted"
 
 
+# A fraction of the last close: 30 is thirty times it, and was meant as per cent.
+MOST_DELISTING_RETURN = 5.0
+
+
 def require_listings(spells: pl.DataFrame, origin: str) -> pl.DataFrame:
     """Listings whose symbols, ends and returns can be.
 
     Raises
     ------
     ListingError
-        For a symbol that is none, an unknown kind of end, a return below -1, and an end told of an open spell.
+        For a symbol that is none, an unknown kind of end, a return below -1 or above 5, and an end told of an open spell.
     """
     numbered = spells.with_row_index("row", offset=1)
 
@@ -55,7 +59,10 @@ def require_listings(spells: pl.DataFrame, origin: str) -> pl.DataFrame:
     unknown = numbered.filter(~kind.is_in(END_KINDS))
     near = closest(unknown["end_kind"][0], END_KINDS) if unknown.height else ""
     require(~kind.is_in(END_KINDS), f"end_kind one of {', '.join(END_KINDS)} {near}".strip(), "end_kind")
-    require(~(told.is_finite() & (told >= -1)), "a delisting_return of -1 or more", "delisting_return")
+    sound = told.is_finite() & told.is_between(-1, MOST_DELISTING_RETURN)
+    require(
+        ~sound, f"a delisting_return from -1 to {MOST_DELISTING_RETURN:g}, a fraction", "delisting_return"
+    )
     ends = kind.is_not_null() | told.is_not_null()
     require(
         pl.col("valid_to").is_null() & ends, "an end only of a spell that has ended (valid_to)", "end_kind"
