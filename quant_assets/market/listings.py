@@ -47,7 +47,7 @@ def require_listings(spells: pl.DataFrame, origin: str) -> pl.DataFrame:
     Raises
     ------
     ListingError
-        For a symbol that is none, an unknown kind of end, a return below -1 or above 5, and an end told of an open spell.
+        For a symbol that is none, an unknown kind of end, a return outside -1 to 5, and an end told of an open spell.
     """
     numbered = spells.with_row_index("row", offset=1)
 

@@ -218,6 +218,33 @@ def test_costs_below_the_least_of_the_asset_class_are_raised_and_told(tmp_path: 
     )
 
 
+@pytest.mark.parametrize("stray", [date(2099, 6, 1), date(2023, 3, 1), date(2011, 3, 2)])
+def test_a_bar_of_one_name_years_away_moves_neither_calendar_nor_dates(tmp_path: Path, stray: date) -> None:
+    days = days_of("XNYS")
+    file = bars_file(tmp_path / "far.csv", days, ("A", "B", "C"))
+    with file.open("a") as stream:
+        stream.write(f"{stray},C,10.0,11.0,9.0,10.0,1000.0\n")
+    adopted = adopt(file, tmp_path)
+    assert (said(adopted)["calendar"], said(adopted)["start"], said(adopted)["end"]) == (
+        "XNYS",
+        days[0],
+        days[-1],
+    )
+    assert any(
+        "1 bars lie before or after the days of the market" in n and f"C {stray}" in n for n in adopted.notes
+    )
+
+
+def test_a_bar_of_one_name_on_the_holiday_before_all_others_begin_is_no_session(tmp_path: Path) -> None:
+    days = days_of("XNYS")
+    file = bars_file(tmp_path / "holiday.csv", days, ("A", "B", "C"))
+    with file.open("a") as stream:
+        stream.write("2021-01-01,A,10.0,11.0,9.0,10.0,1000.0\n")
+    universe = said(adopt(file, tmp_path))
+    assert universe["start"] == days[0] == date(2021, 1, 4)
+    assert "extra_sessions" not in universe
+
+
 def test_a_day_of_the_market_has_a_bar_of_half_of_the_names_that_are_listed_then() -> None:
     one, two, three = date(2021, 1, 4), date(2021, 1, 5), date(2021, 1, 6)
     held = [

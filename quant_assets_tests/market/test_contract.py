@@ -273,3 +273,13 @@ def test_any_valid_frame_passes_and_any_single_defect_in_it_is_refused(
         spoiled = frame.with_columns(pl.when(~here).then(pl.col(broken)).alias(broken))
     with pytest.raises(BarContractError, match=f"row {n + 1 if broken == 'duplicate' else at + 1}, column"):
         validate_bars(spoiled, origin="f")
+
+
+def test_a_feed_without_volume_is_told_that_nothing_is_judged_without_costs() -> None:
+    frame = pl.DataFrame(
+        {"symbol": ["A"], "date": ["2021-01-04"], "open": [1.0], "high": [1.0], "low": [1.0], "close": [1.0]}
+    )
+    with pytest.raises(
+        BarContractError, match=r"column 'volume': expected what was traded.*its future or fund"
+    ):
+        conform(frame, origin="index.csv")

@@ -35,6 +35,8 @@ TOLD_APART, FEWEST_APART = 10, 5
 # a holiday is a wrong bar, bars of most are a session.
 MARKET_SHARE = 0.5
 FEWEST_SESSIONS = 120
+EDGE_DAYS = 7
+MOST_STRAYS, STRAY_DAYS = 5, 60
 DELIMITERS = (",", ";", "\t", "|")
 MOST_HEADER = 64 << 10  # bytes; no line of a table of bars is longer
 
@@ -49,6 +51,8 @@ class FileSummary:
         Days on which most of the names listed then have a bar.
     delimiter : str, optional
         What parts the cells of a text file.
+    outside : tuple of (str, date)
+        Bars before the market's first day and after its last.
     """
 
     symbols: tuple[str, ...]
@@ -58,6 +62,7 @@ class FileSummary:
     columns: dict[str, str]
     market_days: tuple[date, ...] = ()
     delimiter: str | None = None
+    outside: tuple[tuple[str, date], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,8 +148,17 @@ def describe_file(path: str | Path) -> FileSummary:
             f"{path}", expected="at least one row", found="a header only", action="download the file again"
         )
     days = tuple(market_days(whole.bars))
+    first, last = (days[0], days[-1]) if days else (held.first, held.last)
+    outside = whole.bars.filter(~pl.col("session").is_between(first, last))
     return FileSummary(
-        held.symbols, held.first, held.last, whole.bars.height, whole.column_mapping, days, delimiter
+        held.symbols,
+        first,
+        last,
+        whole.bars.height,
+        whole.column_mapping,
+        days,
+        delimiter,
+        tuple(outside.select("symbol", "session").rows()),
     )
 
 
@@ -172,23 +186,35 @@ def market_days(bars: pl.DataFrame) -> list[date]:
     Parameters
     ----------
     bars : polars.DataFrame
-        Columns ``symbol`` and ``session``. A name is listed from its first to its last bar.
+        Columns ``symbol`` and ``session``. A name is listed from a week before its first bar to one after its last:
+        a bar of one name on the holiday before all others begin is no day of the market. A few days that lie months
+        away from all others at an edge are none either: a date was misread there.
     """
+    margin = pl.duration(days=EDGE_DAYS)
     spans = bars.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
-    begun = spans.group_by(session="first").agg(begun=pl.len())
-    ended = spans.group_by(session="last").agg(ended=pl.len())
-    days = bars.group_by("session").agg(present=pl.len())
-    listed = (
-        days.join(begun, on="session", how="left")
-        .join(ended, on="session", how="left")
-        .with_columns(pl.col("begun", "ended").fill_null(0))
-        .sort("session")
-        .with_columns(listed=pl.col("begun").cum_sum() - pl.col("ended").cum_sum().shift(1, fill_value=0))
+    steps = pl.concat(
+        [
+            spans.select(session=pl.col("first") - margin, step=pl.lit(1)),
+            spans.select(session=pl.col("last") + margin + pl.duration(days=1), step=pl.lit(-1)),
+        ]
     )
-    found: list[date] = listed.filter(pl.col("present") >= MARKET_SHARE * pl.col("listed"))[
-        "session"
-    ].to_list()
-    return found
+    listed = steps.group_by("session").agg(pl.col("step").sum()).sort("session")
+    days = (
+        bars.group_by("session")
+        .agg(present=pl.len())
+        .sort("session")
+        .join_asof(listed.select("session", listed=pl.col("step").cum_sum()), on="session")
+    )
+    found: list[date] = days.filter(pl.col("present") >= MARKET_SHARE * pl.col("listed"))["session"].to_list()
+    return _without_strays(_without_strays(found)[::-1])[::-1]
+
+
+def _without_strays(days: list[date]) -> list[date]:
+    """Days without those few at the beginning that lie months away from all others."""
+    for place in range(min(MOST_STRAYS, len(days) - 1), 0, -1):
+        if abs(days[place] - days[place - 1]).days > STRAY_DAYS:
+            return days[place:]
+    return days
 
 
 def fit_of(calendar: str, days: tuple[date, ...]) -> Fit:
@@ -306,6 +332,12 @@ def adopt_file(
             notes.append(f"the name {_stem_name(file)} is taken: the universe is called {universe}")
         settings = _universe_settings(file, pattern, summary, fit, asset_class)
         notes.append(f"calendar {fit.sentence}")
+        if summary.outside:
+            told = ", ".join(f"{symbol} {day}" for symbol, day in summary.outside[:3])
+            notes.append(
+                f"{len(summary.outside)} bars lie before or after the days of the market ({summary.start} to "
+                f"{summary.end}) and are left out: {told}{', ...' if summary.outside[3:] else ''}"
+            )
         if "extra_sessions" in settings:
             notes.append(f"{len(fit.unknown)} sessions that {chosen} does not know are its `extra_sessions:`")
         universe_file = folder / "universes" / f"{universe}.yaml"

@@ -94,6 +94,14 @@ def conform(
         if len(named) == 1 and _holds_symbols(frame[named[0]]):
             found["symbol"] = named[0]
     missing = [f for f in REQUIRED if f not in found and not (f == "symbol" and symbol is not None)]
+    if missing == ["volume"]:
+        raise BarContractError(
+            f"{origin}: column 'volume'",
+            expected="what was traded: without it nobody knows what trading costs, and nothing is judged so",
+            found=f"columns {brief(frame.columns, MAX_SHOWN_COLUMNS)}",
+            action="add the volume of what is traded (of an index its future or fund, of a currency pair its "
+            "future's), or name the column under `columns:` as `volume: <name in the file>`",
+        )
     if missing:
         other = delimiter_in(frame.columns)
         raise BarContractError(
