@@ -109,7 +109,11 @@ def test_the_price_of_a_name_that_is_kept_is_that_of_the_feed_bit_for_bit(tmp_pa
 def test_how_many_of_so_many_symbols_may_go(n: int, most: int) -> None:
     assert SetAside().most_symbols(n) == most
     assert SetAside(symbols=0).most_symbols(n) == 0
-    assert SetAside(symbols=0.5).most_symbols(8) == 4
+    assert SetAside(symbols=0.2).most_symbols(8) == 1
+    with pytest.raises(ValueError, match="less than or equal to 0.2"):
+        SetAside(symbols=0.21)
+    with pytest.raises(ValueError, match="less than or equal to 0.02"):
+        SetAside(rows=0.021)
 
 
 def test_too_many_broken_names_block_and_none_of_them_is_taken_out(tmp_path: Path) -> None:
@@ -231,16 +235,16 @@ def test_a_row_whose_symbol_or_session_cannot_be_read_is_listed_without_it(tmp_p
 def test_every_row_is_either_a_bar_or_listed_and_no_broken_one_is_a_bar(
     broken: set[int], column: str
 ) -> None:
-    days = pl.Series("session", [START + timedelta(days=k) for k in range(60)])
-    frame = pl.concat([rows(4)] * 15).with_columns(days)
+    days = pl.Series("session", [START + timedelta(days=k) for k in range(300)])
+    frame = pl.concat([rows(4)] * 75).with_columns(days)
     here = pl.int_range(pl.len()).is_in(sorted(broken))
     frame = frame.with_columns(pl.when(here).then(-1.0).otherwise(pl.col(column)).alias(column))
-    terms = Terms(most=SetAside(rows=0.1), most_of_symbol=1.0)
+    terms = Terms(most=SetAside(rows=0.02), most_of_symbol=1.0)
     part = part_bars(frame, origin="f", terms=terms)
-    assert part.bars.height == 60 - len(broken)
+    assert part.bars.height == 300 - len(broken)
     assert (part.bars[column] > 0).all()
     if len(broken) > 6:
-        with pytest.raises(BarContractError, match=f"{len(broken)} of 60 rows are no bars"):
+        with pytest.raises(BarContractError, match=f"{len(broken)} of 300 rows are no bars"):
             settled([part], terms)
     else:
         assert settled([part], terms).aside["row"].to_list() == [n + 1 for n in sorted(broken)]
