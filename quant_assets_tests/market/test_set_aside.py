@@ -110,9 +110,9 @@ def test_how_many_of_so_many_symbols_may_go(n: int, most: int) -> None:
     assert SetAside().most_symbols(n) == most
     assert SetAside(symbols=0).most_symbols(n) == 0
     assert SetAside(symbols=0.2).most_symbols(8) == 1
-    with pytest.raises(ValueError, match="less than or equal to 0.2"):
+    with pytest.raises(ValueError, match=r"less than or equal to 0\.2"):
         SetAside(symbols=0.21)
-    with pytest.raises(ValueError, match="less than or equal to 0.02"):
+    with pytest.raises(ValueError, match=r"less than or equal to 0\.02"):
         SetAside(rows=0.021)
 
 
