@@ -106,10 +106,11 @@ def measure(file: Path) -> None:
         return Partitions({year: Held("raw_bars", table) for year, table in tables.items()})
 
     panel = step("raw_bars", of_years)
-    actions = Held("corporate_actions", step("corporate_actions", lambda: corporate_actions(panel)).value)
+    known = step("corporate_actions", lambda: corporate_actions(panel, actions=universe.actions))
+    actions = Held("corporate_actions", known.value)
     aside = step("quarantined_bars", lambda: quarantined_bars(panel, actions, universe=universe))
     left_out = Held("quarantined_bars", aside.value)
-    kept = step("bars", lambda: bars(panel, actions, left_out, calendar=universe.calendar))
+    kept = step("bars", lambda: bars(panel, actions, left_out, calendar=universe.calendar, multipliers={}))
     n_rows = sum(part.table().frame.height for part in panel)
     show([f"{n_rows:,} rows: {spent()[0] - before:.1f} cpu s, peak {spent()[1]:.2f} GB"])
     step("its checks: raw rows", lambda: list(raw_rule_findings(panel, actions, universe=universe)))
