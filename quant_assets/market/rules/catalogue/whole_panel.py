@@ -192,33 +192,33 @@ def _edges(judged: Judged) -> tuple[pl.DataFrame, tuple[date, date] | None]:
     return spans.with_columns(late=late, early=early), panel
 
 
+def _lacking(judged: Judged, spans: pl.DataFrame, count: str, bar: str, edge: date) -> pl.DataFrame:
+    """Names whose first or last ``bar`` is more sessions than the limit away from the panel's ``edge``."""
+    limit = int(judged.limit(EDGE))
+    return spans.filter(pl.col(count) > limit).select(
+        "symbol", count, session=bar, observed=count, limit=pl.lit(limit), panel=pl.lit(edge)
+    )
+
+
 def _late_starts(judged: Judged) -> tuple[pl.DataFrame, int]:
-    spans, panel = _edges(judged)
+    spans, panel = judged.once("edges", _edges)
     if panel is None:
         return _EMPTY, 0
-    limit = int(judged.limit(EDGE))
-    late = spans.filter(pl.col("late") > limit).select(
-        "symbol", "late", session="first", observed="late", limit=pl.lit(limit), panel=pl.lit(panel[0])
-    )
-    return late, spans.height
+    return _lacking(judged, spans, "late", "first", panel[0]), spans.height
 
 
 def _early_ends(judged: Judged) -> tuple[pl.DataFrame, int]:
-    spans, panel = _edges(judged)
+    spans, panel = judged.once("edges", _edges)
     if panel is None:
         return _EMPTY, 0
-    limit = int(judged.limit(EDGE))
     if LISTED_UNTIL in judged.bars.columns:  # its listing says that it ended
         spans = spans.join(judged.bars.drop_nulls(LISTED_UNTIL), on="symbol", how="anti")
-    early = spans.filter(pl.col("early") > limit).select(
-        "symbol", "early", session="last", observed="early", limit=pl.lit(limit), panel=pl.lit(panel[1])
-    )
-    return early, spans.height
+    return _lacking(judged, spans, "early", "last", panel[1]), spans.height
 
 
 def _panel_edges(judged: Judged) -> tuple[pl.DataFrame, int]:
     """The panel's own first and last session against the dates that the universe asks for."""
-    _, panel = _edges(judged)
+    _, panel = judged.once("edges", _edges)
     if panel is None or judged.asked is None:
         return _EMPTY, 0
     limit = int(judged.limit(EDGE))
