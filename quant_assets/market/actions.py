@@ -35,7 +35,7 @@ DOUBTS_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "accept": pl.String,
 }
 # Kinds that leave no reading: the symbol's prices or adjusted closes are wrong there.
-BLOCKING = ("contradiction", "undone_split")
+WITHOUT_A_READING = ("contradiction", "undone_split")
 METADATA_KEY = "doubts"
 UNDONE_WITHIN_DAYS = 14
 

@@ -299,11 +299,11 @@ def reconciled_bars(raw_bars: Partitions, *, universe: UniverseConfig) -> Produc
 
 def actions_in_doubt(corporate_actions: Artifact) -> CheckResult:
     """WARN while a step of the ratio is not certain, or leaves no reading of a symbol: such a symbol is set aside."""
-    from quant_assets.market.actions import BLOCKING, doubts_of
+    from quant_assets.market.actions import WITHOUT_A_READING, doubts_of
 
     doubts = doubts_of(corporate_actions.table())
-    blocking = doubts.filter(pl.col("kind").is_in(BLOCKING))
-    shown = pl.concat([blocking, doubts.filter(~pl.col("kind").is_in(BLOCKING))])
+    unread = doubts.filter(pl.col("kind").is_in(WITHOUT_A_READING))
+    shown = pl.concat([unread, doubts.filter(~pl.col("kind").is_in(WITHOUT_A_READING))])
     said = "; ".join(
         f"{row['symbol']} {row['session']} {row['kind']}: {row['evidence']}; settle it under `actions:` "
         f"({row['candidates']})"
@@ -312,7 +312,7 @@ def actions_in_doubt(corporate_actions: Artifact) -> CheckResult:
     return CheckResult(
         "actions_in_doubt",
         doubts.is_empty(),
-        f"{doubts.height} doubts, {blocking.height} without a reading" + (f": {said}" if said else ""),
+        f"{doubts.height} doubts, {unread.height} without a reading" + (f": {said}" if said else ""),
         "WARN",
         {"doubts": shown.head(50), "lines_to_accept_one": "\n".join(shown.head(5)["accept"])},
     )

@@ -5,7 +5,7 @@ from datetime import timedelta
 import polars as pl
 
 from quant_assets.common.universe_settings import MOST_OF_A_SYMBOL
-from quant_assets.market.actions import BLOCKING
+from quant_assets.market.actions import WITHOUT_A_READING
 from quant_assets.market.calendar import session_shares, sessions
 from quant_assets.market.listings import LISTINGS, UNLISTED, inside
 from quant_assets.market.rules.bar_rule import KEY, ROW_CONTRACT, WHOLE, BarRule, Judged, Limit, register
@@ -285,7 +285,7 @@ def _contradictory_actions(judged: Judged) -> tuple[pl.DataFrame, int]:
     if doubts is None or doubts.is_empty():
         none = {"symbol": pl.String, "session": pl.Date, "observed": pl.Int64, "limit": pl.Int64}
         return pl.DataFrame(schema=none), judged.bars["symbol"].n_unique()
-    wrong = doubts.filter(pl.col("kind").is_in(BLOCKING))
+    wrong = doubts.filter(pl.col("kind").is_in(WITHOUT_A_READING))
     # Prices that slipped for days and are in quarantine say nothing about the name's other bars.
     slipped = (pl.col("kind") == "undone_split") & pl.col("quarantined")
     taken = judged.aside.select(KEY).drop_nulls().unique().with_columns(quarantined=pl.lit(value=True))
