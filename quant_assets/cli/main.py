@@ -46,7 +46,7 @@ def config_validate() -> None:
 
     Example: quant-assets config validate
     """
-    from quant_assets.common.configuration import config_dir
+    from quant_assets.common.places import config_dir
     from quant_assets.lineage.configured import calendar_problems, load_settings
     from quant_assets.lineage.requirements import too_short
 

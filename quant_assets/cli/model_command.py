@@ -210,7 +210,7 @@ def _found(target: str, alias: str, signature: Path | None = None) -> "FoundBund
 
 def _trusted(keys: list[Path] | None) -> "TrustedKeys":
     from quant_assets.artifacts.bundle.signing import TrustedKeys, read_public_key, trusted_keys
-    from quant_assets.common.configuration import home_dir
+    from quant_assets.common.places import home_dir
 
     return TrustedKeys.of(map(read_public_key, keys)) if keys else trusted_keys(home_dir())
 

@@ -160,7 +160,7 @@ def adopted_strategy(
     """
     from typing import get_args
 
-    from quant_assets.common.configuration import home_dir
+    from quant_assets.common.places import home_dir
     from quant_assets.common.settings import AssetClass
     from quant_assets.lineage.configured import is_reserved
     from quant_assets.market.sources.adoption import adopt_file

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from quant_assets.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from quant_assets.common.configuration import config_dir, home_dir
     from quant_assets.common.errors import (
         ArtifactError,
         BarContractError,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     )
     from quant_assets.common.home import Home
     from quant_assets.common.logging import configure_logging, get_logger
+    from quant_assets.common.places import config_dir, home_dir
     from quant_assets.common.processes import run_tasks
     from quant_assets.common.settings import (
         CostConfig,

@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from quant_assets.common.errors import ConfigurationError, closest
-from quant_assets.common.files import bounded_text, control_character, is_url, local_path, shown
+from quant_assets.common.files import bounded_text, control_character
 from quant_assets.common.settings import Config
 from quant_assets.common.source_settings import hide_passwords
 
@@ -111,49 +111,6 @@ def _load(text: str, name: str) -> Any:
         raise ConfigurationError(
             name, expected="valid YAML", found=str(error), action="correct the value, or quote it as text"
         ) from None
-
-
-def config_dir() -> Path:
-    """Where the configuration lives: ``$QUANT_ASSETS_CONFIGS``, else ``./configs``, else the checkout's."""
-    chosen = os.environ.get("QUANT_ASSETS_CONFIGS")
-    if chosen:
-        return Path(chosen)
-    local = Path("configs")
-    return local if local.is_dir() else Path(__file__).resolve().parents[2] / "configs"
-
-
-def home_address() -> str:
-    """What ``$QUANT_ASSETS_HOME`` says, a folder or a URL; default ``.quant_assets``."""
-    return os.environ.get("QUANT_ASSETS_HOME") or ".quant_assets"
-
-
-def home_dir(address: str = "") -> Path:
-    """The local folder of a home: the home itself when it is a folder, and a folder beside it when it is a URL.
-
-    Parameters
-    ----------
-    address : str
-        Folder or URL; empty means `home_address`. With a URL it is ``$QUANT_ASSETS_LOCAL``, default
-        ``./.quant_assets``: what cannot live in a bucket is there (sqlite files, private keys, configuration that
-        was added by command).
-
-    Raises
-    ------
-    ConfigurationError
-        When ``$QUANT_ASSETS_LOCAL`` is wanted and is a URL.
-    """
-    address = address or home_address()
-    if not is_url(address):
-        return local_path(address).resolve()
-    local = os.environ.get("QUANT_ASSETS_LOCAL") or ".quant_assets"
-    if is_url(local):
-        raise ConfigurationError(
-            "environment variable QUANT_ASSETS_LOCAL",
-            expected="a local folder, for what cannot live in a bucket",
-            found=f"the URL {shown(local)}",
-            action="set it to a folder of this machine",
-        )
-    return local_path(local).resolve()
 
 
 def _substitute(value: Any, file: Path, where: str) -> Any:

@@ -4,10 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from quant_assets.common.configuration import home_address, home_dir
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.files import Location, is_url, local_path, located, make_private, write_whole
 from quant_assets.common.hashing import bytes_digest
+from quant_assets.common.places import home_address, home_dir
 from quant_assets.common.store import ArtifactStore
 
 # Instance templates of earlier releases: one without a launcher that sees dead runs, and one without pools, which

@@ -121,6 +121,12 @@ def closure_of_modules(*modules: str) -> Closure:
     return _closed([f"{module}:" for module in modules], modules[0])
 
 
+@cache
+def closure_of_references(*references: str) -> Closure:
+    """Closure of objects that are named as ``module:object``: of each, its definition and what that reaches."""
+    return _closed(references, references[0])
+
+
 def reference(function: Callable[..., Any]) -> str:
     """The name of a function as a root of a closure."""
     return f"{function.__module__}:{function.__qualname__}"

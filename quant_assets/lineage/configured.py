@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from quant_assets.common.config_model import Config
-from quant_assets.common.configuration import ConfigT, config_dir, home_dir, parse, read_yaml
+from quant_assets.common.configuration import ConfigT, parse, read_yaml
 from quant_assets.common.errors import (
     CalendarError,
     ConfigurationError,
@@ -16,6 +16,7 @@ from quant_assets.common.errors import (
     QuantAssetsError,
     closest,
 )
+from quant_assets.common.places import config_dir, home_dir
 from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
 from quant_assets.features.pack import selected_packs
 from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile, MinimaConfig, Shortfall

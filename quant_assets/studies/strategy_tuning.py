@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quant_assets.common.configuration import home_dir
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.files import Location
 from quant_assets.common.hashing import json_digest
+from quant_assets.common.places import home_dir
 from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import LAST_CLOSE, DelistingConfig, StrategyConfig, TuningConfig
 from quant_assets.common.store import Table

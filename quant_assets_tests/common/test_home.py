@@ -7,9 +7,9 @@ import pytest
 from upath import UPath
 
 from quant_assets.cli.main import main
-from quant_assets.common.configuration import home_address, home_dir
 from quant_assets.common.errors import ConfigurationError, StorageError
 from quant_assets.common.home import Home
+from quant_assets.common.places import home_address, home_dir
 from quant_assets.ledgers.promotions import PromotionLedger
 from quant_assets.ledgers.trials import TrialLedger
 

@@ -22,6 +22,7 @@ PACKAGE = Path(quant_assets.__file__).parent
 DECLARATIONS = (
     "quant_assets.features.catalogue.", "quant_assets.gates.catalogue.", "quant_assets.market.rules.catalogue.",
     "quant_assets.common.lazy", "quant_assets.common.home", "quant_assets.common.configuration",
+    "quant_assets.common.places", "quant_assets.common.plugins",
     "quant_assets.lineage.",
 )  # fmt: skip
 # The idea of a trial is its code versions: naming it asks the registry of packs which there are.
