@@ -7,6 +7,7 @@ from quant_assets.common.lazy import lazy_exports
 if TYPE_CHECKING:
     from quant_assets import lineage
     from quant_assets.features import compute, packs
+    from quant_assets.lab.lab import Lab
     from quant_assets.lineage.configured import load_settings
     from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedKFold, PurgedWalkForward
     from quant_assets.statistics.sharpe import deflated_sharpe_ratio, probabilistic_sharpe_ratio, sharpe_ratio
@@ -15,6 +16,7 @@ else:
 
 __all__ = [
     "CombinatorialPurgedCV",
+    "Lab",
     "PurgedKFold",
     "PurgedWalkForward",
     "compute",

@@ -14,6 +14,7 @@ import importlib
 import importlib.metadata
 import re
 import sys
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -22,7 +23,7 @@ from quant_assets.common.config_model import Config
 from quant_assets.common.errors import ConfigurationError, closest
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.places import project_dir
-from quant_assets.common.provenance import closure_of_references
+from quant_assets.common.provenance import closure_of_references, forget_closures
 
 ENTRY_POINTS = "quant_assets.plugins"
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -134,6 +135,15 @@ class Plugin(Config):
                 action=closest(name, known) or "correct the reference",
             )
         return getattr(found, name)
+
+
+def forget_edited(project: Path) -> None:
+    """Have the modules of a project imported and read again, because somebody may have edited them."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).resolve().is_relative_to(project) and "site-packages" not in file:
+            del sys.modules[name]
+    forget_closures()
 
 
 def make_importable() -> None:

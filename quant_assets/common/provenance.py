@@ -127,6 +127,12 @@ def closure_of_references(*references: str) -> Closure:
     return _closed(references, references[0])
 
 
+def forget_closures() -> None:
+    """Read sources again, in a process in which they may have changed."""
+    for known in (closure_of, closure_of_modules, closure_of_references):
+        known.cache_clear()
+
+
 def reference(function: Callable[..., Any]) -> str:
     """The name of a function as a root of a closure."""
     return f"{function.__module__}:{function.__qualname__}"

@@ -199,6 +199,7 @@ def make(
     given: Mapping[Key, Artifact | Partitions],
     *,
     effects: Mapping[str, Any],
+    known: Mapping[Key, Artifact | Partitions] | None = None,
     replaced: Container[str] = (),
     facts: bool = False,
     checks: bool = False,
@@ -207,6 +208,8 @@ def make(
 
     Parameters
     ----------
+    known : mapping of (str, str) to Artifact or Partitions, optional
+        What an earlier call made from the same code, configuration and inputs: it is not given, and no other idea.
     replaced : container of str
         Stages whose function is not the lineage's own: what they make counts as given.
 
@@ -217,7 +220,7 @@ def make(
     QuantAssetsError
         Whatever a stage raises.
     """
-    artifacts: dict[Key, Artifact | Partitions] = dict(given)
+    artifacts: dict[Key, Artifact | Partitions] = {**(known or {}), **given}
     shown: dict[Key, Mapping[str, Any]] = {}
     judged: dict[Key, Sequence[CheckResult]] = {}
     outside = {key: artifact.version for key, artifact in given.items()}
