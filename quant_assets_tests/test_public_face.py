@@ -18,6 +18,7 @@ PACKAGES = sorted(
 )
 NOTEBOOK = [
     "CombinatorialPurgedCV",
+    "Lab",
     "PurgedKFold",
     "PurgedWalkForward",
     "compute",
@@ -41,7 +42,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_a_notebook_gets_its_ten_names_from_the_package_itself() -> None:
+def test_a_notebook_gets_its_eleven_names_from_the_package_itself() -> None:
     assert quant_assets.__all__ == NOTEBOOK
     assert quant_assets.sharpe_ratio is importlib.import_module("quant_assets.statistics.sharpe").sharpe_ratio
     assert quant_assets.packs()["technical_v1"].features

@@ -233,12 +233,29 @@ class Comparison:
         )
 
     @property
+    def equity(self) -> str:
+        """Net equity of both, each the mean of its paths, as a PNG: a ``data:`` address."""
+        from quant_assets.common.pages import ACCENT, WARN, figure_png, new_figure, png_data_uri
+
+        figure, axes = new_figure(7.0, 2.8)
+        for letter, one, color in (("a", self.a, ACCENT), ("b", self.b, WARN)):
+            returns = _mean_of_paths(one)
+            grown = (1.0 + returns["net"]).cum_prod().to_numpy()
+            axes.plot(returns["session"].to_numpy(), grown, color=color, linewidth=1.2, label=letter)
+        axes.axhline(1.0, linewidth=0.8)
+        axes.set_ylabel("equity, net of costs")
+        axes.legend(frameon=False)
+        return png_data_uri(figure_png(figure, dpi=110))
+
+    @property
     def sentence(self) -> str:
         """The difference in words."""
         annual = self.difference.difference * float(np.sqrt(self.a.periods_per_year))
+        p = self.two_sided_p_value
+        told = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
         return (
             f"Sharpe ratio of a minus b: {annual:+.2f} a year over {self.difference.n_periods} common sessions, "
-            f"p = {self.two_sided_p_value:.3f} (two-sided, of these two alone)"
+            f"{told} (two-sided, of these two alone)"
         )
 
     def __repr__(self) -> str:
@@ -253,12 +270,13 @@ class Comparison:
         rows += [(key, str(left), str(right)) for key, (left, right) in self.configuration.items()]
         rows += list(self.table.iter_rows())
         cells = "".join(f"<tr>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>" for row in rows)
-        plots = "".join(
-            f'<img src="{one.equity}" alt="{escape(one.name)}" style="max-width:49%">'
-            for one in (self.a, self.b)
-        )
+        plots = f'<img src="{self.equity}" alt="net equity of a and b" style="max-width:100%">'
         said = f"{escape(self.sentence)}<br>{escape(str(self.b.trials))}"
         return f"<table>{cells}</table>{plots}<p>{said}</p>"
+
+
+def _mean_of_paths(one: Backtest) -> pl.DataFrame:
+    return one.returns.select("session", net=pl.mean_horizontal(pl.exclude("session")))
 
 
 def compared(a: Backtest, b: Backtest) -> Comparison:
@@ -269,9 +287,7 @@ def compared(a: Backtest, b: Backtest) -> Comparison:
     ValidationError
         When they have fewer than 60 sessions in common.
     """
-    left, right = (
-        one.returns.select("session", net=pl.mean_horizontal(pl.exclude("session"))) for one in (a, b)
-    )
+    left, right = _mean_of_paths(a), _mean_of_paths(b)
     both = left.join(right, on="session", how="inner", suffix="_b").sort("session")
     if both.is_empty():
         raise ValidationError(
