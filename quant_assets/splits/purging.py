@@ -399,7 +399,7 @@ class PurgedSplitter(ABC):
     def splits_of(self, spans: Spans) -> Iterator[Split]:
         """Splits of label intervals that were already read; checks them before the first split is asked for."""
 
-    def split(self, t0: Any, t1: Any) -> Iterator[Split]:
+    def split(self, t0: Any, t1: Any, **of_scikit_learn: Any) -> Iterator[Split]:
         """Yield ``(train_idx, test_idx)`` for each split, lazily.
 
         Parameters
@@ -416,8 +416,16 @@ class PurgedSplitter(ABC):
         Raises
         ------
         ValidationError
-            Missing times, ``t1`` before ``t0``, unequal lengths, or too few sessions.
+            Missing times, ``t1`` before ``t0``, unequal lengths, or too few sessions; when scikit-learn calls it as a
+            ``cv`` object, with a table in place of times.
         """
+        if of_scikit_learn:
+            raise ValidationError(
+                f"{type(self).__name__} as a scikit-learn cv object",
+                expected="the times at which each label starts and is known: rows alone say nothing of overlap",
+                found=f"a call with X and y ({', '.join(of_scikit_learn)})",
+                action="pass cv=splitter.bind(t0, t1), with t0 and t1 of the rows of X",
+            )
         return self.splits_of(read_spans(t0, t1))
 
     def bind(self, t0: Any, t1: Any) -> "BoundSplitter":

@@ -5,6 +5,7 @@ import math
 import tracemalloc
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -513,3 +514,21 @@ def test_the_examples_of_the_documentation_hold(module):
     result = doctest.testmod(module)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+@pytest.mark.parametrize(
+    "splitter",
+    [CombinatorialPurgedCV(6, 2), PurgedKFold(5), PurgedWalkForward(4)],
+    ids=lambda s: type(s).__name__,
+)
+def test_a_splitter_that_was_not_bound_tells_scikit_learn_what_it_needs(splitter: Any) -> None:
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import cross_val_score
+
+    rows = np.arange(600, dtype=float)
+    with pytest.raises(ValidationError, match=r"pass cv=splitter.bind\(t0, t1\)"):
+        cross_val_score(Ridge(), rows[:, None], rows, cv=splitter)
+    scores = cross_val_score(
+        Ridge(), rows[:, None], rows, cv=splitter.bind(np.arange(600), np.arange(600) + 5)
+    )
+    assert len(scores) == splitter.get_n_splits()
