@@ -5,15 +5,16 @@ violation into one message that names file, key, value and the closest valid key
 """
 
 import math
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from quant_assets.common.config_model import Config
+from quant_assets.common.label_settings import LabelConfig
 from quant_assets.common.model_settings import (
     CatBoostConfig,
     EarlyStoppingConfig,
-    LabelConfig,
     LightGBMConfig,
     ModelsConfig,
     StackerConfig,
@@ -21,6 +22,7 @@ from quant_assets.common.model_settings import (
     WeightsConfig,
     XGBoostConfig,
 )
+from quant_assets.common.plugins import Plugin
 from quant_assets.common.source_settings import (
     MOST_SEED,
     AssetClass,
@@ -136,7 +138,11 @@ class StrategyConfig(Config):
         description="team:NAME or an e-mail address: Dagster knows no other owners",
     )
     universe: str
-    feature_packs: tuple[str, ...] = Field(default=("technical_v1",), max_length=64)
+    feature_packs: tuple[str, ...] = Field(
+        default=("technical_v1",),
+        max_length=64,
+        description="names of packs, or module:object of a desk's own, with options as {use, options}",
+    )
     seed: int = Field(default=7, ge=0, le=MOST_SEED)
     holdout_sessions: int = Field(default=63, ge=21, le=1000, description="newest, for monitoring")
     label: LabelConfig = LabelConfig()
@@ -149,9 +155,31 @@ class StrategyConfig(Config):
     reports: ReportsConfig = ReportsConfig()
     gates: dict[str, float] = Field(default_factory=dict, description="stricter limits of its own")
 
+    @field_validator("feature_packs", mode="before")
+    @classmethod
+    def _each_pack_is_one_text(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return value
+        return tuple(Plugin.model_validate(one).text if isinstance(one, dict) else one for one in value)
+
     @model_validator(mode="after")
     def _objectives_fit_the_label(self) -> Self:
         self.models.check_label(self.label)
+        return self
+
+    @model_validator(mode="after")
+    def _sides_are_sized(self) -> Self:
+        scheme = getattr(self.portfolio.scheme, "use", self.portfolio.scheme)
+        if self.label.kind == "meta" and ":" not in str(scheme):
+            raise PydanticCustomError(
+                "label",
+                "{expected}",
+                {
+                    "expected": "a sizing of your own in portfolio.scheme (module:object) with label.kind: meta: the "
+                    "scores say whether the side of the primary rule is right, so a position is that side times a "
+                    f"size; {scheme} ranks them as if each side were long"
+                },
+            )
         return self
 
     @field_validator("tuning")
