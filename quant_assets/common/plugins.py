@@ -15,6 +15,7 @@ import importlib.metadata
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -162,6 +163,12 @@ def forget_edited(project: Path) -> None:
         if file and Path(file).resolve().is_relative_to(project) and "site-packages" not in file:
             del sys.modules[name]
     forget_closures()
+
+
+def references(plugins: Iterable[Plugin]) -> tuple[str, ...]:
+    """The ``module:object`` of each, as roots of whatever they shape, on a path where their sources are found."""
+    make_importable()
+    return tuple(plugin.reference for plugin in plugins)
 
 
 def make_importable() -> None:
