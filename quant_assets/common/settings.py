@@ -23,11 +23,13 @@ from quant_assets.common.model_settings import (
 )
 from quant_assets.common.source_settings import (
     MOST_SEED,
+    ArrowSource,
     AssetClass,
     BokehSource,
     CsvSource,
     DefectKind,
     Edge,
+    ExcelSource,
     ParquetSource,
     PlantedDefect,
     PlantedDrift,
@@ -176,6 +178,7 @@ class RetrainingConfig(Config):
 
 __all__ = [
     "LAST_CLOSE",
+    "ArrowSource",
     "ArtifactsConfig",
     "AssetClass",
     "BokehSource",
@@ -187,6 +190,7 @@ __all__ = [
     "DelistingConfig",
     "EarlyStoppingConfig",
     "Edge",
+    "ExcelSource",
     "LabelConfig",
     "LightGBMConfig",
     "ModelsConfig",
