@@ -411,7 +411,7 @@ def _described_or_how(
     except UndecidedTableError:
         raise
     except (BarContractError, SourceError) as error:
-        if "YAML" not in error.action:
+        if "`" not in error.action:
             raise
         source = source_of(file, said)
         how = (

@@ -153,7 +153,8 @@ def part_bar_file(file: Path, source: FileSource, terms: Terms) -> PartedFile:
     instants = None
     if dates.instants is not None:
         instants = pl.DataFrame({"symbol": conformed.bars["symbol"], "instant": dates.instants})
-    return PartedFile(rows, conformed.column_mapping, tuple(notes), reading, instants)
+    named = {ours: long.names.get(theirs, theirs) for ours, theirs in conformed.column_mapping.items()}
+    return PartedFile(rows, named, tuple(notes), reading, instants)
 
 
 def _style_of(source: FileSource) -> Style | None:

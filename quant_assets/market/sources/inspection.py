@@ -100,6 +100,8 @@ def inspect(path: Path, said: Mapping[str, Any] | None = None, calendar: str | N
     if path.is_dir():
         n_files = len(files_of(source))
         facts = {"folder": f"{n_files} files {Path(source.path).name}", **facts}
+        if "symbol" not in mapping and "layout" in facts:
+            facts["layout"] = "a file for each symbol, called by its name"
     notes = [f"not read: {name}" for name in files_beside(path)[:5]]
     try:
         read, files = read_files(source, Terms(calendar=chosen))
@@ -152,7 +154,7 @@ def _first_look(file: Path, source: NamedFiles) -> tuple[dict[str, str], dict[st
     except QuantAssetsError:  # the reading itself says it, with what is known so far
         facts.setdefault("format", FORMATS[source.kind])
         return facts, {}
-    return facts, told.column_mapping
+    return facts, {ours: long.names.get(theirs, theirs) for ours, theirs in told.column_mapping.items()}
 
 
 def _laid_out(table: RawTable, file: Path, source: NamedFiles) -> Long:

@@ -8,6 +8,7 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
 import polars as pl
 
@@ -79,11 +80,14 @@ class Long:
         In words.
     notes : tuple of str
         What was left out on the way.
+    names : dict of str to str
+        What the file calls columns that have our names here already.
     """
 
     frame: pl.DataFrame
     layout: str
     notes: tuple[str, ...] = ()
+    names: dict[str, str] = dataclass_field(default_factory=dict)
 
 
 def long_form(
@@ -215,6 +219,7 @@ def _unpivoted(
     of_symbol: dict[str, dict[str, str]] = {}
     shared: dict[str, str] = {}
     ignored: dict[str, None] = {}
+    names = {"symbol": "the header"}
     for column, (field, symbol) in zip(frame.columns, pairs, strict=True):
         if field is None:
             shared[symbol] = column
@@ -229,6 +234,7 @@ def _unpivoted(
             )
         else:
             of_symbol[symbol][ours] = column
+            names[ours] = field
     dates = [name for name in shared if field_of(name) == "session"]
     if len(dates) != 1:
         raise SourceError(
@@ -273,13 +279,13 @@ def _unpivoted(
         notes.append(f"columns ignored: {', '.join(ignored)}")
     how = f"{n_header} header rows" if n_header > 1 else "names of both in one header row"
     layout = f"wide: a column for each field and symbol ({len(of_symbol)} symbols, {how})"
-    return Long(kept, layout, tuple(notes))
+    return Long(kept, layout, tuple(notes), {"session": dates[0], **names})
 
 
 def _with_index_named(frame: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
     """A column without a name that holds dates or symbols, as the index of a pandas table, named so."""
     known = {field_of(name) for name in frame.columns} | set(columns)
-    for name in [name for name in frame.columns[:3] if _UNNAMED.match(name) and name not in columns.values()]:
+    for name in [name for name in frame.columns if _UNNAMED.match(name) and name not in columns.values()]:
         if "session" not in known and _holds_dates(frame[name]):
             frame, known = frame.rename({name: "session"}), known | {"session"}
         elif "symbol" not in known and _holds_symbols(frame[name]):
