@@ -106,12 +106,18 @@ def path_figures(
     }
 
 
-def count_paths(bars: Artifact, *, value: Table, look: Look, home: Home) -> Mapping[str, Any]:
+def count_paths(
+    bars: Artifact, member_rows: Artifact | None = None, *, value: Table, look: Look, home: Home
+) -> Mapping[str, Any]:
     """Enter the paths into the trial ledger: whoever sees them has looked at an outcome."""
     from quant_assets.gates.evidence import counted_facts, enter_trial
 
-    trial = enter_trial(home.path, look, value, bars.table().frame)
+    trial = enter_trial(home.path, look, value, bars.table().frame, _members(member_rows))
     return {"trial": trial.fingerprint, **counted_facts(home.path, look.book)}
+
+
+def _members(member_rows: Artifact | None) -> pl.DataFrame | None:
+    return None if member_rows is None else member_rows.table().frame
 
 
 @stage(
@@ -124,6 +130,7 @@ def count_paths(bars: Artifact, *, value: Table, look: Look, home: Home) -> Mapp
 def cpcv_paths(
     cpcv_predictions: Artifact,
     bars: Artifact,
+    member_rows: Artifact | None = None,
     *,
     portfolio: PortfolioConfig,
     costs: CostConfig,
@@ -134,13 +141,22 @@ def cpcv_paths(
 
     predictions = cpcv_predictions.table()
     frame = path_returns(predictions.frame, bars.table().frame, portfolio, costs, delisting)
-    return Product(Table(frame, {"recipe": predictions.metadata["recipe"], "bars": bars.version}))
+    metadata = {"recipe": predictions.metadata["recipe"], "bars": bars.version}
+    if member_rows is not None:
+        metadata["member_rows"] = member_rows.version
+    return Product(Table(frame, metadata))
 
 
 # The ledger is the outside world: another run may have added a trial.
 @stage(group="validation", kinds=frozenset({"json"}), always=True)
 def trial_ledger(
-    cpcv_paths: Artifact, bars: Artifact, *, look: Look, home: Home, history: History
+    cpcv_paths: Artifact,
+    bars: Artifact,
+    member_rows: Artifact | None = None,
+    *,
+    look: Look,
+    home: Home,
+    history: History,
 ) -> Product:
     """Every configuration that was ever evaluated on this universe and label family, this one included."""
     from quant_assets.gates.evidence import count_trial
@@ -154,6 +170,7 @@ def trial_ledger(
         bars.table().frame,
         earlier=last.artifact.json() if last and home.store.intact(last.artifact.sha256) else None,
         decided=PromotionLedger(home.promotion_ledger).entries(),
+        members=_members(member_rows),
     )
     return Product(snapshot, facts)
 
