@@ -8,6 +8,7 @@ import typer
 
 from quant_assets.cli.backtest_command import backtest
 from quant_assets.cli.calibrate_command import calibrate
+from quant_assets.cli.data_command import data_app
 from quant_assets.cli.features_command import features
 from quant_assets.cli.ledger_commands import desk, promotion_app, trials_app
 from quant_assets.cli.model_command import model_app
@@ -77,6 +78,7 @@ app = typer.Typer(
 for command in (backtest, calibrate, desk, features, replay, validate, run, check):
     app.command()(command)
 app.add_typer(config_app, name="config")
+app.add_typer(data_app, name="data")
 app.add_typer(model_app, name="model")
 app.add_typer(promotion_app, name="promotion")
 app.add_typer(trials_app, name="trials")

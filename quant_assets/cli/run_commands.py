@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import typer
 
+from quant_assets.cli.data_command import Columns, DateFormat, Resample, Sheet, TimeZone, said_of_table
 from quant_assets.cli.terminal import (
     VERDICT_COLUMNS,
     out,
@@ -36,7 +37,8 @@ def run(
         list[str] | None, typer.Option("--strategy", "-s", help="A strategy to run; repeat for several.")
     ] = None,
     universe_file: Annotated[
-        Path | None, typer.Option(help="Parquet or CSV file of daily bars to build a universe from.")
+        Path | None,
+        typer.Option(help="File or folder of daily bars (see `data inspect`) to build a universe from."),
     ] = None,
     calendar: Annotated[
         str | None,
@@ -53,6 +55,11 @@ def run(
     like: Annotated[
         str, typer.Option(help="With --universe-file: the strategy whose settings to use.")
     ] = "us_tech_daily",
+    date_format: DateFormat = None,
+    time_zone: TimeZone = None,
+    resample: Resample = None,
+    sheet: Sheet = None,
+    column: Columns = None,
     json_output: Annotated[Path | None, typer.Option("--json", help="Also write the verdicts here.")] = None,
 ) -> None:
     """Materialise the lineage of one, several or all strategies, and print every verdict.
@@ -74,17 +81,18 @@ def run(
     show_events()
     require_folder(json_output, "--json")
     settings = load_settings()
+    said = said_of_table(date_format, time_zone, resample, sheet, column)
     chosen, adopted = list(strategy or []), None
     require_strategies(chosen, settings)
     if universe_file is not None:
-        adopted = adopted_strategy(universe_file, settings, like, calendar, exchange, asset_class)
+        adopted = adopted_strategy(universe_file, settings, like, calendar, exchange, asset_class, said)
         chosen.append(adopted.strategy)
         settings = load_settings()
         require_strategies(chosen, settings)
-    elif calendar or exchange or asset_class:
-        raise typer.BadParameter(
-            "goes with --universe-file", param_hint="--calendar/--exchange/--asset-class"
-        )
+    elif calendar or exchange or asset_class or said:
+        options = "--calendar/--exchange/--asset-class"
+        hint = "/".join(f"--{key.replace('_', '-')}" for key in said) or options
+        raise typer.BadParameter("goes with --universe-file", param_hint=hint)
     names = chosen or sorted(settings.strategies)
     outcomes = [] if chosen else [_never_run(p.name, "error", p.error) for p in settings.left_out]
     refused = histories_too_short(names, settings, adopted)
@@ -148,6 +156,7 @@ def adopted_strategy(
     calendar: str | None,
     exchange: str | None,
     asset_class: str | None,
+    said: dict[str, Any] | None = None,
 ) -> "Adopted":
     """Adopt a file of bars, and say what was decided.
 
@@ -179,13 +188,16 @@ def adopted_strategy(
         calendar=calendar or exchange,
         asset_class=asset_class,
         floors={name: costs.model_dump() for name, costs in settings.minima.costs.items()},
+        said=said,
     )
     console, summary = out(), adopted.summary
     console.print(
         f"{plain(file.name)}: {len(summary.symbols)} names, {len(summary.market_days)} sessions, "
         f"{summary.start} to {summary.end}"
     )
-    for note in adopted.notes:
+    mapped = ", ".join(f"{ours} <- {theirs}" for ours, theirs in summary.columns.items())
+    console.print(f"  columns {plain(mapped)}")
+    for note in dict.fromkeys((*adopted.notes, *summary.notes)):
         console.print(f"  - {plain(note)}")
     console.print(
         f"  universe {plain(str(adopted.universe_file))}\n  strategy {plain(str(adopted.strategy_file))}"

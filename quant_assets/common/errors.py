@@ -81,6 +81,27 @@ class ListingError(QuantAssetsError):
     code = "QA204"
 
 
+class UndecidedTableError(SourceError):
+    """A table can be read in more than one way, or not without a word from its owner.
+
+    Parameters
+    ----------
+    option : str
+        The option of the command line that decides it, as ``--date-format '%d/%m/%Y'``.
+    """
+
+    code = "QA205"
+
+    def __init__(self, what: str, *, expected: str, found: str, action: str, option: str) -> None:
+        self.option = option
+        super().__init__(what, expected=expected, found=found, action=action)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As the others, with its option."""
+        parts = {"expected": self.expected, "found": self.found, "action": self.action, "option": self.option}
+        return partial(type(self), self.what, **parts), ()
+
+
 class FeatureError(QuantAssetsError):
     """A feature pack is unknown, or features were asked of bars that cannot give them."""
 

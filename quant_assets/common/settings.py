@@ -26,11 +26,13 @@ from quant_assets.common.plugins import Plugin
 from quant_assets.common.portfolio_settings import ConstraintsConfig, PortfolioConfig
 from quant_assets.common.source_settings import (
     MOST_SEED,
+    ArrowSource,
     AssetClass,
     BokehSource,
     CsvSource,
     DefectKind,
     Edge,
+    ExcelSource,
     ParquetSource,
     PlantedDefect,
     PlantedDrift,
@@ -216,6 +218,7 @@ class RetrainingConfig(Config):
 
 __all__ = [
     "LAST_CLOSE",
+    "ArrowSource",
     "ArtifactsConfig",
     "AssetClass",
     "BokehSource",
@@ -229,6 +232,7 @@ __all__ = [
     "EarlyStoppingConfig",
     "Edge",
     "FurtherCheck",
+    "ExcelSource",
     "LabelConfig",
     "LightGBMConfig",
     "ModelsConfig",

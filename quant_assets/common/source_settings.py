@@ -49,6 +49,13 @@ Day = Annotated[date, Field(ge=FIRST_SESSION, le=LAST_SESSION)]
 # ---------------------------------------------------------------------------------------------------- sources
 
 
+def known_time_zone(name: str | None) -> str | None:
+    """The name, when it is that of a time zone."""
+    if name is not None and name not in (known := available_timezones()):
+        raise ValueError(f"no time zone of that name{hint_of(name, sorted(known))}")
+    return name
+
+
 class SourceConfig(Config):
     """What every kind of source may say. ``label`` is how reports and `ReconciliationConfig.prefer` call it."""
 
@@ -66,24 +73,74 @@ class BokehSource(SourceConfig):
     kind: Literal["bokeh_sampledata"]
 
 
-class ParquetSource(SourceConfig):
-    """A Parquet file or glob. ``columns`` maps our name to the file's where no known alias fits."""
+class TableSource(SourceConfig):
+    """What a file of any format may need said, because its cells do not prove it.
 
-    kind: Literal["parquet"]
+    Parameters
+    ----------
+    path : str
+        A file or glob. Without a symbol column, each file is one symbol: its stem.
+    columns : dict of str to str
+        Our name to the file's where no known alias fits.
+    date_format : str, optional
+        How its dates are written, as ``%d/%m/%Y``: for files in which no date tells day from month.
+    time_zone : str, optional
+        In which zone times of day without one were written, when it is not the exchange's.
+    resample : str, optional
+        ``session``: bars of minutes or hours are put together to one bar of each regular session.
+    """
+
     path: str = Field(min_length=1)
     columns: dict[str, str] = Field(default_factory=dict)
+    date_format: str | None = Field(default=None, max_length=40)
+    time_zone: str | None = None
+    resample: Literal["session"] | None = None
+
+    @field_validator("date_format")
+    @classmethod
+    def _a_whole_date(cls, form: str | None) -> str | None:
+        if form is not None:
+            marks = sorted(re.findall(r"%-?(.)", form))
+            year, rest = [m for m in marks if m in "yY"], [m for m in marks if m not in "yY"]
+            days, months = [m for m in rest if m in "de"], [m for m in rest if m in "mbB"]
+            if len(marks) != 3 or not (len(year) == len(days) == len(months) == 1):
+                raise ValueError("a day, a month and a year, as %d/%m/%Y, %m/%d/%Y or %d.%m.%y")
+        return form
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_time_zone(cls, name: str | None) -> str | None:
+        return known_time_zone(name)
 
 
-class CsvSource(SourceConfig):
-    """A CSV file or glob (plain or gzip). Without a symbol column, each file is one symbol: its stem.
+class ParquetSource(TableSource):
+    """A Parquet file or glob."""
 
-    ``decimal`` and ``thousands`` are the marks in its numbers, for files that do not prove them by themselves.
+    kind: Literal["parquet"]
+
+
+class ArrowSource(TableSource):
+    """An Arrow file (Feather version 2) or glob."""
+
+    kind: Literal["arrow"]
+
+
+class ExcelSource(TableSource):
+    """A workbook of Excel (xlsx) or glob, read by the extra ``excel``. ``sheet`` where several hold a table."""
+
+    kind: Literal["excel"]
+    sheet: str | None = Field(default=None, min_length=1, max_length=31)
+
+
+class CsvSource(TableSource):
+    """A delimited text file or glob: plain, gzip, or a zip file of one text file.
+
+    ``delimiter`` is found in the header unless it is set. ``decimal`` and ``thousands`` are the marks in its numbers,
+    for files that do not prove them by themselves.
     """
 
     kind: Literal["csv"]
-    path: str = Field(min_length=1)
-    columns: dict[str, str] = Field(default_factory=dict)
-    delimiter: str = Field(default=",", pattern=r"^[,;|\t ]$")
+    delimiter: str | None = Field(default=None, pattern=r"^[,;|\t ]$")
     decimal: Literal[".", ","] | None = None
     thousands: Literal[",", ".", " ", "'", ""] | None = None
 
@@ -125,9 +182,7 @@ class PostgresSource(SourceConfig):
     @field_validator("time_zone")
     @classmethod
     def _known_time_zone(cls, name: str | None) -> str | None:
-        if name is not None and name not in (known := available_timezones()):
-            raise ValueError(f"no time zone of that name{hint_of(name, sorted(known))}")
-        return name
+        return known_time_zone(name)
 
     @model_validator(mode="after")
     def _table_or_query(self) -> Self:
@@ -187,7 +242,8 @@ class SyntheticSource(SourceConfig):
 AssetClass = Literal["equity", "future", "fx", "crypto"]
 
 Source = Annotated[
-    BokehSource | ParquetSource | CsvSource | PostgresSource | SyntheticSource, Field(discriminator="kind")
+    BokehSource | ParquetSource | ArrowSource | ExcelSource | CsvSource | PostgresSource | SyntheticSource,
+    Field(discriminator="kind"),
 ]
 
 BarField = Literal["open", "high", "low", "close", "volume", "adj_close"]

@@ -241,11 +241,18 @@ SKETCH_SHARE = 32
 RATIO_DECIMALS = 6  # a later dividend or split rescales the adjusted history, and moves a ratio by 1e-16
 
 
-def panel_digest(bars: pl.DataFrame, until: date) -> str:
+def panel_digest(bars: pl.DataFrame, until: date, members: pl.DataFrame | None = None) -> str:
     """Digest of an adjusted panel's history up to a session: it stays when bars are added, or earlier ones rescaled.
 
     Each bar counts as its prices over the symbol's close before and its volume over the volume before, to six
     decimals; the first bar of a symbol as its name and session. How names ended counts as it was known by then.
+
+    Parameters
+    ----------
+    bars : polars.DataFrame
+    until : date
+    members : polars.DataFrame, optional
+        ``symbol, session`` of the bars at which a name was in the group: another membership is another history.
     """
     before = pl.col("close").shift(1).over("symbol")
     ratios = [(pl.col(name) / before).round(RATIO_DECIMALS) for name in PRICES if name in bars.columns]
@@ -254,7 +261,11 @@ def panel_digest(bars: pl.DataFrame, until: date) -> str:
     history = bars.filter(pl.col("session") <= until).sort("symbol", "session")
     digest = frame_digest(history.select("symbol", "session", *ratios, grown))
     ends = ends_known(history)
-    return json_digest([digest, frame_digest(ends)]) if ends.height else digest
+    parts = [digest, *([frame_digest(ends)] if ends.height else [])]
+    if members is not None:
+        then = members.filter(pl.col("session") <= until).select("symbol", "session")
+        parts.append(f"members {frame_digest(then.sort('symbol', 'session'))}")
+    return json_digest(parts) if parts[1:] else digest
 
 
 def panel_sketch(bars: pl.DataFrame) -> NDArray[np.uint64]:
@@ -280,7 +291,9 @@ def panel_sketch(bars: pl.DataFrame) -> NDArray[np.uint64]:
     return np.unique(mixed[mixed < np.uint64(2**64 // SKETCH_SHARE)])
 
 
-def enter_trial(root: Location, look: Look, paths: Table, bars: pl.DataFrame) -> "Trial":
+def enter_trial(
+    root: Location, look: Look, paths: Table, bars: pl.DataFrame, members: pl.DataFrame | None = None
+) -> "Trial":
     """Enter an evaluation into the trial ledger, once.
 
     Parameters
@@ -292,6 +305,8 @@ def enter_trial(root: Location, look: Look, paths: Table, bars: pl.DataFrame) ->
         Path returns; the stream of the path with the median Sharpe ratio is the trial's.
     bars : polars.DataFrame
         The adjusted panel that they were made from.
+    members : polars.DataFrame, optional
+        As `panel_digest`.
 
     Notes
     -----
@@ -333,13 +348,13 @@ def enter_trial(root: Location, look: Look, paths: Table, bars: pl.DataFrame) ->
         strategy=look.strategy,
         idea=look.idea,
         panel_until=until.isoformat(),
-        panel_sha256=panel_digest(bars, until),
+        panel_sha256=panel_digest(bars, until, members),
         sketch_sha256=ledger.keep_sketch(panel_sketch(bars)),
         continues=ledger.continued(
             look.book,
             look.idea,
             until,
-            lambda earlier: panel_digest(bars, earlier),
+            lambda earlier: panel_digest(bars, earlier, members),
             described.returns_sha256,
         ),
     )
@@ -354,6 +369,7 @@ def count_trial(
     *,
     earlier: Mapping[str, Any] | None,
     decided: "Iterable[LedgerEntry]",
+    members: pl.DataFrame | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Enter an evaluation into the trial ledger, once, and return the book as it stands, and what people are told.
 
@@ -363,6 +379,8 @@ def count_trial(
         The book as this asset saw it before, to which it is held.
     decided : iterable of LedgerEntry
         The promotion ledger: the book is held to where it stood at each decision too.
+    members : polars.DataFrame, optional
+        As `panel_digest`.
 
     Raises
     ------
@@ -377,7 +395,7 @@ def count_trial(
     anchors = [*promoted_anchors(decided), *([Anchor.of(seen)] if seen.get("book") == look.book else [])]
     ledger = TrialLedger(root)
     ledger.anchors.require(look.book, ledger.heads, anchors)
-    trial = enter_trial(root, look, paths, bars)
+    trial = enter_trial(root, look, paths, bars, members)
     snapshot = ledger.snapshot(look.book, anchors)
     facts = {
         "trial": trial.fingerprint,

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from quant_assets.common.errors import GateClosedError
-from quant_assets.common.hashing import json_digest
+from quant_assets.common.hashing import bytes_digest, json_digest
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.gates.desk import in_identity
 from quant_assets.lineage.artifact import Artifact
@@ -246,11 +247,29 @@ def basis_of(scope: Scope) -> dict[str, Any]:
     # A desk's own code: what it is called says nothing of what it does.
     own = {where: plugin.digest for where, plugin in strategy.plugins.items()}
     gates = in_identity(scope.plan.further_gates)
+    files = files_behind(scope.bars)
     return {
         **plain,
+        **({"files": files} if files else {}),
         **({"code": own} if own else {}),
         **({"further_gates": gates} if gates else {}),
-        "configuration": json_digest([plain["universe"], strategy.model_dump(mode="json")]),
+        "configuration": json_digest([plain["universe"], strategy.model_dump(mode="json"), files]),
+    }
+
+
+def files_behind(universe: UniverseConfig) -> dict[str, str]:
+    """Digests of the files that a universe names beside its bars: actions, listings and memberships, as they are now.
+
+    A file that is not there has the digest ``absent``: what reads it says so.
+    """
+    named = {
+        "actions": universe.actions.path,
+        "listings": universe.listings.path if universe.listings else None,
+        "memberships": universe.memberships.path if universe.memberships else None,
+    }
+    found = {name: Path(path) for name, path in named.items() if path is not None}
+    return {
+        name: bytes_digest(file.read_bytes()) if file.is_file() else "absent" for name, file in found.items()
     }
 
 

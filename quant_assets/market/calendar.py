@@ -157,6 +157,19 @@ def canonical_calendar(name: str) -> str:
     raise _unknown(name, [*known, *EXCHANGES])
 
 
+def zone_of(calendar: str) -> str:
+    """The time zone of an exchange, by a name as `session_times` takes it.
+
+    Raises
+    ------
+    CalendarError
+        When the calendar is unknown.
+    """
+    import exchange_calendars
+
+    return str(exchange_calendars.get_calendar(canonical_calendar(_CHANGE.sub("", calendar))).tz)
+
+
 _CHANGE = re.compile(r"([+~])(\d{4}-\d{2}-\d{2})")
 
 
@@ -194,9 +207,7 @@ _NEAR = 21
 
 def _usual_hours(known: pl.DataFrame, day: date, name: str) -> pl.DataFrame:
     """An extra session with the hours of most sessions around it, by the clock of the exchange."""
-    import exchange_calendars
-
-    zone = str(exchange_calendars.get_calendar(name).tz)
+    zone = zone_of(name)
     hours = (
         known.with_columns(apart=(pl.col("session") - day).abs())
         .sort("apart", "session")

@@ -53,6 +53,10 @@ _NAMED_MONTH = {
     "%b-%d-%Y": r"^[A-Za-z]{3}-[0-9]{1,2}-[0-9]{4}$",
     "%B-%d-%Y": r"^[A-Za-z]{4,9}-[0-9]{1,2}-[0-9]{4}$",
 }
+_DATE_LIKE = (
+    r"^([0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2,4}|(19|20)[0-9]{6}$"
+    r"|[0-9]{1,2}[- ][A-Za-z]{3}|[A-Za-z]{3,9} [0-9]{1,2}, )"
+)
 EPOCH_UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 MOSTLY = 0.98  # of a column that is written in one way; the rest is broken cells
 # Beyond, a number is none of a bar, and products of two are soon infinite; below, it is what misread bytes look like
@@ -130,6 +134,11 @@ def dtype_problem(name: str, dtype: pl.DataType) -> str | None:
         readable = dtype == pl.Date or dtype.is_integer() or isinstance(dtype, pl.Datetime)
         return None if readable else "dates, date-times, or text such as 2024-07-03"
     return None if dtype.is_numeric() else "numbers"
+
+
+def is_date_like(name: str) -> pl.Expr:
+    """Whether the text of a cell looks like a date of any format, or a day as a whole number."""
+    return text_of(name).str.contains(_DATE_LIKE).fill_null(value=False)
 
 
 def has_time_of_day(name: str, dtype: pl.DataType) -> pl.Expr:
@@ -309,23 +318,22 @@ def repetition_cause(typed: pl.DataFrame) -> str | None:
 
 def line_cause(
     numbers: Sequence[int], texts: Sequence[str], cells: Sequence[int], *, n_lines: int, n_cells: int
-) -> str:
-    """Why lines of a delimited file are no rows, in a clause."""
+) -> tuple[str, str]:
+    """Why lines of a delimited file are no rows, in a clause, and what to do."""
+    cut_out = f"download the file again, or cut the lines {numbers[0]} to {numbers[-1]} out"
     if any(_HTML.search(text) for text in texts):
-        return f"an HTML page inside the file, lines {numbers[0]} to {numbers[-1]}"
+        return f"an HTML page inside the file, lines {numbers[0]} to {numbers[-1]}", cut_out
     if any(_JSON.match(text) for text in texts):
-        return f"a JSON message inside the file, lines {numbers[0]} to {numbers[-1]}"
+        return f"a JSON message inside the file, lines {numbers[0]} to {numbers[-1]}", cut_out
     if list(numbers) == [n_lines] and cells[0] < n_cells:
-        return f"the last line is cut off after {len(texts[0])} characters"
+        cut = f"the last line is cut off after {len(texts[0])} characters"
+        return cut, f"the download was broken off: download the file again, or cut line {n_lines} out"
     if min(cells) > n_cells:
-        return "more cells than columns (decimal commas or thousands separators without quotes do this)"
-    return "text that is no table"
-
-
-def delimiter_in(columns: Sequence[str]) -> str | None:
-    """The delimiter that a file read with another one has in its only column name."""
-    found = [mark for mark in (";", "\t", "|", ",") if len(columns) == 1 and mark in columns[0]]
-    return found[0] if found else None
+        return (
+            "more cells than columns (decimal commas or thousands separators without quotes do this)",
+            "export the file with semicolons between the cells, or with decimal points",
+        )
+    return "text that is no table", "download the file again, or cut those lines out"
 
 
 def bytes_cause(head: bytes, n_bytes: int) -> str | None:
@@ -336,6 +344,14 @@ def bytes_cause(head: bytes, n_bytes: int) -> str | None:
         return "UTF-16 text"
     if head.startswith(b"\x1f\x8b"):
         return "a gzip file"
+    if head.startswith(b"ARROW1"):
+        return "an Arrow file (Feather)"
+    if head.startswith(b"FEA1"):
+        return "a Feather file of version 1, which is no longer read: write it as Parquet"
+    if head.startswith(b"PK\x03\x04"):
+        return "a zip file or a workbook of Excel"
+    if head.startswith(b"\xd0\xcf\x11\xe0"):
+        return "a workbook of Excel before 2007 (xls): save it as xlsx or CSV"
     line = head.split(b"\n", 1)[0].strip()
     if line and all(32 <= byte < 127 or byte == 9 for byte in line):
         return f"text that begins with {line[:60].decode('ascii')!r}"

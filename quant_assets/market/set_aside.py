@@ -51,6 +51,8 @@ class Terms:
         Fraction of a symbol's rows beyond which all of it counts as broken.
     strict : bool
         Whether any broken row of the feed refuses it, asked for or not.
+    calendar : str, optional
+        Of the exchange, whose days instants belong to; None while it is not known.
     """
 
     symbols: frozenset[str] | None = None
@@ -60,6 +62,7 @@ class Terms:
     most: SetAside = field(default_factory=SetAside)
     most_of_symbol: float = MOST_OF_A_SYMBOL
     strict: bool = False
+    calendar: str | None = None
 
     @classmethod
     def of(cls, universe: UniverseConfig) -> Self:
@@ -72,6 +75,7 @@ class Terms:
             most=universe.quality.set_aside,
             most_of_symbol=float(universe.quality.limits.get("max_quarantined_fraction", MOST_OF_A_SYMBOL)),
             strict=universe.quality.strict,
+            calendar=universe.calendar,
         )
 
     def asks_for(self, symbol: str) -> bool:

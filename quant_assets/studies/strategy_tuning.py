@@ -68,9 +68,10 @@ class NetSharpe:
         delisting: DelistingConfig,
         root: Location,
         look: Look,
+        members: pl.DataFrame | None = None,
     ) -> None:
         self._rows, self._strategy, self._delisting = rows.select("symbol", "session"), strategy, delisting
-        self._root, self._look, self._panel = root, look, bars
+        self._root, self._look, self._panel, self._members = root, look, bars, members
         self._search = search_digest(strategy, delisting)
         self._bars = bars_of(rows, bars)
         self._counted = {t.fingerprint for t in TrialLedger(root).records(look.book)}
@@ -88,7 +89,9 @@ class NetSharpe:
         """
         returns = track_returns(self._rows, scores, self._bars, self._strategy, self._delisting)
         idea = json_digest([self._look.idea, self._search, dict(params)])
-        trial = enter_trial(self._root, replace(self._look, idea=idea), Table(returns), self._panel)
+        trial = enter_trial(
+            self._root, replace(self._look, idea=idea), Table(returns), self._panel, self._members
+        )
         self._counted.add(trial.fingerprint)
         return net_sharpe(returns), trial.fingerprint
 
@@ -195,6 +198,7 @@ def tune_strategy(
     bars_version: str,
     home: Location,
     look: Look,
+    members: pl.DataFrame | None = None,
     url: str | None = None,
     n_jobs: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -219,6 +223,8 @@ def tune_strategy(
         The trial ledger is below it.
     look : Look
         Who looks; its idea is that of what the training set and the bars are made from.
+    members : polars.DataFrame, optional
+        As `quant_assets.gates.evidence.panel_digest`.
     url : str, optional
         Of the storage, by default `quant_assets.models.tuning_study.storage_url` of the home when that is a
         folder, and of the local folder beside it when it is a URL.
@@ -255,7 +261,7 @@ def tune_strategy(
         strategy.validation.embargo_sessions,
         n_jobs,
     )
-    judge = NetSharpe(scored, bars, strategy, delisting, home, look)
+    judge = NetSharpe(scored, bars, strategy, delisting, home, look, members)
     local = home if isinstance(home, Path) else home_dir()
     records = tune(
         search, judge, url=url or storage_url(local, strategy.name), study_name=study, progress=progress

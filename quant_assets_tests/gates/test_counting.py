@@ -424,3 +424,32 @@ def test_the_first_look_after_an_upgrade_is_not_counted_twice(tmp_path: Path) ->
     ledger.append(trial_of("first", "old", returns, days, run_id="r", recorded_at="t"), returns, days)
     enter_trial(tmp_path, LOOK, paths(200), panel(220))
     assert [t.returns_sha256 for t in ledger.trials(BOOK)] == [trial.returns_sha256]
+
+
+# ---------------------------------------------------------------------------------- membership and the same idea
+
+
+def members_of(bars: pl.DataFrame, *names: str) -> pl.DataFrame:
+    return bars.filter(pl.col("symbol").is_in(names)).select("symbol", "session")
+
+
+def test_another_membership_under_newer_bars_is_a_trial_of_its_own(tmp_path: Path) -> None:
+    """The same idea on the same bars and newer ones goes on; with another membership of the past it does not."""
+    first, longer = panel(150), panel(151)
+    every = first["symbol"].unique().sort().to_list()
+    enter_trial(tmp_path, LOOK, paths(130), first, members_of(first, *every))
+    enter_trial(tmp_path, LOOK, paths(131), longer, members_of(longer, *every))
+    assert n_trials(tmp_path) == 1
+    newest = panel(152)
+    enter_trial(tmp_path, LOOK, paths(132), newest, members_of(newest, every[0]))
+    assert n_trials(tmp_path) == 2
+
+
+def test_members_of_later_sessions_change_no_digest_of_before() -> None:
+    bars, until = panel(150), FIRST + timedelta(days=100)
+    every = bars.select("symbol", "session")
+    fewer = every.filter((pl.col("session") <= until) | (pl.col("symbol") == "S0"))
+    assert fewer.height < every.height
+    assert panel_digest(bars, until, fewer) == panel_digest(bars, until, every)
+    assert panel_digest(bars, until, members_of(bars, "S0")) != panel_digest(bars, until, every)
+    assert panel_digest(bars, until, every) != panel_digest(bars, until)

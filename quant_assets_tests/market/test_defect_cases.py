@@ -22,6 +22,11 @@ HARMLESS: dict[str, Spoil] = {
     "quotes around every cell": lambda f: as_csv(f, quote_style="always"),
     "spaces around a symbol": put(where(400), symbol=" S001 "),
     "dates without separators": lambda f: f.with_columns(pl.col("session").dt.strftime("%Y%m%d")),
+    "dates day first": lambda f: f.with_columns(pl.col("session").dt.strftime("%d/%m/%Y")),
+    "dates month first": lambda f: f.with_columns(pl.col("session").dt.strftime("%m-%d-%Y")),
+    "another delimiter": lambda f: as_csv(f, separator=";"),
+    "UTF-16 text": lambda f: as_csv(f).decode().encode("utf-16"),
+    "Windows-1252 text": lambda f: as_csv(f.with_columns(place=pl.lit("Zürich"))).decode().encode("cp1252"),
     "columns in any order": lambda f: f.select(sorted(f.columns)),
     "other names of columns": lambda f: f.rename(
         {"symbol": "Ticker", "session": "Date", "adj_close": "Adj Close"}

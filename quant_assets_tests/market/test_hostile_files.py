@@ -11,7 +11,7 @@ import pytest
 
 from quant_assets.common.errors import BarContractError, QuantAssetsError, SourceError
 from quant_assets.common.settings import CsvSource, ParquetSource
-from quant_assets.market.sources import bar_files, delimited
+from quant_assets.market.sources import plain_text, tables
 from quant_assets.market.sources.bar_files import read_bar_file
 from quant_assets.market.sources.delimited import read_delimited
 
@@ -69,12 +69,13 @@ def test_a_row_that_is_no_bar_is_named(tmp_path: Path, row: str, said: str) -> N
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (f"{HEADER}\n{ROW}".encode("utf-16"), "UTF-16"),
-        (f"{HEADER}\nÄ,".encode("latin-1"), "byte 0xc4"),
+        (f"{HEADER}\n{ROW}".encode("utf-16")[:-1], "UTF-16 text, as its first two bytes say"),
+        (f"{HEADER}\nA\x81,".encode("latin-1"), "byte 0x81"),
+        (f"{HEADER}\nÄ,2024-01-02,10,11,9,10,100".encode("latin-1"), "value 'Ä' (no symbol)"),
         (gzip.compress(f"{HEADER}\n{ROW}".encode(), mtime=0)[:-9], "do not unpack"),
         (gzip.compress(b"x" * 1000, mtime=0)[:12] + b"\xff" * 30, "do not unpack"),
-        (",".join(f"c{n}" for n in range(1001)), "1001 columns"),
-        (f"{HEADER}\n{'A' * 100_000}\n", "line 2 of 100000 characters"),
+        (",".join(f"c{n}" for n in range(10_001)), "10001 columns"),
+        (f"{HEADER}\n{'A' * 600_000}\n", "line 2 of 600000 characters"),
         ("cl\0ose", "U+0000 in line 1"),
         ("", "an empty file"),
         (f'{HEADER},"note\n{ROW},x', "line 1 has 8"),
@@ -87,7 +88,7 @@ def test_a_file_that_is_no_table_is_refused_before_it_is_parsed(
 
 
 def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delimited, "MAX_TEXT_BYTES", 8 << 20)
+    monkeypatch.setattr(plain_text, "MAX_TEXT_BYTES", 8 << 20)
     bomb = gzip.compress(b"0" * (256 << 20), compresslevel=1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert "at most 8388608 bytes; found more, unpacked" in str(refusal(tmp_path, bomb))
@@ -160,7 +161,7 @@ def test_a_parquet_file_is_read_whatever_types_it_has(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("frame", "said"),
     [
-        (pl.DataFrame({f"c{n}": [1] for n in range(1001)}), "1001 columns"),
+        (pl.DataFrame({f"c{n}": [1] for n in range(10_001)}), "10001 columns"),
         (bars().rename({"close": "cl\0ose"}), "U+0000"),
         (bars().with_columns(symbol=pl.lit("=1+1")), "(no symbol)"),
         (b"PAR1" + b"\xff" * 200 + b"PAR1", "a Parquet file of 208 bytes, cut off or damaged"),
@@ -180,7 +181,7 @@ def test_a_parquet_file_that_is_none_of_bars_is_refused(
 def test_a_parquet_file_that_would_unpack_to_too_much_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bar_files, "MAX_PARQUET_BYTES", 1 << 20)
+    monkeypatch.setattr(tables, "MAX_PARQUET_BYTES", 1 << 20)
     wide = pl.DataFrame(
         {"symbol": pl.repeat("A", 1_000_000, eager=True), "close": pl.arange(0, 1_000_000, eager=True)}
     )

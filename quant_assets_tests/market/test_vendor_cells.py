@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from quant_assets.common.errors import BarContractError
+from quant_assets.common.errors import BarContractError, SourceError
 from quant_assets.common.settings import CsvSource, UniverseConfig
 from quant_assets.common.universe_settings import SetAside
 from quant_assets.market.set_aside import Terms
@@ -199,7 +199,7 @@ def test_a_header_in_angle_brackets_is_no_page(tmp_path: Path) -> None:
     )
     assert read_bars(config).bars["session"].to_list() == DAYS
     (tmp_path / "f.txt").write_text("<html>,<body>,b,c,d,e,f\n1,2,3,4,5,6,7\n")
-    with pytest.raises(BarContractError, match="HTML page"):
+    with pytest.raises(SourceError, match="a web page"):
         read_delimited(tmp_path / "f.txt", delimiter=",")
 
 

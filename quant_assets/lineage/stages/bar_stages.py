@@ -4,7 +4,8 @@ Suspicious raw bars are set aside in ``quarantined_bars`` before anything is adj
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import polars as pl
@@ -98,29 +99,60 @@ def raw_rule_findings(
     panel: Panel, corporate_actions: Artifact, listings: Artifact | None = None, *, universe: UniverseConfig
 ) -> Iterator[CheckResult]:
     """What the rules about single raw bars found."""
-    raw = frame_of(panel).sort("symbol", "session")
-    return _results(_parted(raw, panel, corporate_actions, listings, universe).findings)
+    return _results(_parted(panel, corporate_actions, listings, universe).findings)
+
+
+@dataclass(frozen=True)
+class _Parted:
+    """What a quarantine found, without the rows that it kept."""
+
+    listed: pl.DataFrame
+    findings: tuple[Any, ...]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One quarantine as a key: the versions of what it reads and its configuration."""
+
+    key: tuple[str, ...]
+    panel: Panel = field(compare=False)
+    corporate_actions: Artifact = field(compare=False)
+    listings: Artifact | None = field(compare=False)
+    universe: UniverseConfig = field(compare=False)
 
 
 def _parted(
-    raw: pl.DataFrame,
-    panel: Panel,
-    corporate_actions: Artifact,
-    listings: Artifact | None,
-    universe: UniverseConfig,
-) -> Any:
+    panel: Panel, corporate_actions: Artifact, listings: Artifact | None, universe: UniverseConfig
+) -> _Parted:
+    """The quarantine of these versions, which the stage and its check share where they run in one process."""
+    read = (panel, corporate_actions, *([listings] if listings else []))
+    key = (*(one.version for one in read), universe.model_dump_json())
+    return _found(_Asked(key, panel, corporate_actions, listings, universe))
+
+
+@lru_cache(maxsize=1)
+def _found(asked: _Asked) -> _Parted:
     from quant_assets.market.actions import doubts_of
     from quant_assets.market.rules.quality import quarantine
 
-    actions = corporate_actions.table()
-    return quarantine(
-        raw,
+    actions = asked.corporate_actions.table()
+    parted = quarantine(
+        frame_of(asked.panel).sort("symbol", "session"),
         actions.frame,
-        universe,
-        listings=listings.table().frame if listings else None,
+        asked.universe,
+        listings=asked.listings.table().frame if asked.listings else None,
         doubts=doubts_of(actions),
-        no_bars=rows_that_are_no_bars(panel),
+        no_bars=rows_that_are_no_bars(asked.panel),
     )
+    facts = {
+        "kept": parted.kept.height,
+        "quarantined": parted.quarantined.height,
+        "no_bars": parted.no_bars.height,
+        "symbols_set_aside": parted.symbols,
+        "accepted_by_configuration": parted.accepted,
+    }
+    return _Parted(parted.listed, parted.findings, facts)
 
 
 def bar_rule_findings(
@@ -412,15 +444,11 @@ def quarantined_bars(
     """Raw bars that look wrong: the rule, the evidence, when it can be known. No feature sees them from then on."""
     from quant_assets.market.rules.whole_symbols import set_aside_sentences
 
-    parted = _parted(frame_of(panel), panel, corporate_actions, listings, universe)
+    parted = _parted(panel, corporate_actions, listings, universe)
     facts = {
         SET_ASIDE: set_aside_sentences(parted.listed),
-        "kept": parted.kept.height,
-        "quarantined": parted.quarantined.height,
-        "no_bars": parted.no_bars.height,
-        "symbols_set_aside": parted.symbols,
+        **parted.facts,
         "rows": parted.listed.head(MOST_ROWS_SHOWN),
-        "accepted_by_configuration": parted.accepted,
     }
     return Product(Table(parted.listed), facts)
 

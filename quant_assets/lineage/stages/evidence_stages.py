@@ -108,12 +108,18 @@ def path_figures(
     }
 
 
-def count_paths(bars: Artifact, *, value: Table, look: Look, home: Home) -> Mapping[str, Any]:
+def count_paths(
+    bars: Artifact, member_rows: Artifact | None = None, *, value: Table, look: Look, home: Home
+) -> Mapping[str, Any]:
     """Enter the paths into the trial ledger: whoever sees them has looked at an outcome."""
     from quant_assets.gates.evidence import counted_facts, enter_trial
 
-    trial = enter_trial(home.path, look, value, bars.table().frame)
+    trial = enter_trial(home.path, look, value, bars.table().frame, _members(member_rows))
     return {"trial": trial.fingerprint, **counted_facts(home.path, look.book)}
+
+
+def _members(member_rows: Artifact | None) -> pl.DataFrame | None:
+    return None if member_rows is None else member_rows.table().frame
 
 
 @stage(
@@ -127,6 +133,7 @@ def count_paths(bars: Artifact, *, value: Table, look: Look, home: Home) -> Mapp
 def cpcv_paths(
     cpcv_predictions: Artifact,
     bars: Artifact,
+    member_rows: Artifact | None = None,
     *,
     portfolio: PortfolioConfig,
     costs: CostConfig,
@@ -139,13 +146,22 @@ def cpcv_paths(
     made = path_track(predictions.frame, bars.table().frame, portfolio, costs, delisting)
     bound = [{"constraint": name, "cuts": times} for name, times in made.sized.bound.items()]
     facts = {"constraints_bound": pl.DataFrame(bound)} if bound else {}
-    return Product(Table(made.frame, {"recipe": predictions.metadata["recipe"], "bars": bars.version}), facts)
+    metadata = {"recipe": predictions.metadata["recipe"], "bars": bars.version}
+    if member_rows is not None:
+        metadata["member_rows"] = member_rows.version
+    return Product(Table(made.frame, metadata), facts)
 
 
 # The ledger is the outside world: another run may have added a trial.
 @stage(group="validation", kinds=frozenset({"json"}), always=True)
 def trial_ledger(
-    cpcv_paths: Artifact, bars: Artifact, *, look: Look, home: Home, history: History
+    cpcv_paths: Artifact,
+    bars: Artifact,
+    member_rows: Artifact | None = None,
+    *,
+    look: Look,
+    home: Home,
+    history: History,
 ) -> Product:
     """Every configuration that was ever evaluated on this universe and label family, this one included."""
     from quant_assets.gates.evidence import count_trial
@@ -159,6 +175,7 @@ def trial_ledger(
         bars.table().frame,
         earlier=last.artifact.json() if last and home.store.intact(last.artifact.sha256) else None,
         decided=PromotionLedger(home.promotion_ledger).entries(),
+        members=_members(member_rows),
     )
     return Product(snapshot, facts)
 

@@ -76,6 +76,7 @@ def tuning(
     training_set: Artifact,
     scored_rows: Artifact,
     bars: Artifact,
+    member_rows: Artifact | None = None,
     *,
     research: StrategyConfig,
     delisting: DelistingConfig,
@@ -98,6 +99,7 @@ def tuning(
         home=home.path,
         url=storage_url(home.local, research.name),
         look=look,
+        members=None if member_rows is None else member_rows.table().frame,
         progress=progress("trials"),
     )
     return Product(result)

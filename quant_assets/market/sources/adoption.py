@@ -1,10 +1,8 @@
 """A file of bars adopted: it is described, its calendar found, its universe and strategy files written once."""
 
-import glob
 import re
-import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,20 @@ import polars as pl
 import yaml
 
 from quant_assets.common.configuration import read_yaml
-from quant_assets.common.errors import BarContractError, CalendarError, ConfigurationError, SourceError
+from quant_assets.common.errors import (
+    BarContractError,
+    CalendarError,
+    ConfigurationError,
+    SourceError,
+    UndecidedTableError,
+)
 from quant_assets.common.files import write_whole
-from quant_assets.common.settings import CsvSource, ParquetSource, StrategyConfig
-from quant_assets.market.calendar import canonical_calendar, sessions
-from quant_assets.market.sources.bar_files import FileBars
+from quant_assets.common.settings import StrategyConfig
+from quant_assets.market.calendar import canonical_calendar, sessions, zone_of
+from quant_assets.market.set_aside import Terms
+from quant_assets.market.sources.bar_files import PartedFile, read_files
 from quant_assets.market.sources.bar_source import holdings_of
+from quant_assets.market.sources.tables import NamedFiles, source_of
 
 # Calendars that a file's sessions are compared with. Others are named by option: comparing all 80 takes a minute,
 # and most of Europe differs from its neighbours by a day a year.
@@ -37,8 +43,6 @@ MARKET_SHARE = 0.5
 FEWEST_SESSIONS = 120
 EDGE_DAYS = 7
 MOST_STRAYS, STRAY_DAYS = 5, 60
-DELIMITERS = (",", ";", "\t", "|")
-MOST_HEADER = 64 << 10  # bytes; no line of a table of bars is longer
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,18 @@ class FileSummary:
 
     Attributes
     ----------
+    columns : dict of str to str
+        Our names to the file's.
     market_days : tuple of date
         Days on which most of the names listed then have a bar.
-    delimiter : str, optional
-        What parts the cells of a text file.
     outside : tuple of (str, date)
         Bars before the market's first day and after its last.
+    source : FileSource, optional
+        How it is read.
+    notes : tuple of str
+        What was decided in reading it.
+    days_in : mapping of str to tuple of date
+        Where its times have a zone of their own: the market's days by the zone of the exchange that may be meant.
     """
 
     symbols: tuple[str, ...]
@@ -61,8 +71,10 @@ class FileSummary:
     n_rows: int
     columns: dict[str, str]
     market_days: tuple[date, ...] = ()
-    delimiter: str | None = None
     outside: tuple[tuple[str, date], ...] = ()
+    source: NamedFiles | None = None
+    notes: tuple[str, ...] = ()
+    days_in: Mapping[str, tuple[date, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,22 +138,25 @@ class Adopted:
     notes: tuple[str, ...]
 
 
-def describe_file(path: str | Path) -> FileSummary:
-    """Symbols, dates and columns of one Parquet or CSV file, fully validated. Usual column names are known.
+def describe_file(
+    path: str | Path, said: Mapping[str, Any] | None = None, calendar: str | None = None
+) -> FileSummary:
+    """Symbols, dates and columns of a file or a folder of files, fully validated. Usual column names are known.
+
+    Parameters
+    ----------
+    said : mapping, optional
+        As `quant_assets.market.sources.tables.source_of`.
+    calendar : str, optional
+        Of the exchange, where it is known: whose days instants belong to, and whose hours are a session's.
 
     Raises
     ------
     SourceError, BarContractError
-        As `quant_assets.market.sources.bar_files.read_bar_file`; when the file has no row.
+        As `quant_assets.market.sources.bar_files.read_files`; when there is no row.
     """
-    pattern = glob.escape(str(path))
-    delimiter = None if Path(path).suffix == ".parquet" else delimiter_of(Path(path))
-    source = (
-        ParquetSource(kind="parquet", path=pattern)
-        if delimiter is None
-        else CsvSource(kind="csv", path=pattern, delimiter=delimiter)
-    )
-    whole = FileBars(source).read_everything()
+    source = source_of(Path(path), said)
+    whole, files = read_files(source, Terms(calendar=calendar))
     held = holdings_of(whole.bars)
     if held.first is None or held.last is None:
         raise SourceError(
@@ -157,27 +172,27 @@ def describe_file(path: str | Path) -> FileSummary:
         whole.bars.height,
         whole.column_mapping,
         days,
-        delimiter,
         tuple(outside.select("symbol", "session").rows()),
+        source,
+        whole.notes,
+        zone_days(files.values()) if calendar is None else {},
     )
 
 
-def delimiter_of(file: Path) -> str:
-    """What parts the cells of a text file (plain or gzip): of ``, ; tab |`` the one that its header has most of.
-
-    A comma where there is none, no such file or no whole gzip: what reads it then says what is wrong.
-    """
-    if not file.is_file():
-        return DELIMITERS[0]
-    with file.open("rb") as stream:
-        head = stream.read(MOST_HEADER)
-    if head.startswith(b"\x1f\x8b"):
-        try:
-            head = zlib.decompressobj(wbits=31).decompress(head, MOST_HEADER)
-        except zlib.error:  # the reading of all of it says so, with its path
-            return DELIMITERS[0]
-    header = head.split(b"\n", 1)[0].decode("utf-8", errors="replace")
-    return max(DELIMITERS, key=header.count)
+def zone_days(files: Iterable[PartedFile]) -> dict[str, tuple[date, ...]]:
+    """The market's days by the zone of each exchange that may be meant, where times have a zone; else nothing."""
+    parts = [file.instants for file in files if file.instants is not None]
+    if not parts:
+        return {}
+    instants, day = pl.concat(parts), pl.col("instant").dt
+    return {
+        zone: tuple(
+            market_days(
+                instants.select("symbol", session=day.convert_time_zone(zone).dt.date()).unique().drop_nulls()
+            )
+        )
+        for zone in dict.fromkeys(zone_of(calendar) for calendar in COMPARED)
+    }
 
 
 def market_days(bars: pl.DataFrame) -> list[date]:
@@ -230,8 +245,15 @@ def fit_of(calendar: str, days: tuple[date, ...]) -> Fit:
     return Fit(calendar, len(expected), tuple(sorted(held - expected)), tuple(sorted(expected - held)))
 
 
-def suggested_calendar(days: tuple[date, ...], where: str) -> Fit:
+def suggested_calendar(
+    days: tuple[date, ...], where: str, days_in: Mapping[str, tuple[date, ...]] | None = None
+) -> Fit:
     """The one calendar of `COMPARED` that a market's days fit.
+
+    Parameters
+    ----------
+    days_in : mapping of str to tuple of date, optional
+        The days by zone, where they depend on it.
 
     Raises
     ------
@@ -241,7 +263,8 @@ def suggested_calendar(days: tuple[date, ...], where: str) -> Fit:
     fits = []
     for calendar in COMPARED:
         try:
-            fits.append(fit_of(calendar, days))
+            own = days_in.get(zone_of(calendar), days) if days_in else days
+            fits.append(fit_of(calendar, own))
         except CalendarError:  # its holidays are not recorded that far back: it cannot be meant
             continue
     fits.sort(key=lambda fit: fit.misfits)
@@ -268,6 +291,7 @@ def adopt_file(
     calendar: str | None = None,
     asset_class: str | None = None,
     floors: Mapping[str, Mapping[str, float]] | None = None,
+    said: Mapping[str, Any] | None = None,
 ) -> Adopted:
     """Write a universe of everything in a bar file, and a strategy on it with another strategy's settings.
 
@@ -277,7 +301,7 @@ def adopt_file(
     Parameters
     ----------
     file : Path
-        Parquet or CSV file of daily bars; its columns may have the usual names.
+        File of daily bars, or a folder of such files; its columns may have the usual names.
     folder : Path
         Where ``universes/NAME.yaml`` and ``strategies/NAME_daily.yaml`` go.
     like : StrategyConfig
@@ -290,6 +314,8 @@ def adopt_file(
         ``equity`` when not given, ``crypto`` for a calendar of 24/7.
     floors : mapping of str to mapping, optional
         The least that each cost may be assumed to be, by asset class: lower ones of ``like`` are raised to it.
+    said : mapping, optional
+        What a person says of its cells, as `quant_assets.market.sources.tables.source_of`.
 
     Raises
     ------
@@ -301,36 +327,48 @@ def adopt_file(
         When the file has a universe that says another calendar or asset class than asked for.
     """
     file = file.resolve()
-    summary = _described_or_how(file, folder)
-    pattern = glob.escape(str(file))
+    pattern = source_of(file, said).path
     known = _adopted_before(folder / "universes", pattern)
     notes: list[str] = []
     if known is not None:
-        universe, said = known.stem, read_yaml(known, environment=False)
-        asked = {"calendar": calendar and canonical_calendar(calendar), "asset_class": asset_class}
+        universe, held = known.stem, read_yaml(known, environment=False)
+        asked: dict[str, Any] = {
+            "calendar": calendar and canonical_calendar(calendar),
+            "asset_class": asset_class,
+            **{f"source.{key}": value for key, value in (said or {}).items()},
+        }
         for key, value in asked.items():
-            held = said.get(key, "equity" if key == "asset_class" else "XNYS")
-            if value is not None and (canonical_calendar(held) if key == "calendar" else held) != value:
+            is_now = _said_in(held, key)
+            if value is not None and is_now != value:
                 raise ConfigurationError(
                     f"{known}, key {key!r}",
                     expected=f"{value}, as the option says",
-                    found=f"{held}: the file was adopted before, and its universe is never written again",
+                    found=f"{is_now}: the file was adopted before, and its universe is never written again",
                     action=f"edit `{key}:` there, or leave the option out",
                 )
+        # What was once said of the file holds, also when it is not said again.
+        said_before = {
+            key: value for key, value in held["source"].items() if key not in ("kind", "path", "label")
+        }
+        summary = _described_or_how(file, folder, said_before, str(_said_in(held, "calendar")))
         notes.append(f"{file.name} was adopted before: {known} is used as it is")
-        if said.get("end") is not None and str(said["end"]) < str(summary.end):
+        if held.get("end") is not None and str(held["end"]) < str(summary.end):
             notes.append(
-                f"the file goes on to {summary.end}, the universe ends {said['end']}: edit `end:` there"
+                f"the file goes on to {summary.end}, the universe ends {held['end']}: edit `end:` there"
             )
         universe_file = known
     else:
-        fit = suggested_calendar(summary.market_days, file.name) if calendar is None else None
-        chosen = fit.calendar if fit is not None else canonical_calendar(calendar or "")
-        fit = fit or fit_of(chosen, summary.market_days)
+        chosen = None if calendar is None else canonical_calendar(calendar)
+        summary = _described_or_how(file, folder, said, chosen)
+        if chosen is None:
+            chosen = suggested_calendar(summary.market_days, file.name, summary.days_in).calendar
+            if summary.days_in or (said or {}).get("resample"):  # read again, by its clock
+                summary = _described_or_how(file, folder, said, chosen)
+        fit = fit_of(chosen, summary.market_days)
         universe = _free_name(_stem_name(file), folder, taken)
         if universe != _stem_name(file):
             notes.append(f"the name {_stem_name(file)} is taken: the universe is called {universe}")
-        settings = _universe_settings(file, pattern, summary, fit, asset_class)
+        settings = _universe_settings(file, summary, fit, asset_class)
         notes.append(f"calendar {fit.sentence}")
         if summary.outside:
             told = ", ".join(f"{symbol} {day}" for symbol, day in summary.outside[:3])
@@ -355,24 +393,30 @@ def adopt_file(
     return Adopted(universe, strategy_file.stem, universe_file, strategy_file, summary, tuple(notes))
 
 
-def _described_or_how(file: Path, folder: Path) -> FileSummary:
+def _said_in(universe: Mapping[str, Any], key: str) -> Any:
+    """What a universe file says under a key, or what holds when it says nothing."""
+    if key == "calendar":
+        return canonical_calendar(universe.get("calendar", "XNYS"))
+    if key.startswith("source."):
+        return universe["source"].get(key.removeprefix("source."))
+    return universe.get(key, "equity")
+
+
+def _described_or_how(
+    file: Path, folder: Path, said: Mapping[str, Any] | None, calendar: str | None
+) -> FileSummary:
     """As `describe_file`; a refusal that asks for a key of a universe says where that universe can be written."""
-    if not file.is_file():
-        raise SourceError(
-            f"{file}",
-            expected="a Parquet or CSV file of daily bars",
-            found="a folder" if file.is_dir() else "no such file",
-            action="correct the path",
-        )
     try:
-        return describe_file(file)
+        return describe_file(file, said, calendar)
+    except UndecidedTableError:
+        raise
     except (BarContractError, SourceError) as error:
         if "`" not in error.action:
             raise
-        kind = "parquet" if file.suffix == ".parquet" else "csv"
+        source = source_of(file, said)
         how = (
             f"; no universe was written: keys go into one of your own, {folder / 'universes' / 'NAME.yaml'} with "
-            f"`source: {{kind: {kind}, path: {file}}}`, `calendar:`, `start:` and `end:`"
+            f"`source: {{kind: {source.kind}, path: {source.path}}}`, `calendar:`, `start:` and `end:`"
         )
         raise type(error)(
             error.what, expected=error.expected, found=error.found, action=error.action + how
@@ -445,13 +489,9 @@ def _described(file: Path, like: StrategyConfig) -> str:
     return f"The settings of {like.name} on {file.name}."
 
 
-def _universe_settings(
-    file: Path, pattern: str, summary: FileSummary, fit: Fit, asset_class: str | None
-) -> dict[str, Any]:
+def _universe_settings(file: Path, summary: FileSummary, fit: Fit, asset_class: str | None) -> dict[str, Any]:
     asset_class = asset_class or ("crypto" if fit.calendar == "24/7" else None)
-    source = {"kind": "parquet" if summary.delimiter is None else "csv", "path": pattern}
-    if summary.delimiter not in (None, DELIMITERS[0]):
-        source["delimiter"] = summary.delimiter
+    source = {} if summary.source is None else summary.source.model_dump(mode="json", exclude_defaults=True)
     settings: dict[str, Any] = {
         "description": f"{len(summary.symbols)} symbols of {file.name}, adopted from the file.",
         "source": source,

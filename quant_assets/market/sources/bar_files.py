@@ -1,4 +1,4 @@
-"""Bars from files: finding them, CSV and Parquet, one or one of each symbol."""
+"""Bars from files: finding them, reading each by its format and layout, one file for all or one of each symbol."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 
 from quant_assets.common.errors import BarContractError, SourceError
-from quant_assets.common.files import control_character
-from quant_assets.common.settings import BokehSource, CsvSource, ParquetSource, UniverseConfig
-from quant_assets.market.parsing import bytes_cause, has_time_of_day, session_reading
+from quant_assets.common.settings import BokehSource, CsvSource, UniverseConfig
+from quant_assets.market.calendar import zone_of
+from quant_assets.market.parsing import has_time_of_day, session_reading
 from quant_assets.market.set_aside import Terms
 from quant_assets.market.sources.bar_source import Holdings, SourceRead, State, holdings_of
 from quant_assets.market.sources.contract import (
@@ -21,15 +21,14 @@ from quant_assets.market.sources.contract import (
     settled,
     unreadable,
 )
-from quant_assets.market.sources.delimited import MAX_COLUMNS, Style, plain_numbers, read_delimited
+from quant_assets.market.sources.frequency import daily_rows
+from quant_assets.market.sources.layouts import long_form, with_time_of_day
+from quant_assets.market.sources.number_marks import Style, plain_numbers
+from quant_assets.market.sources.session_marks import plain_sessions
+from quant_assets.market.sources.tables import SUFFIXES, FileSource, RawTable, open_table
 
 # -------------------------------------------------------------------------------------------------- bar files
 
-
-FileSource = BokehSource | ParquetSource | CsvSource
-
-MAX_PARQUET_BYTES = 8 << 30
-MAX_FOOTER_BYTES = 16 << 20
 
 _GLOB_CHARACTERS = frozenset("*?[")
 
@@ -56,11 +55,36 @@ def files_of(source: FileSource) -> list[Path]:
 
 @dataclass(frozen=True)
 class PartedFile:
-    """As `BarFile`, with the rows that are no bars beside the others."""
+    """As `BarFile`, with the rows that are no bars beside the others.
+
+    ``instants`` has ``symbol`` and ``instant`` (UTC) of tables whose times have a zone: which day that is, the
+    exchange says.
+    """
 
     rows: Parted
     column_mapping: dict[str, str]
     notes: tuple[str, ...]
+    reading: "Reading"
+    instants: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file was read.
+
+    Attributes
+    ----------
+    table : RawTable
+        Format, packing, encoding, delimiter and header rows; its cells are dropped.
+    layout, dates, numbers, together : str
+        In words; empty where there was nothing to decide.
+    """
+
+    table: RawTable
+    layout: str
+    dates: str
+    numbers: str
+    together: str
 
 
 def read_bar_file(file: Path, source: FileSource) -> BarFile:
@@ -88,85 +112,63 @@ def part_bar_file(file: Path, source: FileSource, terms: Terms) -> PartedFile:
     BarContractError
         When a column is missing, ambiguous, exchanged or of another type.
     """
-    match source:
-        case ParquetSource():
-            frame, mapping = read_parquet(file), source.columns
-        case CsvSource():
-            frame, mapping = read_delimited(file, delimiter=source.delimiter), source.columns
-        case BokehSource():
-            frame, mapping = read_delimited(file, delimiter=","), {}
-    conformed = conform(frame, origin=str(file), mapping=mapping, symbol=_stem(file))
-    notes = []
+    table = open_table(file, source)
+    mapping = {} if isinstance(source, BokehSource) else source.columns
+    long = long_form(table.frame, table.header, origin=str(file), columns=mapping, symbol=stem_of(file))
+    frame = with_time_of_day(long.frame, mapping)
+    conformed = conform(frame, origin=str(file), mapping=mapping, symbol=stem_of(file))
+    notes = list(long.notes)
     if conformed.ignored_columns:
         notes.append(
             f"{len(conformed.ignored_columns)} columns ignored: {', '.join(conformed.ignored_columns)}"
         )
     if "symbol" not in conformed.column_mapping:
         notes.append("no symbol column: each file is one symbol, named by its stem")
-    if conformed.bars.select(has_time_of_day("session", conformed.bars.schema["session"])).item():
-        notes.append("session: the time of day was dropped, in the column's own time zone")
-    if told := session_reading(conformed.bars["session"]):
-        notes.append(told)
-    said = None
-    if isinstance(source, CsvSource) and (source.decimal, source.thousands) != (None, None):
-        said = Style(source.decimal or ".", source.thousands or "")
-    bars, told = plain_numbers(conformed.bars, said)
-    if told:
+    if table.encoding == "Windows-1252":
+        notes.append("read as Windows-1252: the bytes are no UTF-8")
+    dates = plain_sessions(
+        conformed.bars,
+        origin=str(file),
+        date_format=None if isinstance(source, BokehSource) else source.date_format,
+        time_zone=None if isinstance(source, BokehSource) else source.time_zone,
+        exchange_zone=None if terms.calendar is None else zone_of(terms.calendar),
+    )
+    bars, numbers = plain_numbers(dates.rows, _style_of(source))
+    daily = daily_rows(
+        bars,
+        origin=str(file),
+        resample=not isinstance(source, BokehSource) and source.resample is not None,
+        calendar=terms.calendar,
+    )
+    notes += [told for told in (dates.told, numbers, daily.told) if told]
+    bars = daily.rows
+    if bars.select(has_time_of_day("session", bars.schema["session"])).item():
+        notes.append("session: the time of day was dropped")
+    if told := session_reading(bars["session"]):
         notes.append(told)
     rows = part_bars(bars, origin=str(file), terms=terms)
-    return PartedFile(rows, conformed.column_mapping, tuple(notes))
+    reading = Reading(
+        replace(table, frame=table.frame.clear()), long.layout, dates.told, numbers or "", daily.told
+    )
+    instants = None
+    if dates.instants is not None:
+        instants = pl.DataFrame({"symbol": conformed.bars["symbol"], "instant": dates.instants})
+    named = {ours: long.names.get(theirs, theirs) for ours, theirs in conformed.column_mapping.items()}
+    return PartedFile(rows, named, tuple(notes), reading, instants)
 
 
-def _stem(file: Path) -> str:
-    return file.name.removesuffix(".gz").removesuffix(".csv").removesuffix(".parquet")
+def _style_of(source: FileSource) -> Style | None:
+    if isinstance(source, CsvSource) and (source.decimal, source.thousands) != (None, None):
+        return Style(source.decimal or ".", source.thousands or "")
+    return None
 
 
-def read_parquet(file: Path) -> pl.DataFrame:
-    """The table of a Parquet file, checked cell by cell before polars sees it.
-
-    Read by pyarrow: of 2,000 damaged files polars 2.1.0 panics on some, and takes what is in a cut page of others.
-    """
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        limit = {
-            "thrift_string_size_limit": MAX_FOOTER_BYTES,
-            "thrift_container_size_limit": MAX_FOOTER_BYTES,
-        }
-        with pyarrow.parquet.ParquetFile(file, page_checksum_verification=True, **limit) as parquet:
-            claimed = parquet.metadata
-            size = sum(claimed.row_group(n).total_byte_size for n in range(claimed.num_row_groups))
-            if claimed.num_columns > MAX_COLUMNS or not 0 <= size <= MAX_PARQUET_BYTES:
-                raise SourceError(
-                    f"{file}",
-                    expected=f"at most {MAX_COLUMNS} columns and {MAX_PARQUET_BYTES} bytes when unpacked",
-                    found=f"{claimed.num_columns} columns and {size} bytes",
-                    action="write only the columns of the bars, or split the file by year",
-                )
-            table = parquet.read()
-        table.validate(full=True)
-        frame = pl.from_arrow(table)
-    except (pyarrow.ArrowException, OSError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
-        raise SourceError(
-            f"{file}",
-            expected="a complete Parquet file",
-            found=f"{_what_it_is(file)} ({' '.join(str(error).split())[:200]})",
-            action="write the file again (it may be truncated), or set the right `kind:`",
-        ) from error
-    if problem := control_character("".join(pl.DataFrame(frame).columns)):
-        raise SourceError(
-            f"{file}", expected="plain names of columns", found=problem, action="rename them at the source"
-        )
-    return pl.DataFrame(frame)
-
-
-def _what_it_is(file: Path) -> str:
-    with file.open("rb") as stream:
-        cause = bytes_cause(stream.read(200), file.stat().st_size)
-    if cause is None:
-        return "bytes that are not"
-    return f"{cause}, cut off or damaged" if "Parquet" in cause else cause
+def stem_of(file: Path) -> str:
+    """What a file is called without the endings of its format: ``BRK.B.csv.gz`` is BRK.B."""
+    name = file.name
+    while (ending := Path(name).suffix.lower()) in SUFFIXES:
+        name = name[: -len(ending)]
+    return name
 
 
 def _bokeh_file() -> Path:
@@ -244,23 +246,34 @@ class FileBars:
             As `part_bar_file` and `quant_assets.market.sources.contract.settled`; when two files have the same bar.
             Where each file is one symbol, one that cannot be read is that symbol set aside.
         """
-        terms = Terms() if terms is None else terms
-        paths = files_of(self.config)
-        files, failed = _readable(paths, self.config, terms)
-        whole = settled([*(file.rows for file in files.values()), *failed], terms)
-        _refuse_overlap(files, terms)
-        mapping: dict[str, str] = {}
-        notes: dict[str, None] = {}  # a set in order of appearance
-        for path, file in files.items():
-            notes.update(dict.fromkeys(file.notes))
-            for ours, theirs in file.column_mapping.items():
-                if mapping.setdefault(ours, theirs) != theirs:
-                    notes[f"{path.name}: {ours} is {theirs!r}, elsewhere {mapping[ours]!r}"] = None
-        return SourceRead(whole.bars, self.provider, mapping, tuple(notes), len(paths), aside=whole.aside)
+        return read_files(self.config, Terms() if terms is None else terms)[0]
 
     def holdings(self, universe: UniverseConfig) -> Holdings:
         """Symbols and dates of all rows."""
         return holdings_of(self.read_everything().bars)
+
+
+def read_files(source: FileSource, terms: Terms) -> tuple[SourceRead, dict[Path, PartedFile]]:
+    """All bars of all files of a source, and how each file was read.
+
+    Raises
+    ------
+    SourceError, BarContractError
+        As `FileBars.read_everything`.
+    """
+    paths = files_of(source)
+    files, failed = _readable(paths, source, terms)
+    whole = settled([*(file.rows for file in files.values()), *failed], terms)
+    _refuse_overlap(files, terms)
+    mapping: dict[str, str] = {}
+    notes: dict[str, None] = {}  # a set in order of appearance
+    for path, file in files.items():
+        notes.update(dict.fromkeys(file.notes))
+        for ours, theirs in file.column_mapping.items():
+            if mapping.setdefault(ours, theirs) != theirs:
+                notes[f"{path.name}: {ours} is {theirs!r}, elsewhere {mapping[ours]!r}"] = None
+    provider = FileBars(source).provider
+    return SourceRead(whole.bars, provider, mapping, tuple(notes), len(paths), aside=whole.aside), files
 
 
 def _readable(
@@ -275,12 +288,12 @@ def _readable(
         except (SourceError, BarContractError) as error:
             failed[path] = error
     named_by_stem = bool(files) and all("symbol" not in file.column_mapping for file in files.values())
-    asked = {path: error for path, error in failed.items() if terms.asks_for(_stem(path))}
-    most = terms.most.most_symbols(sum(terms.asks_for(_stem(path)) for path in paths))
+    asked = {path: error for path, error in failed.items() if terms.asks_for(stem_of(path))}
+    most = terms.most.most_symbols(sum(terms.asks_for(stem_of(path)) for path in paths))
     for told in (failed if terms.strict or not named_by_stem else asked).values():
         if terms.strict or not named_by_stem or len(asked) > most:
             raise told
-    return files, [unreadable(_stem(path), str(path), told.found) for path, told in asked.items()]
+    return files, [unreadable(stem_of(path), str(path), told.found) for path, told in asked.items()]
 
 
 def _refuse_overlap(files: Mapping[Path, PartedFile], terms: Terms) -> None:

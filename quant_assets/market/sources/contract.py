@@ -18,7 +18,6 @@ from quant_assets.market.parsing import (
     ALIASES,
     RAW_SCHEMA,
     case_variants,
-    delimiter_in,
     dtype_problem,
     in_order,
     repetition_cause,
@@ -103,14 +102,11 @@ def conform(
             "future's), or name the column under `columns:` as `volume: <name in the file>`",
         )
     if missing:
-        other = delimiter_in(frame.columns)
         raise BarContractError(
             f"{origin}: column {', '.join(repr(f) for f in missing)}",
             expected=f"columns {', '.join(REQUIRED)} (or usual names for them) and optionally adj_close",
             found=f"columns {brief(frame.columns, MAX_SHOWN_COLUMNS)}",
-            action=f"set `columns:` in the universe YAML, as `columns: {{{missing[0]}: <name in the file>}}`"
-            if other is None
-            else f"the file is delimited by {other!r}: set `delimiter: {other!r}` in the universe YAML",
+            action=f"set `columns:` in the universe YAML, as `columns: {{{missing[0]}: <name in the file>}}`",
         )
     bars = frame.select(pl.col(source).alias(ours) for ours, source in found.items())
     if "symbol" not in found:

@@ -14,8 +14,10 @@ import polars as pl
 
 from quant_assets.common.errors import BarContractError, SourceError
 from quant_assets.common.settings import (
+    ArrowSource,
     BokehSource,
     CsvSource,
+    ExcelSource,
     ParquetSource,
     PostgresSource,
     Source,
@@ -93,7 +95,7 @@ def open_source(config: Source) -> BarSource:
             from quant_assets.market.sources.postgres import PostgresBars
 
             return PostgresBars(config)
-        case BokehSource() | ParquetSource() | CsvSource():
+        case BokehSource() | ParquetSource() | ArrowSource() | ExcelSource() | CsvSource():
             return FileBars(config)
 
 

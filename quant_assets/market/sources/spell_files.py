@@ -10,8 +10,9 @@ from quant_assets.common.listing_settings import QlibFile, SpellFile, SpellSourc
 from quant_assets.common.settings import UniverseConfig
 from quant_assets.market.listings import LISTINGS, require_listings
 from quant_assets.market.memberships import MEMBERSHIPS
-from quant_assets.market.sources.bar_files import read_parquet
-from quant_assets.market.sources.delimited import decode_text, read_delimited
+from quant_assets.market.sources.delimited import read_delimited
+from quant_assets.market.sources.plain_text import decode_text
+from quant_assets.market.sources.tables import read_parquet
 from quant_assets.market.spells import SpellContract, validated
 from quant_assets.market.synthetic import listings as made_listings
 
