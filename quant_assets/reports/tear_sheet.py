@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from quant_assets.common.pages import page_environment
+from quant_assets.common.pages import page_environment, sentence
 from quant_assets.common.settings import DelistingConfig, StrategyConfig
 from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.gate import gate_names, gate_title
@@ -217,7 +217,7 @@ def render_tear_sheet(inputs: TearSheetInputs) -> str:
     inputs : TearSheetInputs
     """
     environment = page_environment(Path(__file__).parent)
-    environment.filters |= {"sentence": _sentence, "chance": _chance, "p_value": _p_value}
+    environment.filters |= {"sentence": sentence, "chance": _chance, "p_value": _p_value}
     return environment.get_template("tear_sheet.html.j2").render(page_content(inputs))
 
 
@@ -285,7 +285,7 @@ def candidate_tear_sheet(
             if group
             else []
         ),
-        *(_sentence(said) for said in survivorship),
+        *(sentence(said) for said in survivorship),
         *([counted] if counted else []),
     ]
     if n_symbols < FEW_SYMBOLS:
@@ -404,10 +404,6 @@ def _cards(subject: str, verdicts: Sequence[Verdict], required: Sequence[str]) -
 def _split_reason(reason: str) -> tuple[str, str]:
     gate, _, words = reason.partition(": ")
     return gate_title(gate), words.removeprefix("fail: ")
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
 
 
 def _chance(probability: float) -> str:

@@ -189,7 +189,8 @@ def training_record(
         "bundle_sha256": bundle.sha256,
         "names": training_set.table().frame["symbol"].n_unique(),
     }
-    return Product(value, {**value, "mlflow": Link(home.mlflow_ui(recorded.experiment_id, recorded.run_id))})
+    shown = home.mlflow_ui(recorded.experiment_id, recorded.run_id)
+    return Product(value, {**value, **({"mlflow": Link(shown)} if shown else {})})
 
 
 # The guard runs every time: a decision is never reused.
@@ -382,7 +383,7 @@ def holdout_report(
     file = publish_html(home.path, f"{name}-holdout", ensemble.version, html)
     facts = {
         "file": File(file),
-        "open": Link(file.as_uri()),
+        "open": Link(home.page_address(file)),
         "said": found.sentence,
         **found.to_json(),
         "equity": Picture(plot, "net equity on the holdout"),
