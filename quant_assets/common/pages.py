@@ -8,6 +8,7 @@ import base64
 import hashlib
 import io
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,7 +84,7 @@ def page_environment(templates: Path) -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "compact": compact, "limit": limit}
+    environment.filters |= {f.__name__: f for f in (percent, number, compact, limit, count, sentence)}
     return environment
 
 
@@ -132,14 +133,23 @@ def limit(value: float | None) -> str:
     return _shown(value, ",.6g")
 
 
+def count(value: float | None) -> str:
+    """How many, with thousands apart."""
+    return _shown(value, ",.0f")
+
+
 def sentence(words: str) -> str:
-    """Words as a sentence: a capital first, a stop last."""
-    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
+    """Words as a sentence: a capital first, a stop last, signs as they are written on paper."""
+    said = re.sub(r"(?<![\w.])-(?=[0-9])", "−", words.replace(">=", "≥").replace("<=", "≤"))
+    return said[:1].upper() + said[1:] + ("" if said.endswith((".", "!", "?")) else ".")
 
 
 def _shown(value: float | None, form: str) -> str:
-    """A number with a real minus sign; a dash where there is none."""
-    return "–" if value is None or not math.isfinite(value) else format(value, form).replace("-", "−")
+    """A number with a real minus sign, which nothing that rounds to zero has; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = format(value, form)
+    return text.replace("-", "−") if re.search("[1-9]", text) else text.lstrip("-")
 
 
 # ------------------------------------------------------------------------------------------------------ plots

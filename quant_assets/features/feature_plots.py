@@ -20,7 +20,8 @@ from quant_assets.common.pages import (
     themed_figure,
 )
 
-WIDTH = 7.4  # inches
+WIDTH = 7.4  # inches, of pictures that a telephone shows in a box that scrolls
+NARROW = 5.2  # of those that it shows whole
 ROW = 0.19  # inches per feature, of an 8-point name
 MOST_COLUMNS = (
     500  # sessions side by side: more than the picture has pixels for would be averaged away anyway
@@ -57,7 +58,7 @@ def coverage_map(session_coverage: pl.DataFrame) -> str:
 
 
 def histograms(histograms: pl.DataFrame, summary: pl.DataFrame) -> str:
-    """The distribution of each feature between its 0.5 % and 99.5 % quantiles; dead ones in red."""
+    """The distribution of each feature between its 0.5% and 99.5% quantiles; dead ones in red."""
     dead = dict(summary.select("feature", "dead").iter_rows())
     shown = histograms.to_dicts()
     n_rows = max(1, -(-len(shown) // PANELS_PER_ROW))
@@ -120,7 +121,7 @@ def correlation_map(correlation: pl.DataFrame, clusters: pl.DataFrame) -> str:
 def rejection_bars(stationarity: pl.DataFrame) -> str:
     """Share of symbols that reject a unit root, with what chance alone would give."""
     rows = stationarity.to_dicts()
-    with themed_figure(WIDTH, 1.0 + ROW * len(rows)) as (figure, axes):
+    with themed_figure(NARROW, 1.2 + ROW * len(rows)) as (figure, axes):
         for place, row in enumerate(rows):
             if row["share_rejecting"] is None:
                 axes.annotate("not tested", (0.01, place), va="center", color=MUTED, fontsize=8)
@@ -129,7 +130,7 @@ def rejection_bars(stationarity: pl.DataFrame) -> str:
             axes.barh(place, row["share_rejecting"], height=0.7, color=colour)
         chance = [row["most_by_chance"] for row in rows if row["most_by_chance"] is not None]
         if chance:
-            axes.axvspan(0.0, max(chance), color=GRID, zorder=0.5, label="by chance, 95 % of the time")
+            axes.axvspan(0.0, max(chance), color=GRID, zorder=0.5, label="by chance, 95% of the time")
         axes.axvline(
             rows[0]["share_by_chance"], color=INK, linewidth=1.0, linestyle=(0, (4, 3)),
             label=f"{rows[0]['share_by_chance']:.0%} by chance",
@@ -139,13 +140,13 @@ def rejection_bars(stationarity: pl.DataFrame) -> str:
         axes.set_xlim(0.0, 1.0)
         axes.grid(visible=True, axis="x")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlabel("symbols that reject a unit root at 5 % (red: not enough of them)")
+        axes.set_xlabel("symbols that reject a unit root at 5% (red: too few)")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=2, handlelength=1.6)
         return _address(figure)
 
 
 def _names(axes: Axes, names: list[str]) -> None:
-    axes.set_yticks(range(len(names)), [_spelt(name) for name in names], fontsize=8, color=INK)
+    axes.set_yticks(range(len(names)), [_spelt(name) for name in names], fontsize=9, color=INK)
     axes.grid(visible=False)
     axes.tick_params(length=0)
     for side in ("left", "bottom"):

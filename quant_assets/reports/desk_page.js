@@ -23,7 +23,6 @@
     return made;
   };
   const minus = (text) => text.replace(/-/g, "−");
-  const shown = (value, digits = 3) => (value === null ? "–" : minus(Number(value).toPrecision(digits)));
   const fixed = (value) => (value === null ? "–" : minus(value.toFixed(2)));
   const share = (value) => minus((100 * value).toFixed(0)) + "%";
   const table = (heads, rows, empty) => {
@@ -43,8 +42,7 @@
   };
   const gates = ([a, b]) => {
     const cell = (verdict) => verdict
-      ? [make("span", { class: "pill " + verdict.status }, verdict.words), " " + shown(verdict.observed) +
-          (verdict.required === null ? "" : " (" + (verdict.comparison === ">=" ? "≥ " : "≤ ") + verdict.required + ")")]
+      ? [make("span", { class: "pill " + verdict.status }, verdict.words), " " + verdict.observed + " (" + verdict.required + ")"]
       : ["no verdict"];
     const names = [...new Set([...Object.keys(a.gates), ...Object.keys(b.gates)])];
     return names.map((name) => [(a.gates[name] || b.gates[name]).title, cell(a.gates[name]), cell(b.gates[name])]);

@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_assets.common.pages import page_environment, script_source, sentence
+from quant_assets.common.pages import compact, limit, page_environment, script_source
 from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.gate import gate_title, gates
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.ledgers.promotions import LedgerEntry
 from quant_assets.reports.desk import DeskReport
-from quant_assets.reports.tear_sheet import STATUS_WORDS
+from quant_assets.reports.tear_sheet import STATUS_WORDS, gate_number
 
 SCRIPT = Path(__file__).with_name("desk_page.js").read_text(encoding="utf-8")
 # What a server of the pages lets run.
@@ -69,12 +69,15 @@ class Reference:
     Attributes
     ----------
     words : str
-    address : str
-        Of a page beside this one, or (from ``/``) of the UI.
+    asset : str
+        Address in the UI, from ``/``.
+    page : str
+        Name of the page beside this one; empty where there is none.
     """
 
     words: str
-    address: str
+    asset: str
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ class Told:
         The newest report of each other kind.
     last_at, last_run : datetime or None, str
         When the newest of its assets was made, and in which run.
-    pages, assets : tuple of Reference
+    shown : tuple of Reference
+        Reports and what decides, those with a page first.
     """
 
     name: str
@@ -110,8 +114,7 @@ class Told:
     further: tuple[GateReport, ...]
     last_at: datetime | None
     last_run: str
-    pages: tuple[Reference, ...]
-    assets: tuple[Reference, ...]
+    shown: tuple[Reference, ...]
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ def standing(told: Told, entries: Iterable[LedgerEntry], report: DeskReport) -> 
     sharpes = [_observed(judged.report, SHARPE_GATE) for judged in told.judged]
     return {
         "told": told,
+        "pages": [reference for reference in told.shown if reference.page],
         "state": state,
         "state_class": STATE_CLASSES[state],
         "closed": closed,
@@ -343,9 +347,8 @@ def _candidate(told: Told, judged: Judged, age: int, entries: Sequence[LedgerEnt
                 "title": gate_title(v.gate),
                 "status": v.status,
                 "words": STATUS_WORDS[v.status],
-                "observed": v.observed,
-                "required": v.required,
-                "comparison": v.comparison,
+                "observed": gate_number(v.gate, v.observed, compact),
+                "required": f"{'≥' if v.comparison == '>=' else '≤'} {gate_number(v.gate, v.required, limit)}",
             }
             for v in verdicts
         },
@@ -398,16 +401,18 @@ def render_desk_page(
     """
     rows = sorted((standing(told, entries, report) for told in tolds), key=lambda row: row["order"])
     runs = [told.last_at for told in tolds if told.last_at]
-    environment = page_environment(Path(__file__).parent)
-    environment.filters["sentence"] = sentence
-    return environment.get_template("desk_page.html.j2").render(
-        rows=rows,
-        report=report,
-        candidates=candidates(tolds, entries),
-        statistics=statistics,
-        ui=ui,
-        last=_moment(max(runs)) if runs else "",
-        script=SCRIPT,
-        script_source=script_source(SCRIPT),
-        status_words=STATUS_WORDS,
+    return (
+        page_environment(Path(__file__).parent)
+        .get_template("desk_page.html.j2")
+        .render(
+            rows=rows,
+            report=report,
+            candidates=candidates(tolds, entries),
+            statistics=statistics,
+            ui=ui,
+            last=_moment(max(runs)) if runs else "",
+            script=SCRIPT,
+            script_source=script_source(SCRIPT),
+            status_words=STATUS_WORDS,
+        )
     )

@@ -135,6 +135,8 @@ def desk_report(
     return Product(html, facts)
 
 
+# Beside reports, and what judges and decides: where a person looks for the reason.
+SHOWN = {"tear_sheet", "champion", "quarantined_bars", "reconciled_bars", "inference_benchmark"}
 # How many versions of a report the trends of a strategy go back.
 MOST_VERSIONS = 30
 
@@ -149,14 +151,12 @@ def told_of(strategy: DeskStrategy, home: Home, history: History) -> "Told":
     newest = {key: found for key in keys if (found := next(history.versions(key), None)) is not None}
     mine = [found for key, found in newest.items() if key[0] == strategy.name]
     last = max(mine, key=lambda found: found.at, default=None)
-    pages = [
-        Reference(_words(key[1]), name)
+    wanted = {s.name for s in (*own, *shared) if s.gates or s.decides or "report" in s.name} | SHOWN
+    shown = [
+        Reference(key[1].replace("_", " "), f"/assets/{'/'.join(key)}", _page_name(found, home))
         for key, found in newest.items()
-        if (name := _page_name(found)) and (home.path / "reports" / name).exists()
+        if key[1] in wanted
     ]
-    shown = {
-        stage.name for stage in (*own, *shared) if stage.gates or "report" in stage.name or stage.decides
-    }
     judged, lost = _judged(strategy, home, history)
     further = [
         GateReport.from_json(found.artifact.json())
@@ -177,10 +177,7 @@ def told_of(strategy: DeskStrategy, home: Home, history: History) -> "Told":
         further=tuple(further),
         last_at=last.at if last else None,
         last_run=last.run_id if last else "",
-        pages=tuple(pages),
-        assets=tuple(
-            Reference(_words(key[1]), f"/assets/{'/'.join(key)}") for key in newest if key[1] in shown
-        ),
+        shown=tuple(sorted(shown, key=lambda reference: not reference.page)),
     )
 
 
@@ -207,10 +204,7 @@ def _judged(strategy: DeskStrategy, home: Home, history: History) -> "tuple[tupl
     return tuple(reversed(found)), lost
 
 
-def _page_name(made: Made) -> str:
-    """The file of a published page; empty for what is no page."""
-    return Path(str(made.facts.get("file", ""))).name if "open" in made.facts else ""
-
-
-def _words(asset: str) -> str:
-    return asset.replace("_", " ")
+def _page_name(made: Made, home: Home) -> str:
+    """The file of a published page; empty for what is no page, and for one that is gone."""
+    name = Path(str(made.facts.get("file", ""))).name if "open" in made.facts else ""
+    return name if name and (home.path / "reports" / name).exists() else ""
