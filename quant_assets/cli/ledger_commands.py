@@ -361,7 +361,8 @@ def desk(
 ) -> None:
     """Make the desk's page again: where every strategy stands and why, and what its Sharpe ratio is worth.
 
-    It is platform/desk_report, and reports/index.html of the home, which quant-assets ui serves. Haircut Sharpe ratios, StepM, false discovery rates and Rademacher bounds. Information, not gates: exit code 0
+    It is platform/desk_report, and reports/index.html of the home, which quant-assets ui serves. Haircut Sharpe
+    ratios, StepM, false discovery rates and Rademacher bounds. Information, not gates: exit code 0
     whatever they say, 1 when the run broke (a damaged ledger).
 
     Example: quant-assets desk --json desk.json

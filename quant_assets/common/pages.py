@@ -155,6 +155,17 @@ def _shown(value: float | None, form: str) -> str:
 # ------------------------------------------------------------------------------------------------------ plots
 
 
+LONGEST_LABEL = 24
+
+
+def plot_label(name: str) -> str:
+    """A name beside an axis: as it is spelt, without mathematics ("$x$"), a long one without its middle."""
+    if len(name) > LONGEST_LABEL:
+        half = LONGEST_LABEL // 2
+        name = f"{name[: half - 1]}…{name[-half:]}"
+    return name.replace("$", r"\$")
+
+
 @contextmanager
 def themed_figure(width_inches: float = 6.4, height_inches: float = 3.2) -> "Iterator[tuple[Figure, Axes]]":
     """A figure with one axes, on the Agg canvas, known to no global registry; draw it inside the ``with``.

@@ -16,6 +16,7 @@ from quant_assets.common.pages import (
     INK,
     MUTED,
     figure_png,
+    plot_label,
     png_data_uri,
     themed_figure,
 )
@@ -47,7 +48,7 @@ def coverage_map(session_coverage: pl.DataFrame) -> str:
         _names(axes, ["every feature", *names])
         axes.get_yticklabels()[0].set_fontweight("bold")
         axes.axhline(0.5, color=INK, linewidth=1.0)
-        places = np.unique(np.linspace(0, shown.height - 1, min(7, shown.height)).round().astype(int))
+        places = np.unique(np.linspace(0, shown.height - 1, min(6, shown.height)).round().astype(int))
         axes.set_xticks(places, [str(shown["session"][int(i)])[:7] for i in places])
         bar = figure.colorbar(
             image, ax=axes, fraction=0.03, pad=0.02, format=PercentFormatter(1.0, decimals=0)
@@ -77,7 +78,7 @@ def histograms(histograms: pl.DataFrame, summary: pl.DataFrame) -> str:
             edges = np.linspace(row["low"], row["high"], len(row["counts"]) + 1)
             colour = BAD if dead[row["feature"]] else ACCENT
             axes.stairs(row["counts"], edges, fill=True, color=colour, alpha=0.85)
-            axes.set_title(_spelt(row["feature"]), fontsize=8, pad=3)
+            axes.set_title(plot_label(row["feature"]), fontsize=8, pad=3)
             axes.set_yticks([])
             axes.spines["left"].set_visible(False)
             axes.grid(visible=False)
@@ -101,7 +102,7 @@ def correlation_map(correlation: pl.DataFrame, clusters: pl.DataFrame) -> str:
             interpolation="nearest",
         )
         _names(axes, names)
-        axes.set_xticks(range(len(names)), [_spelt(n) for n in names], rotation=90, fontsize=8)
+        axes.set_xticks(range(len(names)), [plot_label(n) for n in names], rotation=90, fontsize=8)
         start = 0
         for (_,), rows in clusters.group_by("cluster", maintain_order=True):
             if rows.height > 1:
@@ -141,21 +142,16 @@ def rejection_bars(stationarity: pl.DataFrame) -> str:
         axes.grid(visible=True, axis="x")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_xlabel("symbols that reject a unit root at 5% (red: too few)")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=2, handlelength=1.6)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=1, handlelength=1.6)
         return _address(figure)
 
 
 def _names(axes: Axes, names: list[str]) -> None:
-    axes.set_yticks(range(len(names)), [_spelt(name) for name in names], fontsize=9, color=INK)
+    axes.set_yticks(range(len(names)), [plot_label(name) for name in names], fontsize=9, color=INK)
     axes.grid(visible=False)
     axes.tick_params(length=0)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
-
-
-def _spelt(name: str) -> str:
-    """No mathematics in names: a feature called "$x$" is shown as it is spelt."""
-    return name.replace("$", r"\$")
 
 
 def _address(figure: Figure) -> str:

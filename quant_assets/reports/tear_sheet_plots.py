@@ -19,6 +19,7 @@ from quant_assets.common.pages import (
     figure_png,
     number,
     percent,
+    plot_label,
     png_data_uri,
     themed_figure,
 )
@@ -107,8 +108,7 @@ def importance_bars(importance: Mapping[str, float]) -> str:
                 f"{share:.1%}", (share, place), (4, 0), textcoords="offset points",
                 va="center", color=MUTED, fontsize=8.5,
             )  # fmt: skip
-        # No mathematics in names: a feature called "$x$" is shown as it is spelt.
-        axes.set_yticks(places, [name.replace("$", r"\$") for name, _ in shown], color=INK)
+        axes.set_yticks(places, [plot_label(name) for name, _ in shown], color=INK)
         axes.set_ylim(-0.7, len(shown) - 0.3)
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.12)

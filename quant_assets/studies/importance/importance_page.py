@@ -21,6 +21,7 @@ from quant_assets.common.pages import (
     INK,
     MUTED,
     figure_png,
+    plot_label,
     png_data_uri,
     themed_figure,
 )
@@ -189,8 +190,7 @@ def _legend_above(axes: Axes) -> None:
 
 
 def _names(axes: Axes, names: Sequence[str]) -> None:
-    # No mathematics in names: a feature called "$x$" is shown as it is spelt.
-    axes.set_yticks(range(len(names)), [n.replace("$", r"\$") for n in names], fontsize=9, color=INK)
+    axes.set_yticks(range(len(names)), [plot_label(n) for n in names], fontsize=9, color=INK)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(4))  # more would touch each other on a narrow picture
     axes.tick_params(length=0, color=GRID)
