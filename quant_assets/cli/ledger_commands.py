@@ -359,9 +359,10 @@ NUMBERS = ("N, book", "sessions", "Sharpe", "p", "Bonferroni", "Holm", "BHY", "m
 def desk(
     json_output: Annotated[Path | None, typer.Option("--json", help="Write every figure here.")] = None,
 ) -> None:
-    """Materialise platform/desk_report: every strategy's Sharpe ratio beside all that the desk has tried.
+    """Make the desk's page again: where every strategy stands and why, and what its Sharpe ratio is worth.
 
-    Haircut Sharpe ratios, StepM, false discovery rates and Rademacher bounds. Information, not gates: exit code 0
+    It is platform/desk_report, and reports/index.html of the home, which quant-assets ui serves. Haircut Sharpe
+    ratios, StepM, false discovery rates and Rademacher bounds. Information, not gates: exit code 0
     whatever they say, 1 when the run broke (a damaged ledger).
 
     Example: quant-assets desk --json desk.json
@@ -385,7 +386,10 @@ def desk(
         raise typer.Exit(1)
     figures: Any = event.metadata["figures"].value
     show_desk(figures, out())
-    out().print(f"\nThe page:  {plain(str(event.metadata['open'].value))}")
+    out().print(f"\nThe page:     {plain(str(event.metadata['file'].value))}")
+    out().print(
+        f"In the UI:    {plain(str(event.metadata['open'].value))} of the address that quant-assets ui says"
+    )
     write_json(json_output, figures)
 
 

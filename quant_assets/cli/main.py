@@ -95,7 +95,9 @@ def ui(
         typer.Option(help="A further name that browsers may address it by, as a proxy in front has; repeat."),
     ] = None,
 ) -> None:
-    """Serve the Dagster UI of everything made here, with its daemon, until interrupted.
+    """Serve the Dagster UI of everything made here, with its daemon and all reports, until interrupted.
+
+    Reports are below /reports: the links of the UI open them, and /reports/index.html links them all.
 
     Nobody logs in, so what another site has a browser send is refused: foreign Host or Origin, mutations by GET.
     Exit code 0 interrupted, 1 the daemon stopped, 2 wrong usage.
@@ -107,6 +109,7 @@ def ui(
 
     named = f"[{host}]" if ":" in host else host
     show_text(f"The UI is on http://{named}:{port}")
+    show_text(f"The desk's page is on http://{named}:{port}/reports/index.html")
     raise typer.Exit(min(serve_ui(host, port, {*LOOPBACK, named, *(allow_host or [])}), 1))
 
 

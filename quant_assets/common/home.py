@@ -20,6 +20,10 @@ _EARLIER_TEMPLATES = frozenset(
 )
 
 
+# Where a server of the UI shows the published pages.
+SERVED_BELOW = "/reports"
+
+
 @dataclass(frozen=True)
 class Home:
     """One home of the platform: a folder, or a URL with a folder beside it.
@@ -115,15 +119,26 @@ class Home:
         """Where MLflow keeps its artifacts."""
         return (self.local / "mlartifacts").absolute().as_uri()
 
-    def mlflow_ui(self, experiment_id: str, run_id: str) -> str:
-        """Address of an MLflow run: below $MLFLOW_UI_URL, where ``mlflow server`` shows this store."""
-        base = os.environ.get("MLFLOW_UI_URL", "http://127.0.0.1:5000").rstrip("/")
-        return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
+    def mlflow_ui(self, experiment_id: str, run_id: str) -> str | None:
+        """Address of an MLflow run below $MLFLOW_UI_URL, where ``mlflow server`` shows it; None without one."""
+        base = os.environ.get("MLFLOW_UI_URL", "").rstrip("/")
+        return f"{base}/#/experiments/{experiment_id}/runs/{run_id}" if base else None
 
     def dagster_ui(self, run_id: str) -> str:
         """Address of a Dagster run: below $DAGSTER_UI_URL, where ``dagster dev`` or a webserver shows it."""
-        base = os.environ.get("DAGSTER_UI_URL", "http://127.0.0.1:3000").rstrip("/")
-        return f"{base}/runs/{run_id}"
+        return f"{self.ui_address}/runs/{run_id}"
+
+    @property
+    def ui_address(self) -> str:
+        """Address of the UI: $DAGSTER_UI_URL, or where ``quant-assets ui`` listens unless it is told otherwise."""
+        return os.environ.get("DAGSTER_UI_URL", "http://127.0.0.1:3000").rstrip("/")
+
+    def page_address(self, page: Location) -> str:
+        """Address of a published page, below $DAGSTER_UI_URL or the server that shows the link, whatever its port.
+
+        ``quant-assets ui`` serves pages there; see `quant_assets.common.served_pages`.
+        """
+        return f"{os.environ.get('DAGSTER_UI_URL', '').rstrip('/')}{SERVED_BELOW}/{page.name}"
 
     @property
     def promotion_ledger(self) -> Location:

@@ -5,8 +5,10 @@ Figures are drawn through matplotlib's object interface on Agg, and the same fig
 """
 
 import base64
+import hashlib
 import io
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLE = "style.css.j2"
+FRONT = "index.html"  # the one page that is replaced, and links the others
 
 INK = "#1d2733"
 MUTED = "#66758a"
@@ -81,7 +84,7 @@ def page_environment(templates: Path) -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "compact": compact}
+    environment.filters |= {f.__name__: f for f in (percent, number, compact, limit, count, sentence)}
     return environment
 
 
@@ -91,6 +94,20 @@ def publish_page(home: Location, stem: str, html: str) -> Location:
     make_folder(target.parent)
     write_whole(target, html.encode())
     return target
+
+
+def publish_front(home: Location, html: str) -> Location:
+    """Replace the page that links all others. Readers see the old one or the new one, whole."""
+    target = home / "reports" / FRONT
+    make_folder(target.parent)
+    write_whole(target, html.encode())
+    return target
+
+
+def script_source(script: str) -> str:
+    """A script as a Content-Security-Policy names it: by the digest of its text (w3.org/TR/CSP3)."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def percent(value: float | None, decimals: int = 1) -> str:
@@ -104,16 +121,49 @@ def number(value: float | None, decimals: int = 2) -> str:
 
 
 def compact(value: float | None) -> str:
-    """A number with four significant digits."""
-    return _shown(value, ".4g")
+    """A number with at least three significant digits, written out: 12.3, 0.0123, 12,345."""
+    if value is None or not math.isfinite(value) or value == 0.0:
+        return _shown(value, ".0f")
+    size = math.floor(math.log10(abs(float(f"{value:.2e}"))))
+    return _shown(value, f",.{max(2 - size, 0)}f" if -5 <= size <= 9 else ".2e")
+
+
+def limit(value: float | None) -> str:
+    """A configured number as somebody would write it: 0.95, 1.2, 3,269."""
+    return _shown(value, ",.6g")
+
+
+def count(value: float | None) -> str:
+    """How many, with thousands apart."""
+    return _shown(value, ",.0f")
+
+
+def sentence(words: str) -> str:
+    """Words as a sentence: a capital first, a stop last, signs as they are written on paper."""
+    said = re.sub(r"(?<![\w.])-(?=[0-9])", "−", words.replace(">=", "≥").replace("<=", "≤"))
+    return said[:1].upper() + said[1:] + ("" if said.endswith((".", "!", "?")) else ".")
 
 
 def _shown(value: float | None, form: str) -> str:
-    """A number with a real minus sign; a dash where there is none."""
-    return "–" if value is None or not math.isfinite(value) else format(value, form).replace("-", "−")
+    """A number with a real minus sign, which nothing that rounds to zero has; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = format(value, form)
+    return text.replace("-", "−") if re.search("[1-9]", text) else text.lstrip("-")
 
 
 # ------------------------------------------------------------------------------------------------------ plots
+
+
+LONGEST_LABEL = 24
+
+
+def plot_label(name: str) -> str:
+    """A name beside an axis: as it is spelt, without mathematics ("$x$"), a long one without its middle."""
+    if len(name) > LONGEST_LABEL:
+        half = LONGEST_LABEL // 2
+        name = f"{name[: half - 1]}…{name[-half:]}"
+    return name.replace("$", r"\$")
 
 
 @contextmanager

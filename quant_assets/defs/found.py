@@ -3,8 +3,6 @@
 Everything is handed over as it is found. Verifying is the caller's first step.
 """
 
-from collections.abc import Iterator
-
 import dagster as dg
 import polars as pl
 
@@ -12,19 +10,15 @@ from quant_assets.common.errors import ConfigurationError, EvidenceError, closes
 from quant_assets.common.home import Home
 from quant_assets.common.store import Table
 from quant_assets.defs.running import strategy_verdicts
-from quant_assets.defs.storage import artifact_of, latest_event
+from quant_assets.defs.storage import artifact_of, latest_event, versions
 from quant_assets.gates.baseline_comparison import CandidateSummary, judged_by
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.ledgers.promotions import PromotionLedger
-from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.graph import Lineage
 from quant_assets.registry.champion import FoundBundle, promoted_bundle
 from quant_assets.registry.standing import ledger_keys
 
 ALIASES = ("champion", "candidate")
-
-# How far back a report or a training set of an earlier candidate is looked for.
-_HISTORY = 200
 
 
 def newest_candidate(
@@ -100,8 +94,8 @@ def reports_about(
     if strategy not in lineage.settings.strategies:  # the bundle came from another configuration
         return ()
     for name in lineage.reports(lineage.scope(strategy)):
-        for artifact in _history(instance, home, strategy, name):
-            report = GateReport.from_json(artifact.json())
+        for made in versions(instance, home.store, (strategy, name)):
+            report = GateReport.from_json(made.artifact.json())
             if report.subject == subject:
                 reports.append(report)
                 break
@@ -112,24 +106,11 @@ def training_frame(
     instance: dg.DagsterInstance, home: Home, strategy: str, version: str
 ) -> pl.DataFrame | None:
     """The rows of one version of a training set; None when this home does not have it."""
-    for artifact in _history(instance, home, strategy, "training_set"):
-        if artifact.version == version:
-            table: Table = artifact.table()
+    for made in versions(instance, home.store, (strategy, "training_set")):
+        if made.artifact.version == version:
+            table: Table = made.artifact.table()
             return table.frame
     return None
-
-
-def _history(instance: dg.DagsterInstance, home: Home, strategy: str, asset: str) -> Iterator[Artifact]:
-    """Every object of an asset that the event log still names, newest first, each once."""
-    records = instance.fetch_materializations(dg.AssetKey([strategy, asset]), limit=_HISTORY).records
-    seen: set[str] = set()
-    for record in records:
-        if record.asset_materialization is None:
-            continue
-        artifact = artifact_of(record.asset_materialization, home.store)
-        if artifact.sha256 not in seen:
-            seen.add(artifact.sha256)
-            yield artifact
 
 
 def _nothing(strategy: str, found: str, action: str) -> EvidenceError:

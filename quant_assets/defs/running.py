@@ -22,19 +22,19 @@ from quant_assets.common.home import Home
 from quant_assets.common.logging import get_logger
 from quant_assets.common.processes import all_gone, every, held_by, this_host, waited_for
 from quant_assets.common.same_origin import SameOrigin
+from quant_assets.common.served_pages import ServedPages
 from quant_assets.defs.assets import asset_key
 from quant_assets.defs.storage import artifact_of, latest_event
 from quant_assets.gates.verdicts import GateReport, StrategyOutcome, Verdict, refusals
 from quant_assets.lineage.causes import Judged, closed_upstream, set_aside, waits
 from quant_assets.lineage.graph import Lineage
+from quant_assets.reports.desk_page import SCRIPTS
 
 # Dagster's own console lines would drown the progress lines; everything is in the run's event log.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 # Errors that mean "refused by a gate" and not "something broke".
 REFUSALS = frozenset({"DagsterAssetCheckFailedError", "GateClosed"})
-
-
 # On every run that a process of the platform started: only its own host can say whether a process lives.
 HOST_TAG = "quant/host"
 LOOK_SECONDS = 2.0
@@ -221,7 +221,7 @@ def strategy_verdicts(
 
 
 def serve_ui(host: str, port: int, hosts: Iterable[str]) -> int:
-    """Serve the UI with its daemon until interrupted, as ``dagster dev`` does, behind `SameOrigin`.
+    """Serve the UI with its daemon until interrupted, as ``dagster dev`` does, behind `SameOrigin`, and pages.
 
     Both share one code server. Returns the exit code: 0, or that of a daemon that stopped by itself.
     """
@@ -247,7 +247,8 @@ def serve_ui(host: str, port: int, hosts: Iterable[str]) -> int:
             subprocess.Popen(command) as daemon,  # noqa: S603 (this interpreter, this module)
             WorkspaceProcessContext(instance, WorkspaceFileTarget([str(workspace)])) as context,
         ):
-            app = SameOrigin(create_app_from_workspace_process_context(context, "", 2000), hosts)
+            ui = create_app_from_workspace_process_context(context, "", 2000)
+            app = SameOrigin(ServedPages(ui, Home().path / "reports", SCRIPTS), hosts)
             server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning"))
             threading.Thread(
                 target=lambda: setattr(server, "should_exit", daemon.wait() >= 0), daemon=True

@@ -5,7 +5,7 @@ Pointers live in events, objects are immutable. A step receives `Artifact` handl
 it, so a step that reuses its last result reads nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -18,7 +18,7 @@ from quant_assets.common.errors import StoreError
 from quant_assets.common.store import ArtifactStore, Encoded
 from quant_assets.lineage.artifact import HASHING, Artifact, Partitions
 from quant_assets.lineage.graph import Key
-from quant_assets.lineage.scope import KnownVintage
+from quant_assets.lineage.scope import KnownVintage, Made
 from quant_assets.lineage.scrutiny import Evidence
 from quant_assets.lineage.stages.bar_stages import CHANGE, KNOWN_AT, LAST_SESSION, SYMBOL_DIGESTS
 
@@ -28,6 +28,7 @@ INPUTS_TAG = "quant/inputs"
 OBJECT_KEY = "quant/object"
 MEDIA_TYPE_KEY = "quant/media_type"
 ATTESTATION_KEY = "quant/attestation"
+_VERSIONS = 200  # events: how far back an earlier version of an asset is looked for
 
 
 class Home(dg.ConfigurableResource[Any]):
@@ -231,9 +232,26 @@ def newest(
     return found
 
 
+def versions(instance: dg.DagsterInstance, store: ArtifactStore, key: Key) -> Iterator[Made]:
+    """Every version of an asset that the event log still names, newest first, each once."""
+    seen: set[str] = set()
+    for record in instance.fetch_materializations(dg.AssetKey(list(key)), limit=_VERSIONS).records:
+        event = event_of(record)
+        artifact = artifact_of(event, store)
+        if artifact.sha256 not in seen:
+            seen.add(artifact.sha256)
+            moment, facts = datetime.fromtimestamp(record.timestamp, UTC), plain_facts(event)
+            yield Made(artifact, moment, record.run_id, facts)
+
+
+def plain_facts(event: dg.AssetMaterialization) -> dict[str, Any]:
+    """What an event says of its asset, as plain values by name."""
+    return {name: value.value for name, value in event.metadata.items() if hasattr(value, "value")}
+
+
 @dataclass(frozen=True)
 class EventHistory:
-    """What the event log knows of earlier versions of one asset (partition)."""
+    """What the event log knows of earlier versions of one asset (partition), and of any other."""
 
     instance: dg.DagsterInstance
     store: ArtifactStore
@@ -260,8 +278,8 @@ class EventHistory:
     def facts(self) -> dict[str, dict[str, Any]]:
         """Facts about the newest version of each partition: those that vintages are compared by."""
         events = {p: latest_event(self.instance, self.key, p) for p in self.partitions}
-        return {
-            p: {name: value.value for name, value in event.metadata.items() if hasattr(value, "value")}
-            for p, event in events.items()
-            if event is not None and CHANGE in event.metadata
-        }
+        return {p: plain_facts(e) for p, e in events.items() if e is not None and CHANGE in e.metadata}
+
+    def versions(self, key: Key) -> Iterator[Made]:
+        """Every version of an asset that the log still names, newest first, each once."""
+        return versions(self.instance, self.store, key)

@@ -16,11 +16,13 @@ from quant_assets.common.pages import (
     INK,
     MUTED,
     figure_png,
+    plot_label,
     png_data_uri,
     themed_figure,
 )
 
-WIDTH = 7.4  # inches
+WIDTH = 7.4  # inches, of pictures that a telephone shows in a box that scrolls
+NARROW = 5.2  # of those that it shows whole
 ROW = 0.19  # inches per feature, of an 8-point name
 MOST_COLUMNS = (
     500  # sessions side by side: more than the picture has pixels for would be averaged away anyway
@@ -46,7 +48,7 @@ def coverage_map(session_coverage: pl.DataFrame) -> str:
         _names(axes, ["every feature", *names])
         axes.get_yticklabels()[0].set_fontweight("bold")
         axes.axhline(0.5, color=INK, linewidth=1.0)
-        places = np.unique(np.linspace(0, shown.height - 1, min(7, shown.height)).round().astype(int))
+        places = np.unique(np.linspace(0, shown.height - 1, min(6, shown.height)).round().astype(int))
         axes.set_xticks(places, [str(shown["session"][int(i)])[:7] for i in places])
         bar = figure.colorbar(
             image, ax=axes, fraction=0.03, pad=0.02, format=PercentFormatter(1.0, decimals=0)
@@ -57,7 +59,7 @@ def coverage_map(session_coverage: pl.DataFrame) -> str:
 
 
 def histograms(histograms: pl.DataFrame, summary: pl.DataFrame) -> str:
-    """The distribution of each feature between its 0.5 % and 99.5 % quantiles; dead ones in red."""
+    """The distribution of each feature between its 0.5% and 99.5% quantiles; dead ones in red."""
     dead = dict(summary.select("feature", "dead").iter_rows())
     shown = histograms.to_dicts()
     n_rows = max(1, -(-len(shown) // PANELS_PER_ROW))
@@ -76,7 +78,7 @@ def histograms(histograms: pl.DataFrame, summary: pl.DataFrame) -> str:
             edges = np.linspace(row["low"], row["high"], len(row["counts"]) + 1)
             colour = BAD if dead[row["feature"]] else ACCENT
             axes.stairs(row["counts"], edges, fill=True, color=colour, alpha=0.85)
-            axes.set_title(_spelt(row["feature"]), fontsize=8, pad=3)
+            axes.set_title(plot_label(row["feature"]), fontsize=8, pad=3)
             axes.set_yticks([])
             axes.spines["left"].set_visible(False)
             axes.grid(visible=False)
@@ -100,7 +102,7 @@ def correlation_map(correlation: pl.DataFrame, clusters: pl.DataFrame) -> str:
             interpolation="nearest",
         )
         _names(axes, names)
-        axes.set_xticks(range(len(names)), [_spelt(n) for n in names], rotation=90, fontsize=8)
+        axes.set_xticks(range(len(names)), [plot_label(n) for n in names], rotation=90, fontsize=8)
         start = 0
         for (_,), rows in clusters.group_by("cluster", maintain_order=True):
             if rows.height > 1:
@@ -120,7 +122,7 @@ def correlation_map(correlation: pl.DataFrame, clusters: pl.DataFrame) -> str:
 def rejection_bars(stationarity: pl.DataFrame) -> str:
     """Share of symbols that reject a unit root, with what chance alone would give."""
     rows = stationarity.to_dicts()
-    with themed_figure(WIDTH, 1.0 + ROW * len(rows)) as (figure, axes):
+    with themed_figure(NARROW, 1.2 + ROW * len(rows)) as (figure, axes):
         for place, row in enumerate(rows):
             if row["share_rejecting"] is None:
                 axes.annotate("not tested", (0.01, place), va="center", color=MUTED, fontsize=8)
@@ -129,7 +131,7 @@ def rejection_bars(stationarity: pl.DataFrame) -> str:
             axes.barh(place, row["share_rejecting"], height=0.7, color=colour)
         chance = [row["most_by_chance"] for row in rows if row["most_by_chance"] is not None]
         if chance:
-            axes.axvspan(0.0, max(chance), color=GRID, zorder=0.5, label="by chance, 95 % of the time")
+            axes.axvspan(0.0, max(chance), color=GRID, zorder=0.5, label="by chance, 95% of the time")
         axes.axvline(
             rows[0]["share_by_chance"], color=INK, linewidth=1.0, linestyle=(0, (4, 3)),
             label=f"{rows[0]['share_by_chance']:.0%} by chance",
@@ -139,22 +141,17 @@ def rejection_bars(stationarity: pl.DataFrame) -> str:
         axes.set_xlim(0.0, 1.0)
         axes.grid(visible=True, axis="x")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlabel("symbols that reject a unit root at 5 % (red: not enough of them)")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=2, handlelength=1.6)
+        axes.set_xlabel("symbols that reject a unit root at 5% (red: too few)")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=1, handlelength=1.6)
         return _address(figure)
 
 
 def _names(axes: Axes, names: list[str]) -> None:
-    axes.set_yticks(range(len(names)), [_spelt(name) for name in names], fontsize=8, color=INK)
+    axes.set_yticks(range(len(names)), [plot_label(name) for name in names], fontsize=9, color=INK)
     axes.grid(visible=False)
     axes.tick_params(length=0)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
-
-
-def _spelt(name: str) -> str:
-    """No mathematics in names: a feature called "$x$" is shown as it is spelt."""
-    return name.replace("$", r"\$")
 
 
 def _address(figure: Figure) -> str:

@@ -308,6 +308,20 @@ def report_plots(report: FeatureReport) -> dict[str, str]:
     return pictures
 
 
+def advice_of(findings: pl.DataFrame) -> list[dict[str, Any]]:
+    """Findings by what is found and recommended, most features first: one line where many features have the same.
+
+    Returns
+    -------
+    list of dict
+        ``finding, recommendation, features``. A recommendation that names its own feature keeps a line for it.
+    """
+    lines = findings.group_by("finding", "recommendation", maintain_order=True).agg(
+        pl.col("feature").alias("features")
+    )
+    return lines.sort(pl.col("features").list.len(), descending=True, maintain_order=True).to_dicts()
+
+
 def render_html(report: FeatureReport, plots: Mapping[str, str] | None = None) -> str:
     """The report as one self-contained HTML page: the same report gives the same bytes.
 
@@ -330,6 +344,7 @@ def render_html(report: FeatureReport, plots: Mapping[str, str] | None = None) -
         plots=report_plots(report) if plots is None else plots,
         features=features.to_dicts(),
         findings=report.recommendations.to_dicts(),
+        advice=advice_of(report.recommendations),
         redundant=report.redundant.to_dicts(),
         groups=[
             (cluster, rows["feature"].to_list())

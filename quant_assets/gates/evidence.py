@@ -419,8 +419,9 @@ def counted_sentence(root: Location, report: GateReport) -> str:
     trials = report.details["trials"]
     facts = counted_facts(root, trials["book"])
     lost = f", {trials['lost_trials']} of them lost" if trials["lost_trials"] else ""
+    trial = "trial" if trials["n_trials"] == 1 else "trials"
     return (
-        f"N = {trials['n_trials']} trials of {trials['book']}{lost}, counted since {facts['trials_counted_since']}; "
+        f"N = {trials['n_trials']} {trial} of {trials['book']}{lost}, counted since {facts['trials_counted_since']}; "
         "what was looked at before, or elsewhere, is in no figure."
     )
 

@@ -58,6 +58,8 @@ class Limit:
         Whether it counts something.
     per_strategy : bool
         Whether a strategy may set a stricter one of its own.
+    percent : bool
+        Whether it is a fraction that people read in percent.
     """
 
     key: str
@@ -72,6 +74,7 @@ class Limit:
     floor: float | None = None
     whole: bool = False
     per_strategy: bool = True
+    percent: bool = False
 
     def __post_init__(self) -> None:
         if re.fullmatch(_KEY, self.key) is None or self.comparison not in get_args(Comparison):
@@ -218,6 +221,7 @@ class Gate:
             quantity=quantity,
             remedy=self.remedy if remedy is None else remedy,
             comparison=limit.comparison,
+            percent=limit.percent,
             alpha=alpha,
             power=power,
         )

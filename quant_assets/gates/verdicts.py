@@ -85,6 +85,7 @@ def judge(
     comparison: Comparison = ">=",
     alpha: float | None = None,
     power: float | None = None,
+    percent: bool = False,
 ) -> Verdict:
     """Verdict of a plain limit: ``pass`` iff ``observed comparison required``, else ``fail``.
 
@@ -92,9 +93,12 @@ def judge(
     ----------
     quantity : str
         What is observed, in words and with its unit, as in ``"median net Sharpe over 5 paths (annual)"``.
+    percent : bool
+        Say the numbers, which are fractions, in percent.
     """
     passed = meets(observed, required, comparison)
-    value = f"{observed:.4g}" if math.isfinite(observed) else "not a finite number"
+    value, limit = (f"{100 * n:.3g}%" if percent else f"{n:.4g}" for n in (observed, required))
+    value = value if math.isfinite(observed) else "not a finite number"
     return Verdict(
         gate=gate,
         subject=subject,
@@ -102,8 +106,7 @@ def judge(
         observed=observed,
         required=required,
         comparison=comparison,
-        reason=f"{quantity} is {value}, {'which meets' if passed else 'required is'} "
-        f"{comparison} {required:.4g}",
+        reason=f"{quantity} is {value}, {'which meets' if passed else 'required is'} {comparison} {limit}",
         remedy="nothing: the gate is open" if passed else remedy,
         alpha=alpha,
         power=power,

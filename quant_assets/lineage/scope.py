@@ -1,6 +1,6 @@
 """What a stage may be asked and told: named parts of one universe's and strategy's configuration, and effects."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -61,8 +61,32 @@ class KnownVintage:
     artifact: Artifact
 
 
+@dataclass(frozen=True)
+class Made:
+    """One version of an asset, as the event log names it.
+
+    Attributes
+    ----------
+    artifact : Artifact
+        Its object may be lost.
+    at : datetime
+        When it was last made, or found to be what would be made (UTC).
+    run_id : str
+    facts : mapping
+        What people were told of it.
+    """
+
+    artifact: Artifact
+    at: datetime
+    run_id: str
+    facts: Mapping[str, Any]
+
+
 class History(Protocol):
-    """What the event log knows of earlier versions of the asset that is made."""
+    """What the event log knows of earlier versions of the asset that is made, and of any other."""
+
+    def versions(self, key: tuple[str, str]) -> Iterator[Made]:
+        """Every version of an asset that the log still names, newest first, each once."""
 
     def previous(self) -> KnownVintage | None:
         """The newest earlier version of this partition."""
@@ -76,6 +100,10 @@ class History(Protocol):
 
 class NoHistory:
     """Nothing was ever made before."""
+
+    def versions(self, key: tuple[str, str]) -> Iterator[Made]:
+        """None of any asset."""
+        return iter(())
 
     def previous(self) -> KnownVintage | None:
         """None."""
@@ -144,11 +172,26 @@ class SessionRange(NamedTuple):
 
 
 class DeskStrategy(NamedTuple):
-    """One strategy of the desk: where its looks count, and the sessions that its universe has."""
+    """One strategy of the desk: where its looks count, and the settings of what would be made of it today.
+
+    Attributes
+    ----------
+    name, universe, description, book : str
+    sessions : SessionRange
+        Of its universe.
+    settings : mapping
+        Plain JSON data: everything that shapes a candidate.
+    configuration : str
+        Their digest, as `basis_of` has it.
+    """
 
     name: str
+    universe: str
+    description: str
     book: str
     sessions: SessionRange
+    settings: Mapping[str, Any]
+    configuration: str
 
 
 @dataclass(frozen=True)
@@ -215,7 +258,20 @@ def desk_of(scope: Scope) -> tuple[DeskStrategy, ...]:
     """Every configured strategy, by name."""
     settings = scope.settings
     every = [Scope(settings, settings.universe_of(s), s) for _, s in sorted(settings.strategies.items())]
-    return tuple(DeskStrategy(own.key, own.book, own.sessions) for own in every)
+    return tuple(_on_the_desk(own) for own in every)
+
+
+def _on_the_desk(own: Scope) -> DeskStrategy:
+    basis, plan = basis_of(own), research_of(own.plan).model_dump(mode="json")
+    return DeskStrategy(
+        name=own.key,
+        universe=own.bars.name,
+        description=own.plan.description,
+        book=own.book,
+        sessions=own.sessions,
+        settings={"universe": basis["universe"], **plan},
+        configuration=basis["configuration"],
+    )
 
 
 # Keys of a configuration that are written for people and shape nothing.

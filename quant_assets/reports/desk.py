@@ -24,6 +24,7 @@ from quant_assets.common.pages import (
     WARN,
     figure_png,
     page_environment,
+    plot_label,
     png_data_uri,
     themed_figure,
 )
@@ -450,8 +451,7 @@ def haircut_plot(rows: Sequence[StrategyRow]) -> str:
             left[:, -1], places, s=60, color=FAN, edgecolor=WARN, zorder=3, label="haircut, mean and range"
         )
         axes.axvline(0.0, color=INK, linewidth=0.8, zorder=0)
-        # No mathematics in names: a strategy called "$x$" is shown as it is spelt.
-        axes.set_yticks(places, [row.strategy.replace("$", r"\$") for row in shown], color=INK)
+        axes.set_yticks(places, [plot_label(row.strategy) for row in shown], color=INK)
         axes.set_ylim(-0.7, len(shown) - 0.3)
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.08)

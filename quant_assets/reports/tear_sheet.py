@@ -4,7 +4,7 @@ No script, no other file, no clock: the same inputs give the same page, on a scr
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from quant_assets.common.pages import page_environment
+from quant_assets.common.pages import compact, limit, page_environment, percent, sentence
 from quant_assets.common.settings import DelistingConfig, StrategyConfig
 from quant_assets.gates.admission import closed_reasons
 from quant_assets.gates.desk import desk_names
-from quant_assets.gates.gate import gate_names, gate_title
+
+from quant_assets.gates.gate import gate_names, gate_title, gates
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.statistics import sharpe, track_record
 from quant_assets.trading.paths import (
@@ -221,7 +222,7 @@ def render_tear_sheet(inputs: TearSheetInputs) -> str:
     inputs : TearSheetInputs
     """
     environment = page_environment(Path(__file__).parent)
-    environment.filters |= {"sentence": _sentence, "chance": _chance, "p_value": _p_value}
+    environment.filters |= {"chance": _chance, "p_value": _p_value}
     return environment.get_template("tear_sheet.html.j2").render(page_content(inputs))
 
 
@@ -290,7 +291,7 @@ def candidate_tear_sheet(
             if group
             else []
         ),
-        *(_sentence(said) for said in survivorship),
+        *(sentence(said) for said in survivorship),
         *([counted] if counted else []),
     ]
     if n_symbols < FEW_SYMBOLS:
@@ -402,18 +403,22 @@ def _cards(subject: str, verdicts: Sequence[Verdict], required: Sequence[str]) -
                 "status": status,
                 "status_words": STATUS_WORDS[status],
                 "verdict": verdict,
+                "observed": gate_number(gate, verdict.observed, compact) if verdict else "",
+                "required": gate_number(gate, verdict.required, limit) if verdict else "",
             }
         )
     return cards
 
 
+def gate_number(gate: str, value: float | None, otherwise: Callable[[float | None], str]) -> str:
+    """A number of a gate: in percent where people read it so."""
+    known = gates().get(gate)
+    return percent(value) if known is not None and known.limit.percent else otherwise(value)
+
+
 def _split_reason(reason: str) -> tuple[str, str]:
     gate, _, words = reason.partition(": ")
     return gate_title(gate), words.removeprefix("fail: ")
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?")) else ".")
 
 
 def _chance(probability: float) -> str:

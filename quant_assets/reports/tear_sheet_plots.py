@@ -17,6 +17,9 @@ from quant_assets.common.pages import (
     INK,
     MUTED,
     figure_png,
+    number,
+    percent,
+    plot_label,
     png_data_uri,
     themed_figure,
 )
@@ -40,7 +43,7 @@ def sharpe_distribution(sharpes: Mapping[int, float | None], median_path: int, r
             axes.scatter(value, height, s=90, color=ACCENT if chosen else FAN, edgecolor="white", zorder=3)
             if chosen:
                 axes.annotate(
-                    f"median {value:.2f}", (value, height), (0, 11), textcoords="offset points",
+                    f"median {number(value)}", (value, height), (0, 11), textcoords="offset points",
                     ha="center", color=ACCENT, fontsize=9, fontweight="bold",
                 )  # fmt: skip
         axes.axvline(required, color=BAD, linestyle=(0, (4, 3)), label=f"required {required:.2f}")
@@ -82,7 +85,9 @@ def drawdown_fan(path_returns: pl.DataFrame, median_path: int, limit: float) -> 
             falls[path] = (equity / np.maximum.accumulate(equity) - 1.0)[1:]
         _fan(axes, sessions, falls, median_path)
         axes.fill_between(sessions, falls[median_path], 0.0, color=ACCENT, alpha=0.12, linewidth=0)
-        axes.axhline(limit, color=BAD, linestyle=(0, (4, 3)), linewidth=1.4, label=f"limit {limit:.0%}")
+        axes.axhline(
+            limit, color=BAD, linestyle=(0, (4, 3)), linewidth=1.4, label=f"limit {percent(limit, 0)}"
+        )
         axes.set_ylabel("drawdown")
         _legend_above(axes)
         return png_data_uri(figure_png(figure))
@@ -103,8 +108,7 @@ def importance_bars(importance: Mapping[str, float]) -> str:
                 f"{share:.1%}", (share, place), (4, 0), textcoords="offset points",
                 va="center", color=MUTED, fontsize=8.5,
             )  # fmt: skip
-        # No mathematics in names: a feature called "$x$" is shown as it is spelt.
-        axes.set_yticks(places, [name.replace("$", r"\$") for name, _ in shown], color=INK)
+        axes.set_yticks(places, [plot_label(name) for name, _ in shown], color=INK)
         axes.set_ylim(-0.7, len(shown) - 0.3)
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.12)

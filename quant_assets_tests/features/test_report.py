@@ -12,6 +12,7 @@ from scipy.stats import binom, spearmanr
 from statsmodels.stats.multitest import multipletests
 
 from quant_assets.common.errors import FeatureError
+from quant_assets.features import feature_plots
 from quant_assets.features.column_statistics import (
     DEAD_MODAL_SHARE,
     combined_p_value,
@@ -24,11 +25,13 @@ from quant_assets.features.column_statistics import (
 )
 from quant_assets.features.feature_report import (
     FeatureReport,
+    advice_of,
     feature_report,
     redundant_pairs,
     render_html,
     report_plots,
 )
+from quant_assets_tests.reports.page_structure import reading, require_fits
 
 SYMBOLS, SESSIONS = 6, 300
 RNG = np.random.default_rng(3)
@@ -279,12 +282,34 @@ def test_the_same_features_give_the_same_bytes_in_any_row_order() -> None:
     assert render_html(again) == render_html(REPORT, plots)
 
 
+def test_no_label_of_a_picture_is_cut_too_small_or_over_its_neighbour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feature_plots, "figure_png", reading(feature_plots.figure_png))
+    long = "a_feature_whose_name_is_as_long_as_they_come_60"
+    frame = panel({long: noise(), **{f"volume_z_{k}": noise() for k in range(28)}})
+    assert len(report_plots(feature_report({"p_v1": frame}, universe="u"))) == 4
+
+
+def test_findings_with_one_recommendation_are_one_line_and_most_features_come_first() -> None:
+    rows = [
+        ("a", "redundant", "x", "keep b"),
+        ("c", "dead", "y", "leave it out"),
+        ("d", "dead", "z", "leave it out"),
+    ]
+    findings = pl.DataFrame(rows, schema=["feature", "finding", "evidence", "recommendation"], orient="row")
+    assert advice_of(findings) == [
+        {"finding": "dead", "recommendation": "leave it out", "features": ["c", "d"]},
+        {"finding": "redundant", "recommendation": "keep b", "features": ["a"]},
+    ]
+
+
 def test_the_page_stands_alone_and_escapes_what_is_not_ours() -> None:
     frame = panel({"<script>x</script>": noise(), "$a_b$": noise()})
     html = render_html(feature_report({"p_v1": frame}, universe="<b>u</b>"))
     assert "<script" not in html
     assert "<b>u</b>" not in html
-    assert re.findall(r'(?:src|href)="(?!data:)', html) == []
+    require_fits(html)
     assert "nan" not in re.sub(r'src="[^"]*"', "", html).lower()
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from quant_assets.common.pages import figure_png, new_figure, png_data_uri, themed_figure
+from quant_assets.common.pages import figure_png, new_figure, png_data_uri, sentence, themed_figure
 from quant_assets.common.settings import DelistingConfig, StrategyConfig
 from quant_assets.gates.evidence import judge_candidate
 from quant_assets.gates.gate import gate_names
@@ -125,9 +125,9 @@ def test_a_refused_model_reads_why_for_every_closed_gate(refused: str) -> None:
     assert "PROMOTABLE" not in page
     assert "4 of 6 gates are closed" in page
     for verdict in example().report.verdicts:
-        sentence = verdict.reason[0].upper() + verdict.reason[1:]
+        said = sentence(verdict.reason)
         # once among the reasons if it is closed, and once on its card
-        assert page.count(sentence) == (2 if verdict.status == "fail" else 1)
+        assert page.count(said) == (2 if verdict.status == "fail" else 1)
         if verdict.status == "fail":
             assert verdict.remedy[0].upper() + verdict.remedy[1:] in page
 

@@ -330,7 +330,12 @@ def latency_table(record: Mapping[str, Any]) -> pl.DataFrame:
         "batch": pl.Int64, "runtime": pl.String, "p50_us": pl.Float64, "p99_us": pl.Float64,
         "rows_per_second": pl.Float64, "calls": pl.Int64, "outcome": pl.String,
     }  # fmt: skip
-    return pl.DataFrame(rows, schema=schema)
+    return _readable(pl.DataFrame(rows, schema=schema))
+
+
+def _readable(measured: pl.DataFrame) -> pl.DataFrame:
+    """Times to three significant digits: a measurement of this machine has no more."""
+    return measured.with_columns(pl.col(pl.Float64).round_sig_figs(3))
 
 
 def contestant_table(record: Mapping[str, Any]) -> pl.DataFrame:

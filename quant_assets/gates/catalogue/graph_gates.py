@@ -51,7 +51,7 @@ def judge_graph(case: ParityCase) -> Verdict:
     )
     failed = [criterion for criterion in criteria if criterion.status != "pass"]
     reasons = "; ".join(criterion.reason for criterion in failed or criteria)
-    return replace((failed or criteria)[0], reason=f"{reasons} ({graph.rows} rows)")
+    return replace((failed or criteria)[0], reason=f"{reasons}, over {graph.rows:,} rows")
 
 
 def judge_student(case: ParityCase) -> Verdict:

@@ -136,7 +136,7 @@ def judge_drawdown(case: ValidationCase) -> Verdict:
         case,
         case.worst_decile(limits.reference_volatility),
         quantity=f"maximum drawdown in the worst decile of {len(case.statistics)} paths at "
-        f"{limits.reference_volatility:.0%} annual volatility (fraction; {risk})",
+        f"{limits.reference_volatility:.0%} annual volatility ({risk})",
         remedy="a steadier strategy: smaller positions change the account's drawdown, not this one",
     )
 
@@ -205,7 +205,14 @@ MAX_DRAWDOWN = register(
         opens_when="the maximum drawdown in the worst decile of paths, each scaled to `reference_volatility`, is no "
         "deeper than `max_drawdown_min`",
         limit=Limit(
-            "max_drawdown_min", -0.20, ">=", "fraction, worst decile of paths", ge=-1, le=0, floor=-0.5
+            "max_drawdown_min",
+            -0.20,
+            ">=",
+            "fraction, worst decile of paths",
+            ge=-1,
+            le=0,
+            floor=-0.5,
+            percent=True,
         ),
         # drawdowns deepen with volatility, so a higher reference is the stricter one
         further=(Limit("reference_volatility", 0.10, ">=", "annual, fraction", gt=0, le=1, floor=0.05),),

@@ -131,7 +131,7 @@ def feature_report(
     file = publish_page(home.path, f"{name}-features", html)
     facts = {
         "file": File(file),
-        "open": Link(file.as_uri()),
+        "open": Link(home.page_address(file)),
         "recommendations": described.recommendations,
         "coverage": described.coverage,
         "distributions": described.summary,

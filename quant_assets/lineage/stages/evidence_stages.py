@@ -432,7 +432,7 @@ def tear_sheet(
         group=members.group if members else "",
     )
     file = publish_html(home.path, strategy.name, ensemble.version, html)
-    return Product(html, {"file": File(file), "open": Link(file.as_uri())})
+    return Product(html, {"file": File(file), "open": Link(home.page_address(file))})
 
 
 def no_leakage(leakage_report: Artifact) -> CheckResult:
@@ -513,7 +513,7 @@ def importance_report(
     file = publish_html(home.path, f"{name}-importance", recipe, html)
     facts = {
         "file": File(file),
-        "open": Link(file.as_uri()),
+        "open": Link(home.page_address(file)),
         "recommendations": page.recommendation_table(found),
         "members": page.member_table(found),
         "agreement": page.agreement_table(found),

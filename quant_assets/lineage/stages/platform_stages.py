@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Literal
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
 from quant_assets.common.home import Home
 from quant_assets.gates.limits import GatesConfig
+from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.declaring import (
     Check,
@@ -17,11 +20,15 @@ from quant_assets.lineage.declaring import (
     LongTable,
     Picture,
     Product,
+    registered,
     single,
     stage,
     through,
 )
-from quant_assets.lineage.scope import DeskStrategy, Progress, Scope
+from quant_assets.lineage.scope import DeskStrategy, History, Made, Progress, Scope
+
+if TYPE_CHECKING:
+    from quant_assets.reports.desk_page import Judged, Told
 
 
 class CalibrationRun(BaseModel):
@@ -84,7 +91,7 @@ def gate_calibration(*, gates: GatesConfig, options: CalibrationRun, progress: P
     return Product(value, facts)
 
 
-# It reads the ledgers: another strategy may have been looked at since.
+# It reads the ledgers and the event log: another strategy may have been looked at since.
 @stage(group="validation", owner="platform", team="team:research", kinds=frozenset({"html"}), always=True)
 def desk_report(
     *,
@@ -92,31 +99,112 @@ def desk_report(
     gates: GatesConfig,
     ideas: Mapping[str, frozenset[str]],
     home: Home,
+    history: History,
 ) -> Product:
-    """All strategies of the desk on one page: what their Sharpe ratios are worth beside everything that was tried."""
-    from quant_assets.common.pages import publish_page
+    """The front page of the home: where every strategy stands and why, and what that is worth beside all trials."""
+    from quant_assets.common.pages import publish_front, publish_page
     from quant_assets.ledgers.promotions import PromotionLedger
     from quant_assets.market.calendar import periods_per_year
-    from quant_assets.reports import desk as page
+    from quant_assets.reports import desk as statistics
+    from quant_assets.reports.desk_page import render_desk_page
 
-    report = page.desk_statistics(
+    entries = PromotionLedger(home.promotion_ledger).entries()
+    report = statistics.desk_statistics(
         home.path,
-        [page.Listed(s.name, s.book, periods_per_year(*s.sessions), ideas[s.name]) for s in desk],
+        [statistics.Listed(s.name, s.book, periods_per_year(*s.sessions), ideas[s.name]) for s in desk],
         standard=gates.psr_standard,
-        decided=PromotionLedger(home.promotion_ledger).entries(),
+        decided=entries,
     )
-    html = page.render_desk(report)
-    file = publish_page(home.path, "desk", html)
-    rows, absent = page.strategy_table(report), page.absent_table(report)
+    beside = publish_page(home.path, "desk", statistics.render_desk(report))
+    tolds = [told_of(s, home, history) for s in desk]
+    html = render_desk_page(tolds, report, entries, statistics=beside.name, ui=home.ui_address)
+    file = publish_front(home.path, html)
+    rows, absent = statistics.strategy_table(report), statistics.absent_table(report)
     facts = {
         "file": File(file),
-        "open": Link(file.as_uri()),
+        "open": Link(home.page_address(file)),
+        "beside_all_trials": Link(home.page_address(beside)),
         "strategies": LongTable(rows, max(rows.height, 1)),
         "without_a_row": LongTable(absent, max(absent.height, 1)),
         "figures": report.to_json(),
     }
     if report.rows:
         facts["haircuts"] = Picture(
-            page.haircut_plot(report.rows), "Sharpe ratios as shown, and after the haircut"
+            statistics.haircut_plot(report.rows), "Sharpe ratios as shown, and after the haircut"
         )
     return Product(html, facts)
+
+
+# Beside reports, and what judges and decides: where a person looks for the reason.
+SHOWN = {"tear_sheet", "champion", "quarantined_bars", "reconciled_bars", "inference_benchmark"}
+# How many versions of a report the trends of a strategy go back.
+MOST_VERSIONS = 30
+
+
+def told_of(strategy: DeskStrategy, home: Home, history: History) -> "Told":
+    """What the event log, the store and the ledgers know of one strategy."""
+    from quant_assets.reports.desk_page import Reference, Told
+
+    own = [s for s in registered().values() if s.owner == "strategy" and s.members is None]
+    shared = [s for s in registered().values() if s.owner == "universe" and s.members is None]
+    keys = [*((strategy.name, s.name) for s in own), *((strategy.universe, s.name) for s in shared)]
+    newest = {key: found for key in keys if (found := next(history.versions(key), None)) is not None}
+    mine = [found for key, found in newest.items() if key[0] == strategy.name]
+    last = max(mine, key=lambda found: found.at, default=None)
+    wanted = {s.name for s in (*own, *shared) if s.gates or s.decides or "report" in s.name} | SHOWN
+    shown = [
+        Reference(key[1].replace("_", " "), f"/assets/{'/'.join(key)}", _page_name(found, home))
+        for key, found in newest.items()
+        if key[1] in wanted
+    ]
+    judged, lost = _judged(strategy, home, history)
+    further = [
+        GateReport.from_json(found.artifact.json())
+        for key, found in newest.items()
+        if (stage := registered()[key[1]]).gates not in (None, "validation")
+        and home.store.intact(found.artifact.sha256)
+        and stage.owner == "strategy"
+    ]
+    return Told(
+        name=strategy.name,
+        universe=strategy.universe,
+        book=strategy.book,
+        description=strategy.description,
+        settings=strategy.settings,
+        configuration=strategy.configuration,
+        judged=judged,
+        lost_versions=lost,
+        further=tuple(further),
+        last_at=last.at if last else None,
+        last_run=last.run_id if last else "",
+        shown=tuple(sorted(shown, key=lambda reference: not reference.page)),
+    )
+
+
+def _judged(strategy: DeskStrategy, home: Home, history: History) -> "tuple[tuple[Judged, ...], int]":
+    """Every version of a validation report that can be read, with its track, oldest first; how many are lost."""
+    import numpy as np
+
+    from quant_assets.ledgers.trials import TrialLedger
+    from quant_assets.reports.desk_page import Judged
+
+    ledger, found, lost = TrialLedger(home.path), list[Judged](), 0
+    trials = {t.sharpe_per_period: t for t in ledger.records(strategy.book) if t.strategy == strategy.name}
+    for made in islice(history.versions((strategy.name, "validation_report")), MOST_VERSIONS):
+        if not home.store.intact(made.artifact.sha256):
+            lost += 1
+            continue
+        report = GateReport.from_json(made.artifact.json())
+        median = report.details["median_path"]
+        ratio = next(row["sharpe_per_period"] for row in report.details["paths"] if row["path"] == median)
+        track = trials.get(ratio)
+        returns, days = ledger.stream(track) if track else (np.empty(0), np.empty(0, dtype=np.int64))
+        growth = np.cumprod(1.0 + returns, dtype=np.float64) - 1.0
+        found.append(Judged(made.at, report, days, growth))
+    return tuple(reversed(found)), lost
+
+
+def _page_name(made: Made, home: Home) -> str:
+    """The file of a published page; empty for what is no page, and for one that is gone."""
+    name = Path(str(made.facts.get("file", ""))).name if "open" in made.facts else ""
+    return name if name and (home.path / "reports" / name).exists() else ""

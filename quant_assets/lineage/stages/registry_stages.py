@@ -200,7 +200,8 @@ def training_record(
         "bundle_sha256": bundle.sha256,
         "names": training_set.table().frame["symbol"].n_unique(),
     }
-    return Product(value, {**value, "mlflow": Link(home.mlflow_ui(recorded.experiment_id, recorded.run_id))})
+    shown = home.mlflow_ui(recorded.experiment_id, recorded.run_id)
+    return Product(value, {**value, **({"mlflow": Link(shown)} if shown else {})})
 
 
 # The guard runs every time: a decision is never reused.
@@ -400,7 +401,7 @@ def holdout_report(
     file = publish_html(home.path, f"{name}-holdout", ensemble.version, html)
     facts = {
         "file": File(file),
-        "open": Link(file.as_uri()),
+        "open": Link(home.page_address(file)),
         "said": found.sentence,
         **found.to_json(),
         "equity": Picture(plot, "net equity on the holdout"),

@@ -162,7 +162,11 @@ def set_aside_sentences(quarantined: pl.DataFrame) -> list[str]:
         One sentence for each symbol that is set aside, then for each symbol with rows that are no bars, then one
         that counts suspicious bars by rule; empty where nothing is left out.
     """
-    n_rows = pl.when(pl.col("rule") == ROW_CONTRACT).then(pl.col("observed")).otherwise(1.0).sum()
+    # A bar that several rules find is one row.
+    no_bar = pl.col("rule") == ROW_CONTRACT
+    n_rows = (
+        pl.col("observed").filter(no_bar).sum() + pl.col("session").filter(~no_bar).drop_nulls().n_unique()
+    )
     whole = pl.col("evidence").str.contains(WHOLE, literal=True)
     told = quarantined.with_columns(
         n=n_rows.over("symbol").cast(pl.Int64), whole=whole.any().over("symbol")
@@ -172,7 +176,7 @@ def set_aside_sentences(quarantined: pl.DataFrame) -> list[str]:
         "symbol", keep="first", maintain_order=True
     )
     lines = [
-        f"{evidence} ({n} rows)"
+        f"{evidence}; {n:,} {'row is' if n == 1 else 'rows are'} left out"
         for evidence, n in first.filter("whole").sort("symbol").select("evidence", "n").iter_rows()
     ]
     single = told.filter(~pl.col("whole"))

@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from quant_assets.common.pages import (
@@ -20,10 +21,11 @@ from quant_assets.common.pages import (
     INK,
     MUTED,
     figure_png,
+    plot_label,
     png_data_uri,
     themed_figure,
 )
-from quant_assets.features.feature_report import CLUSTER_CORRELATION, REDUNDANT_CORRELATION
+from quant_assets.features.feature_report import CLUSTER_CORRELATION, REDUNDANT_CORRELATION, advice_of
 from quant_assets.studies.importance import permutation
 from quant_assets.studies.importance.importance_report import FeatureImportance, ImportanceReport
 from quant_assets.studies.importance.out_of_sample import Diversity, ShapValues
@@ -32,11 +34,11 @@ from quant_assets.studies.importance.permutation import GroupImportance
 # --------------------------------------------------------------------------------------------------- pictures
 
 
-WIDTH = 7.4
+WIDTH = 5.2  # inches: 9 points of text are still readable when a telephone shows it 340 pixels wide
 ROW = 0.21
 MOST_ROWS = 30
 MOST_DOTS = 500  # of a row of the summary: more would only cover each other
-DPI = 130
+DPI = 150
 
 
 def shap_summary(shap: ShapValues, names: Sequence[str], unit: str) -> str:
@@ -78,7 +80,7 @@ def shap_bars(features: Sequence[FeatureImportance], floor: float, unit: str) ->
         _floor_line(axes, floor, "largest of the shadow features")
         _names(axes, [f.feature for f in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.set_xlabel(f"mean absolute SHAP value beside shadow features ({unit})")
+        axes.set_xlabel(f"mean absolute SHAP value ({unit})")
         _legend_above(axes)
         return _address(figure)
 
@@ -113,20 +115,20 @@ def member_gains(diversity: Diversity) -> str:
     """Gain of each member with its 95 % interval, green and red where it excludes nothing."""
     colours = {"adds": GOOD, "harms": BAD}
     rows = diversity.members
-    with themed_figure(WIDTH, 1.0 + 0.36 * len(rows)) as (figure, axes):
+    with themed_figure(WIDTH, 1.0 + 0.5 * len(rows)) as (figure, axes):
         for place, row in enumerate(rows):
             colour = colours.get(row.verdict, MUTED)
             axes.plot([row.gain.low, row.gain.high], [place, place], color=colour, linewidth=2.4)
             axes.scatter(row.gain.mean, place, s=46, color=colour, zorder=3)
             axes.annotate(
-                row.verdict, (row.gain.high, place), (7, 0), textcoords="offset points",
-                va="center", color=colour, fontsize=8.5,
+                row.verdict, (row.gain.mean, place), (0, 8), textcoords="offset points",
+                ha="center", color=colour, fontsize=9,
             )  # fmt: skip
         axes.axvline(0.0, color=MUTED, linewidth=0.8)
-        axes.margins(x=0.3)
+        axes.margins(x=0.12)
         _names(axes, [row.member for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlabel("rank IC of the ensemble with the member minus without it")
+        axes.set_xlabel("rank IC of the ensemble with it minus without it")
         return _address(figure)
 
 
@@ -137,8 +139,9 @@ def member_correlation(diversity: Diversity) -> str:
     for pair in diversity.pairs:
         i, j = names.index(pair.first), names.index(pair.second)
         matrix[i, j] = matrix[j, i] = pair.rank_correlation
-    side = 1.5 + 0.6 * len(names)
-    with themed_figure(side + 1.1, side) as (figure, axes):
+    side = 1.2 + 0.55 * len(names)
+    # Square cells leave no room of their own: names to the left and the bar to the right have to find theirs.
+    with themed_figure(side + 1.9, side) as (figure, axes):
         image = axes.imshow(
             matrix,
             cmap=LinearSegmentedColormap.from_list("correlation", [BAD, "#ffffff", ACCENT]),
@@ -149,7 +152,7 @@ def member_correlation(diversity: Diversity) -> str:
             ink = "white" if abs(value) > 0.7 else INK
             axes.annotate(f"{value:.2f}", (j, i), ha="center", va="center", color=ink, fontsize=9)
         _names(axes, names)
-        axes.set_xticks(range(len(names)), names, fontsize=8)
+        axes.set_xticks(range(len(names)), names, fontsize=9)
         axes.grid(visible=False)
         bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.03)
         bar.set_label("rank correlation")
@@ -183,13 +186,13 @@ def _floor_line(axes: Axes, floor: float, words: str) -> None:
 
 
 def _legend_above(axes: Axes) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4, columnspacing=1.3, handlelength=1.5)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=2, columnspacing=1.3, handlelength=1.5)
 
 
 def _names(axes: Axes, names: Sequence[str]) -> None:
-    # No mathematics in names: a feature called "$x$" is shown as it is spelt.
-    axes.set_yticks(range(len(names)), [n.replace("$", r"\$") for n in names], fontsize=8, color=INK)
+    axes.set_yticks(range(len(names)), [plot_label(n) for n in names], fontsize=9, color=INK)
     axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(4))  # more would touch each other on a narrow picture
     axes.tick_params(length=0, color=GRID)
 
 
@@ -305,7 +308,8 @@ def render_html(report: ImportanceReport, title: str, plots: Mapping[str, str] |
     """
     from quant_assets.common.pages import page_environment
 
-    template = page_environment(Path(__file__).parent).get_template("importance_report.html.j2")
+    environment = page_environment(Path(__file__).parent)
+    template = environment.get_template("importance_report.html.j2")
     return template.render(
         title=title,
         report=report,
@@ -314,6 +318,7 @@ def render_html(report: ImportanceReport, title: str, plots: Mapping[str, str] |
         groups=[row for row in cluster_table(report).to_dicts() if ", " in row["features"]],
         n_above=sum(row.single.above_floor for row in report.features),
         n_dead=sum(row.dead for row in report.features),
+        advice=advice_of(recommendation_table(report)),
         limits={
             "rate": permutation.FAMILY_WISE_RATE,
             "draws": permutation.DRAWS,

@@ -20,6 +20,7 @@ from quant_assets_tests.models.training_frames import (
     SMALL_MODELS,
     training_frame,
 )
+from quant_assets_tests.reports.page_structure import reading, require_fits
 
 OPTIONS = {"seed": 7, "embargo_sessions": 2}
 NAMES = (*FEATURES, "copy_of_0")
@@ -53,6 +54,25 @@ def test_the_driver_is_found_the_rest_is_dead_and_of_two_copies_one_is_kept(repo
     assert sum(row.shap_share for row in report.features) == pytest.approx(1.0)
 
 
+def test_no_label_of_a_picture_is_cut_too_small_or_over_its_neighbour(report, monkeypatch):
+    monkeypatch.setattr(page, "figure_png", reading(page.figure_png))
+    assert len(page.report_plots(report)) == 6
+
+
+def test_the_page_begins_with_what_to_do_in_a_line_and_ends_with_the_evidence(report):
+    html = page.render_html(report, "trial")
+    heads = re.findall(r"<h2>(.*?)</h2>", html)
+    assert (heads[0], heads[1], heads[-1]) == (
+        "What to do",
+        "Permutation importance",
+        "Evidence of each finding",
+    )
+    dead = [row.feature for row in report.recommendations if row.finding == "dead"]
+    advice = re.search(r"<dl class=\"advice\">(.*?)</dl>", html, re.DOTALL)[1]
+    assert advice.count("<dt>") < len(report.recommendations)
+    assert ", ".join(dead) in advice
+
+
 def test_the_same_inputs_give_the_same_page_with_every_figure_and_nothing_from_elsewhere(frame, report):
     html = page.render_html(report, "trial <b>")
     again = importance_report(
@@ -60,7 +80,7 @@ def test_the_same_inputs_give_the_same_page_with_every_figure_and_nothing_from_e
     )
     assert page.render_html(again, "trial <b>") == html
     assert "trial &lt;b&gt;" in html
-    assert not re.findall(r"(?:src|href)=\"(?!data:)", html)
+    require_fits(html)
     assert "<script" not in html
     for name in (*NAMES, "lightgbm", "xgboost"):
         assert name in html
