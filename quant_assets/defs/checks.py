@@ -6,6 +6,8 @@ Dagster's own commands exit 0 over a failed non-blocking check.
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
+from dagster._core.execution.context.system import StepExecutionContext
+from dagster_shared.record import copy
 
 from quant_assets.defs.assets import asset_key, to_metadata
 from quant_assets.defs.running import QUIET, judged_in
@@ -42,8 +44,9 @@ def _check(
         artifacts = newest(context.instance, store, partitions)
         history = EventHistory(context.instance, store, key, None, node.partitions or ())
         effects = {"home": home.place, "history": history}
+        result_type = _Told if _decided_below(context, node, lineage) else dg.AssetCheckResult
         for result in check.judge(node.arguments(check.function, artifacts, effects, lineage)):
-            yield dg.AssetCheckResult(
+            yield result_type(
                 asset_key=key,
                 check_name=result.name,
                 passed=result.passed,
@@ -53,6 +56,26 @@ def _check(
             )
 
     return judge
+
+
+class _Told(dg.AssetCheckResult):
+    """A result that does not end its run by itself, because all that waits for it in this run asks for it."""
+
+    def to_asset_check_evaluation(self, step_context: StepExecutionContext) -> dg.AssetCheckEvaluation:
+        """As Dagster's own, which then is no reason to fail the step. The check stays one that blocks."""
+        return copy(super().to_asset_check_evaluation(step_context), blocking=False)
+
+
+def _decided_below(context: dg.AssetCheckExecutionContext, node: Node, lineage: Lineage) -> bool:
+    """Whether of all assets only the decision waits for these gates in this run.
+
+    It refuses in its body, with every reason: one run, one failure, on the asset that decides. Anything else that a
+    run makes of a report is stopped by Dagster before it starts.
+    """
+    layer = context.job_def.asset_layer
+    waiting = layer.asset_graph.get(asset_key(node.key)).child_keys & layer.selected_asset_keys
+    decisions = {asset_key(n.key) for n in lineage.nodes.values() if n.stage.decides}
+    return node.stage.gates is not None and bool(waiting) and waiting <= decisions
 
 
 def _due(node: Node, instance: dg.DagsterInstance) -> bool:

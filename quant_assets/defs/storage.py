@@ -5,9 +5,10 @@ Pointers live in events, objects are immutable. A step receives `Artifact` handl
 it, so a step that reuses its last result reads nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cache, partial
 from typing import Any
 
 import dagster as dg
@@ -19,7 +20,8 @@ from quant_assets.common.store import ArtifactStore, Encoded
 from quant_assets.lineage.artifact import HASHING, Artifact, Partitions
 from quant_assets.lineage.graph import Key
 from quant_assets.lineage.scope import KnownVintage
-from quant_assets.lineage.scrutiny import Evidence
+from quant_assets.lineage.scrutiny import Evidence, Read
+from quant_assets.lineage.settled import CheckState
 from quant_assets.lineage.stages.bar_stages import CHANGE, KNOWN_AT, LAST_SESSION, SYMBOL_DIGESTS
 
 DATA_VERSION_TAG = "dagster/data_version"
@@ -28,6 +30,8 @@ INPUTS_TAG = "quant/inputs"
 OBJECT_KEY = "quant/object"
 MEDIA_TYPE_KEY = "quant/media_type"
 ATTESTATION_KEY = "quant/attestation"
+# How far back a report or a training set of an earlier candidate is looked for.
+MOST_VERSIONS = 200
 
 
 class Home(dg.ConfigurableResource[Any]):
@@ -229,6 +233,58 @@ def newest(
         else:
             found[key] = Partitions({p: current(instance, asset, store, p) for p in partitions})
     return found
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """What an instance's event log names of the versions in a store."""
+
+    instance: dg.DagsterInstance
+    store: ArtifactStore
+
+    def newest(self, key: Key) -> Artifact | None:
+        """The newest version of an asset; None when it was never made."""
+        event = latest_event(self.instance, dg.AssetKey(list(key)), None)
+        return artifact_of(event, self.store) if event else None
+
+    def each(self, key: Key) -> Iterator[Artifact]:
+        """Every object of an asset that the log still names, newest first, each once."""
+        records = self.instance.fetch_materializations(dg.AssetKey(list(key)), limit=MOST_VERSIONS).records
+        seen: set[str] = set()
+        for record in records:
+            artifact = artifact_of(event_of(record), self.store)
+            if artifact.sha256 not in seen:
+                seen.add(artifact.sha256)
+                yield artifact
+
+    def evidence(self) -> Read:
+        """Reads what an event says of the newest version of an asset (partition), and whose word it is."""
+        finished = cache(partial(finished_steps, self.instance))  # most of a lineage is of one run
+
+        def read(key: Key, partition: str | None) -> Evidence | None:
+            record = record_at(self.instance, dg.AssetKey(list(key)), partition)
+            return evidence_of(record, self.store, finished) if record else None
+
+        return read
+
+
+def check_state(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> CheckState:
+    """What the newest *execution* of a check says: one that never finished (a crash) hides older passes."""
+    name = f"{check.name} on {check.asset_key.to_user_string()}"
+    event = instance.get_latest_materialization_event(check.asset_key)
+    record = instance.get_latest_asset_check_evaluation_record(check)
+    if event is None:
+        return CheckState(False, False, f"{name}: the asset was never materialised")
+    if record is None:
+        return CheckState(False, False, f"{name}: the check never ran")
+    told = record.evaluation
+    if record.status.value not in ("SUCCEEDED", "FAILED") or not told:
+        return CheckState(False, False, f"{name}: the check crashed or has not finished")
+    target = told.target_materialization_data
+    if target is None or (target.run_id, target.timestamp) != (event.run_id, event.timestamp):
+        return CheckState(False, told.passed, f"{name}: evaluated an older materialization")
+    why = "" if told.passed else f"{name}: did not pass ({told.description or 'no reason given'})"
+    return CheckState(True, told.passed, why)
 
 
 @dataclass(frozen=True)
