@@ -184,7 +184,7 @@ def compare(
     a, b = (_view(_found(target, alias)) for target in (first, second))
     manifest = a.bundle.manifest
     with open_instance() as instance:
-        versions = EventLog(instance, Home().store)
+        versions = EventLog(instance, Home())
         rows = training_frame(versions, manifest.strategy, manifest.upstream.get("training_set", ""))
     comparison = compare_models(a, b, rows)
     show_comparison(comparison, everything=everything)
@@ -209,7 +209,7 @@ def _found(target: str, alias: str, signature: Path | None = None) -> "FoundBund
     name, _, chosen = target.partition("@")
     home = Home()
     with open_instance() as instance:
-        versions = EventLog(instance, home.store)
+        versions = EventLog(instance, home)
         return find_strategy(versions, home, Lineage(load_settings()), name, chosen or alias)
 
 
@@ -248,7 +248,7 @@ def _view(found: "FoundBundle") -> "ModelView":
     bundle = _verified(found)
     manifest = bundle.manifest
     with open_instance() as instance:
-        versions = EventLog(instance, Home().store)
+        versions = EventLog(instance, Home())
         reports = reports_about(versions, Lineage(load_settings()), manifest.strategy, manifest.subject)
     digest = bytes_digest(found.archive)
     return ModelView(found.label, bundle, len(found.archive), digest, found.source, reports)

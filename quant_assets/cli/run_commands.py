@@ -359,7 +359,7 @@ def validate(
     from quant_assets.lineage.graph import Lineage
 
     with open_instance() as instance:
-        candidate = newest_candidate(EventLog(instance, Home().store), Lineage(settings), strategy)
+        candidate = newest_candidate(EventLog(instance, Home()), Lineage(settings), strategy)
     if candidate is None:
         raise EvidenceError(
             f"candidate of {strategy}",

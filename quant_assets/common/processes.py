@@ -168,13 +168,13 @@ def every(seconds: float, look: Callable[[], None]) -> Iterator[None]:
 
 # ------------------------------------------------------------------------------------ when somebody asks for an end
 
-END_SECONDS, WORDS_SECONDS = 0.8, 0.7
+END_SECONDS, WORDS_SECONDS, HEARD_SECONDS = 0.8, 0.7, 0.1
 _end = threading.Event()
 
 
 def end_asked() -> bool:
-    """Whether this process was told to end (`stoppable`)."""
-    return _end.is_set()
+    """Whether this process was told to end (`stoppable`). The thread that hears it may need a moment."""
+    return _end.wait(HEARD_SECONDS)
 
 
 @contextmanager
@@ -224,7 +224,7 @@ def stoppable(last_words: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if _end.is_set():
+        if end_asked():
             leave()
         raise
     finally:

@@ -71,7 +71,7 @@ def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
         kinds=set(node.kinds),
         description=node.sentence,
         code_version=node.code_version,
-        group_name=stage.group,
+        group_name=f"{node.key[0]}/{stage.group}",  # strategies and universes stand apart in the graph
         owners=[node.team],
         io_manager_key="artifacts",
         tags={"quant/stage": stage.group},
@@ -244,7 +244,7 @@ def guard_of(
         said = {check: check_reasons(instance, [check]) for check in required_checks(lineage, target)}
         closed = {check for check, why in said.items() if why or check.name in already_closed}
         settled = {((c.asset_key.path[0], c.asset_key.path[1]), c.name) for c in closed}
-        read = EventLog(instance, effects["home"].store).evidence()
+        read = EventLog(instance, effects["home"]).evidence()
         scrutiny = scrutinise(lineage, target, given, read, effects, settled)
         told = (reason for check, why in said.items() if check.name not in already_closed for reason in why)
         return Scrutiny((*told, *scrutiny.reasons), scrutiny.seconds)

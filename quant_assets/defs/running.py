@@ -172,7 +172,7 @@ def executed(
         result = definitions.resolve_job_def(job).execute_in_process(
             instance=instance, run_id=run_id, tags=tags, run_config=QUIET, raise_on_error=False, **chosen
         )
-    if end_asked():
+    if not result.success and end_asked():
         cancel_own_runs(instance, run_id)
         raise KeyboardInterrupt
     tag_outcome(instance, run_id, result.all_events)
@@ -262,7 +262,7 @@ def settled_before(lineage: Lineage, strategy: str, instance: dg.DagsterInstance
         options = node.stage.options() if node.stage.options else None
         return effects_of(home, RunFacts("before a run"), history, partition, options)
 
-    read = EventLog(instance, home.store).evidence()
+    read = EventLog(instance, home).evidence()
     found = settled(
         lineage,
         strategy,
@@ -290,7 +290,7 @@ def _seen(
     aside = set_aside(event.metadata if event else {})
     sheet = latest_event(instance, dg.AssetKey([strategy, "tear_sheet"]), None)
     file = located(str(sheet.metadata["file"].value)) if sheet and "file" in sheet.metadata else None
-    return strategy_verdicts(EventLog(instance, home.store), lineage, strategy), file, aside
+    return strategy_verdicts(EventLog(instance, home), lineage, strategy), file, aside
 
 
 def _run_strategy(

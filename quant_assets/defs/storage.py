@@ -19,6 +19,7 @@ from quant_assets.common.errors import StoreError
 from quant_assets.common.store import ArtifactStore, Encoded
 from quant_assets.lineage.artifact import HASHING, Artifact, Partitions
 from quant_assets.lineage.graph import Key
+from quant_assets.lineage.replaying import KnownVersion
 from quant_assets.lineage.scope import KnownVintage
 from quant_assets.lineage.scrutiny import Evidence, Read
 from quant_assets.lineage.settled import CheckState
@@ -237,10 +238,15 @@ def newest(
 
 @dataclass(frozen=True)
 class EventLog:
-    """What an instance's event log names of the versions in a store."""
+    """What an instance's event log names of the versions in a home's store."""
 
     instance: dg.DagsterInstance
-    store: ArtifactStore
+    home: homes.Home
+
+    @property
+    def store(self) -> ArtifactStore:
+        """The store of the home."""
+        return self.home.store
 
     def newest(self, key: Key) -> Artifact | None:
         """The newest version of an asset; None when it was never made."""
@@ -256,6 +262,21 @@ class EventLog:
             if artifact.sha256 not in seen:
                 seen.add(artifact.sha256)
                 yield artifact
+
+    def version_at(self, key: Key, partition: str | None, as_of: datetime) -> KnownVersion | None:
+        """The newest version at a time, which counts itself."""
+        record = record_at(self.instance, dg.AssetKey(list(key)), partition, as_of)
+        if record is None:
+            return None
+        event, made = event_of(record), datetime.fromtimestamp(record.timestamp, UTC)
+        code, inputs = ((event.tags or {}).get(tag, "") for tag in (CODE_VERSION_TAG, INPUTS_TAG))
+        return KnownVersion(artifact_of(event, self.store), made, known_at(record), code, inputs)
+
+    def first_made(self, key: Key, partition: str | None) -> datetime | None:
+        """When the oldest version was made; None when none was."""
+        asked = dg.AssetRecordsFilter(dg.AssetKey(list(key)), [partition] if partition else None)
+        records = self.instance.fetch_materializations(asked, limit=1, ascending=True).records
+        return datetime.fromtimestamp(records[0].timestamp, UTC) if records else None
 
     def evidence(self) -> Read:
         """Reads what an event says of the newest version of an asset (partition), and whose word it is."""
