@@ -35,6 +35,7 @@ from quant_assets.defs.storage import (
 )
 from quant_assets.lineage import scope
 from quant_assets.lineage.artifact import Artifact, Partitions, part_name, stated
+from quant_assets.lineage.columns import column_of
 from quant_assets.lineage.declaring import File, Link, LongTable, Markdown, Picture
 from quant_assets.lineage.graph import Key, Lineage, Node, fingerprint_of
 from quant_assets.lineage.scope import Guard, RunFacts, Scrutiny
@@ -314,5 +315,10 @@ def _table(frame: pl.DataFrame, max_rows: int = 50) -> dg.MetadataValue:
 
 
 def column_schema(frame: pl.DataFrame) -> dg.TableSchema:
-    """Column names and types of a frame for the UI."""
-    return dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in frame.schema.items()])
+    """Columns of a frame for the UI: names, types, and what is known of their meaning and unit."""
+    columns = []
+    for name, dtype in frame.schema.items():
+        told = column_of(name)
+        said = None if told is None else f"{told.description} Unit: {told.unit}"
+        columns.append(dg.TableColumn(name, str(dtype), description=said))
+    return dg.TableSchema(columns)

@@ -35,6 +35,7 @@ def _check(
             dg.AssetCheckSpec(s.name, asset=key, description=s.description, blocking=s.blocking)
             for s in specs
         ],
+        can_subset=len(specs) > 1,  # the UI executes each by itself
         required_resource_keys={"home"},
     )
     def judge(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
@@ -45,7 +46,10 @@ def _check(
         history = EventHistory(context.instance, store, key, None, node.partitions or ())
         effects = {"home": home.place, "history": history}
         result_type = _Told if _decided_below(context, node, lineage) else dg.AssetCheckResult
-        for result in check.judge(node.arguments(check.function, artifacts, effects, lineage)):
+        found = check.judge(node.arguments(check.function, artifacts, effects, lineage))
+        results = {result.name: result for result in found}
+        for chosen in sorted(context.selected_asset_check_keys):
+            result = results[chosen.name]
             yield result_type(
                 asset_key=key,
                 check_name=result.name,
