@@ -1,4 +1,4 @@
-"""A refusal is a result: one failed run that says so, on the asset that decides, and no other while nothing changes."""
+"""A refusal is a result: one failed run that says so, where it was decided, and no other while nothing changes."""
 
 import dagster as dg
 import pytest
