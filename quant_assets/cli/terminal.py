@@ -225,7 +225,9 @@ def _event_line(event: MutableMapping[str, Any]) -> str:
         if event["done"] % max(1, event["total"] // 5) == 0:
             return f"  {plain(name):<46} [dim]{event['done']:>3} of {event['total']} {event['what']}[/]"
         return ""
-    if event.get("event") == "settled" and not event["moved"]:
+    if event.get("event") == "settled":
+        if event["moved"]:
+            return f"  [dim]to do: {plain(event['moved'])}[/]"
         return f"  up to date: {event['assets']} assets reused, as their last run left them"
     if event.get("event") == "promotion refused":
         return f"  {plain(name):<46} [yellow]refused[/]"

@@ -3,7 +3,7 @@
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import polars as pl
 import structlog
 from dagster._core.definitions.data_version import DATA_VERSION_IS_USER_PROVIDED_TAG
 
+from quant_assets.common import home as homes
 from quant_assets.common.errors import GateClosedError
 from quant_assets.common.logging import configure_logging, get_logger, logged_progress
 from quant_assets.common.store import Table, Value
@@ -31,12 +32,22 @@ from quant_assets.defs.storage import (
     evidence_of,
     finished_steps,
     latest_event,
+    newest,
     record_at,
 )
 from quant_assets.lineage import scope
 from quant_assets.lineage.artifact import Artifact, Partitions, part_name, stated
 from quant_assets.lineage.columns import column_of
-from quant_assets.lineage.declaring import File, Link, LongTable, Markdown, Picture
+from quant_assets.lineage.declaring import (
+    Check,
+    CheckResult,
+    CheckSpec,
+    File,
+    Link,
+    LongTable,
+    Markdown,
+    Picture,
+)
 from quant_assets.lineage.graph import Key, Lineage, Node, fingerprint_of
 from quant_assets.lineage.scope import Guard, RunFacts, Scrutiny
 from quant_assets.lineage.scrutiny import (
@@ -68,6 +79,10 @@ def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
         partitions_def=dg.StaticPartitionsDefinition(list(node.partitions)) if node.partitions else None,
         backfill_policy=dg.BackfillPolicy.single_run() if node.partitions else None,
         output_required=not node.partitions,
+        # A check of its own would wait for an output, which a run of several years does not have.
+        check_specs=[check_spec(node, s) for every in node.specs.values() for s in every]
+        if node.partitions
+        else None,
         config_schema=_schema(stage.options) if stage.options else None,
         kinds=set(node.kinds),
         description=node.sentence,
@@ -80,19 +95,68 @@ def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
         automation_condition=ONCE_CHECKED if stage.decides else None,
         required_resource_keys={"home"},
     )
-    def body(context: dg.AssetExecutionContext, **given: Any) -> Iterator[StoredResult]:
+    def body(context: dg.AssetExecutionContext, **given: Any) -> Iterator[StoredResult | dg.AssetCheckResult]:
         inputs = {key: given[key[1]] for key in node.parents}
         parts = context.partition_keys if node.partitions else [None]
         if len(parts) == 1:
             yield _step(context, node, lineage, inputs, parts[0])
-            return
-        for (
-            part
-        ) in parts:  # Dagster has one data version for all partitions of an output: here each has its own
-            _log_part(context, node, _step(context, node, lineage, inputs, part), part)
+        else:  # Dagster has one data version for all partitions of an output: here each has its own
+            for part in parts:
+                _log_part(context, node, _step(context, node, lineage, inputs, part), part)
+        for check, specs in node.specs.items() if node.partitions else ():
+            names = {spec.name for spec in specs}
+            for told in judged(context.instance, context.resources.home.place, lineage, node, check, names):
+                yield dg.AssetCheckResult(**told)
 
     definition: dg.AssetsDefinition = body
     return definition
+
+
+def check_spec(node: Node, spec: CheckSpec) -> dg.AssetCheckSpec:
+    """A check of a node as Dagster announces it."""
+    return dg.AssetCheckSpec(
+        spec.name, asset=asset_key(node.key), description=spec.description, blocking=spec.blocking
+    )
+
+
+def judged(
+    instance: dg.DagsterInstance,
+    place: homes.Home,
+    lineage: Lineage,
+    node: Node,
+    check: Check,
+    names: Container[str],
+) -> Iterator[dict[str, Any]]:
+    """Results of those checks of a node that were asked for, as the arguments of `dagster.AssetCheckResult`.
+
+    What is judged is read from the event log and not loaded by argument: the newest version, whatever the run.
+    """
+    key = asset_key(node.key)
+    reads = lineage.inputs_of(check.function, node.scope, check.name, node.key)
+    partitions = {k: lineage.nodes[k].partitions for given in reads.values() for k in given.keys}
+    effects = {
+        "home": place,
+        "history": EventHistory(instance, place.store, key, None, node.partitions or ()),
+    }
+    missing = [p for p in node.partitions or () if latest_event(instance, key, p) is None]
+    if missing:
+        found = [
+            CheckResult(s.name, False, f"not judged: {', '.join(missing)} never made", "WARN")
+            for s in node.specs[check]
+        ]
+    else:
+        artifacts = newest(instance, place.store, partitions)
+        found = list(check.judge(node.arguments(check.function, artifacts, effects, lineage)))
+    results = {result.name: result for result in found}
+    for name in (spec.name for spec in node.specs[check] if spec.name in names):
+        yield {
+            "asset_key": key,
+            "check_name": name,
+            "passed": results[name].passed,
+            "severity": dg.AssetCheckSeverity[results[name].severity],
+            "description": results[name].description,
+            "metadata": to_metadata(results[name].facts),
+        }
 
 
 # A whole range of years in one run needs it, and every year by itself works without.

@@ -48,7 +48,7 @@ REFUSALS = frozenset({"DagsterAssetCheckFailedError", "GateClosed"})
 
 # On every run that a process of the platform started: only its own host can say whether a process lives.
 HOST_TAG = "quant/host"
-PROCESS_TAG = "quant/process"
+PROCESS_TAG, THIS_PROCESS = "quant/process", make_new_run_id()  # numbers of processes are given away again
 # On a run that failed: "refused" where nothing but gates was closed, "blocked" where the data did it, or "broken".
 OUTCOME_TAG = "quant/outcome"
 # The code location as the UI knows it: a run that names it is one of the jobs that are shown.
@@ -165,7 +165,7 @@ def executed(
     import sqlalchemy.orm  # noqa: F401 (whole before threads ask: MLflow imports it in a step, beside `_tell_waits`)
 
     run_id, told = make_new_run_id(), set[str]()
-    tags = {HOST_TAG: this_host(), PROCESS_TAG: str(os.getpid()), REPOSITORY_LABEL_TAG: SHOWN_AS}
+    tags = {HOST_TAG: this_host(), PROCESS_TAG: THIS_PROCESS, REPOSITORY_LABEL_TAG: SHOWN_AS}
     if years:
         tags |= {ASSET_PARTITION_RANGE_START_TAG: years[0], ASSET_PARTITION_RANGE_END_TAG: years[-1]}
     with every(LOOK_SECONDS, lambda: _tell_waits(instance, run_id, told)):
@@ -173,7 +173,7 @@ def executed(
             instance=instance, run_id=run_id, tags=tags, run_config=QUIET, raise_on_error=False, **chosen
         )
     if not result.success and end_asked():
-        cancel_own_runs(instance, run_id)
+        cancel_own_runs(instance)
         raise KeyboardInterrupt
     tag_outcome(instance, run_id, result.all_events)
     return result
@@ -188,13 +188,14 @@ def tag_outcome(instance: dg.DagsterInstance, run_id: str, events: Iterable[dg.D
     return outcome
 
 
-def cancel_own_runs(instance: dg.DagsterInstance, *run_ids: str) -> None:
+def cancel_own_runs(instance: dg.DagsterInstance) -> None:
     """Mark the runs of this process as cancelled, and free the pool slots that they hold."""
-    mine = {HOST_TAG: this_host(), PROCESS_TAG: str(os.getpid())}
-    working = instance.get_runs(dg.RunsFilter(tags=mine, statuses=IN_PROGRESS_RUN_STATUSES))
-    named = instance.get_runs(dg.RunsFilter(run_ids=list(run_ids))) if run_ids else []
-    for run in {run.run_id: run for run in (*working, *named)}.values():
-        if run.status != dg.DagsterRunStatus.CANCELED:
+    ended = [
+        *IN_PROGRESS_RUN_STATUSES,
+        dg.DagsterRunStatus.FAILURE,
+    ]  # Dagster takes an interrupt for a failure
+    for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: THIS_PROCESS}, statuses=ended)):
+        if OUTCOME_TAG not in run.tags:
             instance.report_run_canceled(run, "Somebody asked for an end. The next run goes on from here.")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
