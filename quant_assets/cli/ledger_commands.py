@@ -378,7 +378,7 @@ def desk(
     definitions = build_definitions(load_settings())
     with open_instance() as instance:
         result = executed(definitions, "desk_report", instance)
-        refused, broken = failures(result)
+        refused, broken = failures(result.all_events)
         key = asset_key(("platform", "desk_report"))
         event = latest_event(instance, key, None, result.run_id) if result.success else None
     if event is None:

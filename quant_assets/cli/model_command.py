@@ -176,14 +176,16 @@ def compare(
     """
     from quant_assets.cli.model_compare import compare_models, show_comparison
     from quant_assets.common.home import Home
-    from quant_assets.defs.found import training_frame
     from quant_assets.defs.running import open_instance
+    from quant_assets.defs.storage import EventLog
+    from quant_assets.lineage.found import training_frame
 
     require_folder(json_output, "--json")
     a, b = (_view(_found(target, alias)) for target in (first, second))
     manifest = a.bundle.manifest
     with open_instance() as instance:
-        rows = training_frame(instance, Home(), manifest.strategy, manifest.upstream.get("training_set", ""))
+        versions = EventLog(instance, Home())
+        rows = training_frame(versions, manifest.strategy, manifest.upstream.get("training_set", ""))
     comparison = compare_models(a, b, rows)
     show_comparison(comparison, everything=everything)
     write_json(json_output, comparison.to_json())
@@ -192,9 +194,10 @@ def compare(
 def _found(target: str, alias: str, signature: Path | None = None) -> "FoundBundle":
     """What a user named: an existing or evident path is a file, everything else a strategy."""
     from quant_assets.common.home import Home
-    from quant_assets.defs.found import find_strategy
     from quant_assets.defs.running import open_instance
+    from quant_assets.defs.storage import EventLog
     from quant_assets.lineage.configured import load_settings
+    from quant_assets.lineage.found import find_strategy
     from quant_assets.lineage.graph import Lineage
     from quant_assets.registry.champion import find_file
 
@@ -204,8 +207,10 @@ def _found(target: str, alias: str, signature: Path | None = None) -> "FoundBund
     if signature is not None:
         raise typer.BadParameter("goes with a file; a strategy has its own", param_hint="--signature")
     name, _, chosen = target.partition("@")
+    home = Home()
     with open_instance() as instance:
-        return find_strategy(instance, Home(), Lineage(load_settings()), name, chosen or alias)
+        versions = EventLog(instance, home)
+        return find_strategy(versions, home, Lineage(load_settings()), name, chosen or alias)
 
 
 def _trusted(keys: list[Path] | None) -> "TrustedKeys":
@@ -234,16 +239,16 @@ def _view(found: "FoundBundle") -> "ModelView":
     from quant_assets.cli.model_compare import ModelView
     from quant_assets.common.hashing import bytes_digest
     from quant_assets.common.home import Home
-    from quant_assets.defs.found import reports_about
     from quant_assets.defs.running import open_instance
+    from quant_assets.defs.storage import EventLog
     from quant_assets.lineage.configured import load_settings
+    from quant_assets.lineage.found import reports_about
     from quant_assets.lineage.graph import Lineage
 
     bundle = _verified(found)
     manifest = bundle.manifest
     with open_instance() as instance:
-        reports = reports_about(
-            instance, Home(), Lineage(load_settings()), manifest.strategy, manifest.subject
-        )
+        versions = EventLog(instance, Home())
+        reports = reports_about(versions, Lineage(load_settings()), manifest.strategy, manifest.subject)
     digest = bytes_digest(found.archive)
     return ModelView(found.label, bundle, len(found.archive), digest, found.source, reports)

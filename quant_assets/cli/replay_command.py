@@ -54,13 +54,14 @@ def replay(
     moment = moment_of(as_of, datetime.now(UTC))
 
     from quant_assets.common.home import Home
-    from quant_assets.defs.replaying import replay_data_set
     from quant_assets.defs.running import open_instance
+    from quant_assets.defs.storage import EventLog
     from quant_assets.lineage.graph import Lineage
+    from quant_assets.lineage.replaying import replay_data_set
 
     name = asset or ("bars" if universe else "training_set")
     with open_instance() as instance:
-        outcome = replay_data_set(Lineage(settings), instance, Home(), (owner, name), moment)
+        outcome = replay_data_set(Lineage(settings), EventLog(instance, Home()), (owner, name), moment)
     show_replay(outcome)
     if output is not None:
         write_whole(output, outcome.encoded.data)

@@ -11,12 +11,14 @@ import typer
 from quant_assets.cli.data_command import Columns, DateFormat, Resample, Sheet, TimeZone, said_of_table
 from quant_assets.cli.terminal import (
     VERDICT_COLUMNS,
+    RunBar,
     out,
     plain,
     quiet,
     require_folder,
     require_strategies,
     show_events,
+    show_text,
     styled,
     table_of,
     verdict_cells,
@@ -61,14 +63,21 @@ def run(
     sheet: Sheet = None,
     column: Columns = None,
     json_output: Annotated[Path | None, typer.Option("--json", help="Also write the verdicts here.")] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="One line for each asset and year, and no bar.")
+    ] = False,
 ) -> None:
     """Materialise the lineage of one, several or all strategies, and print every verdict.
+
+    What is as the last run left it is not run again: a refusal of the same evidence stands, unchanged. Ctrl-C ends
+    within 2 s with code 130, and the next run goes on from there.
 
     With --universe-file a universe and a strategy of that file are written below the home's configs/, once: what is
     there is never written again. What a history is too short for is said before anything runs.
 
-    Exit code 0 when the runs worked, whatever the verdicts; 1 when something broke or a check of the data stopped a
-    run (decisions error and blocked); 2 for wrong usage, a broken file, or a history that is too short.
+    Exit code 0 when the runs worked, whatever the verdicts (promoted, refused); 1 when a check of the data stopped a
+    run (blocked); 2 for wrong usage, a broken file, or a history that is too short; 3 when something broke (error);
+    130 interrupted.
 
     Example: quant-assets run --strategy planted_edge
 
@@ -78,7 +87,7 @@ def run(
     """
     from quant_assets.lineage.configured import load_settings
 
-    show_events()
+    show_events(verbose=verbose)
     require_folder(json_output, "--json")
     settings = load_settings()
     said = said_of_table(date_format, time_zone, resample, sheet, column)
@@ -99,23 +108,49 @@ def run(
     if len(refused) == len(names):
         raise next(iter(refused.values()))
     outcomes += [_never_run(name, "blocked", error) for name, error in refused.items()]
+    outcomes += _run_all(settings, [name for name in names if name not in refused], verbose=verbose)
+    show_outcomes(outcomes)
+    write_json(json_output, outcomes_json(outcomes), sort_keys=False)
+    raise typer.Exit(max((EXIT_CODES.get(outcome.decision, 0) for outcome in outcomes), default=0))
+
+
+# A verdict is a result, whichever it is. Data that closed the way wants a person's look at the data, and what broke
+# one at the platform.
+EXIT_CODES = {"blocked": 1, "error": 3}
+
+
+def _run_all(settings: "Settings", names: "Sequence[str]", *, verbose: bool) -> "list[StrategyOutcome]":
+    """Run strategies one after the other, with a bar where somebody looks."""
+    from contextlib import ExitStack
+
     from quant_assets.common.home import Home
-    from quant_assets.definitions import build_definitions
-    from quant_assets.defs.running import open_instance, run_strategies
+    from quant_assets.common.processes import stoppable
+    from quant_assets.defs.running import cancel_own_runs, open_instance, run_strategies
     from quant_assets.lineage.graph import Lineage
 
-    with open_instance() as instance:
-        outcomes += run_strategies(
-            build_definitions(settings),
+    def definitions() -> Any:
+        from quant_assets.definitions import build_definitions
+
+        return build_definitions(settings)
+
+    with ExitStack() as ends:
+        instance = ends.enter_context(open_instance())
+
+        def last_words() -> None:
+            show_text("\ninterrupted: what was made is kept, and the same command goes on from here")
+            cancel_own_runs(instance)
+
+        ends.enter_context(stoppable(last_words))
+        if out().is_terminal and not verbose:
+            show_events(ends.enter_context(RunBar()))
+        return run_strategies(
+            definitions,
             Lineage(settings),
-            [name for name in names if name not in refused],
+            names,
             instance,
             Home(),
             lambda t: out().print(f"\n[bold]{t}[/]"),
         )
-    show_outcomes(outcomes)
-    write_json(json_output, outcomes_json(outcomes), sort_keys=False)
-    raise typer.Exit(1 if any(o.decision in ("error", "blocked") for o in outcomes) else 0)
 
 
 def _never_run(name: str, decision: str, error: Exception) -> "StrategyOutcome":
@@ -217,7 +252,8 @@ def show_outcomes(outcomes: "Sequence[StrategyOutcome]") -> None:
         console.print()
         console.print(table)
     for outcome in outcomes:
-        console.print(f"\n[bold]{outcome.strategy}[/]: {styled(outcome.decision)}")
+        unchanged = f" [dim](unchanged {plain(outcome.unchanged)})[/]" if outcome.unchanged else ""
+        console.print(f"\n[bold]{outcome.strategy}[/]: {styled(outcome.decision)}{unchanged}")
         for reason in outcome.reasons:
             console.print(f"  - {plain(reason)}")
     for sentence in dict.fromkeys(said for outcome in outcomes for said in outcome.set_aside):
@@ -329,12 +365,13 @@ def validate(
     earlier = read_baseline(baseline) if baseline else None
 
     from quant_assets.common.home import Home
-    from quant_assets.defs.found import newest_candidate
     from quant_assets.defs.running import open_instance
+    from quant_assets.defs.storage import EventLog
+    from quant_assets.lineage.found import newest_candidate
     from quant_assets.lineage.graph import Lineage
 
     with open_instance() as instance:
-        candidate = newest_candidate(instance, Home(), Lineage(settings), strategy)
+        candidate = newest_candidate(EventLog(instance, Home()), Lineage(settings), strategy)
     if candidate is None:
         raise EvidenceError(
             f"candidate of {strategy}",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from quant_assets.common.errors import ConfigurationError
+from quant_assets.common.errors import ConfigurationError, closest
 
 if TYPE_CHECKING:
     from quant_assets.lineage.configured import Settings
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 import json
 import logging
 import sys
-from collections.abc import Collection, MutableMapping, Sequence
+import time
+from collections.abc import Callable, Collection, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def require_strategies(names: Iterable[str], settings: "Settings", option: str =
             f"option {option}",
             expected=f"one of {', '.join(sorted(settings.strategies))}",
             found=", ".join(unknown),
-            action="correct the name, or add its file to configs/strategies/",
+            action=closest(unknown[0], settings.strategies)
+            or "correct the name, or add its file to configs/strategies/",
         )
 
 
@@ -191,34 +193,137 @@ def quiet(level: int = logging.ERROR) -> None:
     configure_logging(level=level)
 
 
-def show_events() -> None:
-    """Show the platform's events as progress lines, and silence everything else that is logged."""
+def show_events(bar: "RunBar | None" = None, *, verbose: bool = False) -> None:
+    """Show the platform's events as progress lines, or on a bar, and silence everything else that is logged.
+
+    Partitions of an asset are lines of their own when ``verbose``.
+    """
     import structlog
 
+    def line(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+        """One line per asset: name, computed or reused, seconds."""
+        shown = bar.on(event) if bar else False
+        partition = str(event.get("asset_key", "")).endswith("]") and event.get("level") == "info"
+        if not shown and (verbose or not partition) and (text := _event_line(event)):
+            out().print(text)
+        raise structlog.DropEvent
+
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, _event_line],
+        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, line],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=False,
     )
 
 
-def _event_line(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
-    """One line per asset: name, computed or reused, seconds."""
-    from structlog import DropEvent
-
+def _event_line(event: MutableMapping[str, Any]) -> str:
+    """An event as a line; empty for one that nobody has to see."""
     name = event.get("asset_key", "")
     if event.get("event") == "asset":
         style = "cyan" if event["status"] == "reused" else "white"
-        out().print(f"  {name:<46} [{style}]{event['status']:<9}[/] {event['seconds']:6.1f} s")
-    elif event.get("event") == "progress":
+        return f"  {plain(name):<46} [{style}]{event['status']:<9}[/] {event['seconds']:6.1f} s"
+    if event.get("event") == "progress":
         if event["done"] % max(1, event["total"] // 5) == 0:
-            out().print(f"  {name:<46} [dim]{event['done']:>3} of {event['total']} {event['what']}[/]")
-    elif event.get("event") == "promotion refused":
-        out().print(f"  {name:<46} [yellow]refused[/]")
-    elif event.get("level") in ("warning", "error"):
+            return f"  {plain(name):<46} [dim]{event['done']:>3} of {event['total']} {event['what']}[/]"
+        return ""
+    if event.get("event") == "settled":
+        if event["moved"]:
+            return f"  [dim]to do: {plain(event['moved'])}[/]"
+        return f"  up to date: {event['assets']} assets reused, as their last run left them"
+    if event.get("event") == "promotion refused":
+        return f"  {plain(name):<46} [yellow]refused[/]"
+    if event.get("level") in ("warning", "error"):
         facts = ", ".join(f"{k}={v}" for k, v in event.items() if k not in ("event", "level", "timestamp"))
-        out().print(f"  [yellow]{event['level']}: {plain(event['event'])}[/] [dim]{plain(facts)}[/]")
-    raise DropEvent
+        return f"  [yellow]{event['level']}: {plain(event['event'])}[/] [dim]{plain(facts)}[/]"
+    return ""
+
+
+# What an asset takes beside others, measured on the three strategies that ship; any other counts as `OTHER_SHARE`.
+SHARES = {
+    "cpcv_predictions": 100.0,
+    "walk_forward": 25.0,
+    "importance_report": 40.0,
+    "leakage_report": 25.0,
+    "tear_sheet": 8.0,
+    "inference_benchmark": 8.0,
+    "training_record": 8.0,
+    "ensemble": 8.0,
+    "cpcv_paths": 5.0,
+    "promotion": 8.0,
+}
+OTHER_SHARE = 1.0
+
+
+class RunBar:
+    """One bar for a whole run: how many of all assets are made, which one is at work and how far, and what is left.
+
+    What is left is said once a fiftieth of the work is done, from the pace so far and the usual shares of the assets.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, console: "Console | None" = None) -> None:
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.fields[count]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("[dim]{task.description}[/]"),
+        )
+        self._bar = Progress(*columns, console=console or out(), transient=True)
+        self._task = self._bar.add_task("", total=None, count="", left="")
+        self._planned: dict[str, float] = {}
+        self._done: set[str] = set()
+        self._inner, self._clock, self._started = 0.0, clock, clock()
+
+    def __enter__(self) -> "RunBar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def on(self, event: MutableMapping[str, Any]) -> bool:
+        """Take an event in; False for one that has to be a line all the same."""
+        kind, name = event.get("event"), str(event.get("asset_key", "")).partition("[")[0]
+        match kind:
+            case "plan":
+                self._planned = {a: SHARES.get(a.rpartition("/")[2], OTHER_SHARE) for a in event["names"]}
+            case "start":
+                self._inner = 0.0
+                self._bar.update(self._task, description=plain(name))
+            case "progress":
+                self._inner = event["done"] / max(1, event["total"])
+                told = f"{name}: {event['done']} of {event['total']} {event['what']}"
+                self._bar.update(self._task, description=plain(told))
+            case "asset":
+                name, self._inner = name.partition(",")[0], 0.0
+                self._done.add(name)
+            case "ended":
+                self._done.update(event["names"])
+            case _:
+                if text := _event_line(event):
+                    self._bar.console.print(text)
+                return True
+        self._show(name)
+        return True
+
+    def _show(self, at_work: str) -> None:
+        total = sum(self._planned.values())
+        share = self._planned.get(at_work, OTHER_SHARE) if at_work not in self._done else 0.0
+        done = sum(weight for name, weight in self._planned.items() if name in self._done)
+        done += self._inner * share
+        left = ""
+        if total and done >= total / 50:
+            seconds = (self._clock() - self._started) * (total - done) / done
+            left = f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
+        made = len(self._done & set(self._planned))
+        self._bar.update(
+            self._task,
+            completed=done,
+            total=total or None,
+            left=left,
+            count=f"{made} of {len(self._planned)} assets",
+        )
 
 
 class Meter:

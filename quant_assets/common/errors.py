@@ -1,9 +1,12 @@
 """One exception hierarchy. Every message says what was expected, what was found and what to do."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def closest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
@@ -163,9 +166,35 @@ class RegistryError(QuantAssetsError):
 
 
 class GateClosedError(QuantAssetsError):
-    """A candidate was presented for promotion without passing evidence for every required gate."""
+    """A candidate was presented for promotion without passing evidence for every required gate.
+
+    Parameters
+    ----------
+    reasons : sequence of str, optional
+        Each by itself; ``found`` when not given.
+    facts : mapping, optional
+        What people should see of it, as the facts of a stage.
+    """
 
     code = "QA802"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        expected: str,
+        found: str,
+        action: str,
+        reasons: Sequence[str] = (),
+        facts: Mapping[str, Any] = NOTHING,
+    ) -> None:
+        super().__init__(what, expected=expected, found=found, action=action)
+        self.reasons, self.facts = tuple(reasons) or (found,), facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = {"expected": self.expected, "found": self.found, "action": self.action}
+        more = {"reasons": self.reasons, "facts": dict(self.facts)}
+        return partial(type(self), self.what, **parts, **more), ()
 
 
 class DriftError(QuantAssetsError):

@@ -5,8 +5,11 @@ configuration: a Dask cluster is a matter of deployment, ``$QUANT_ASSETS_DASK_SC
 """
 
 import os
+import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from quant_assets.common.errors import ComputeError
 
 if TYPE_CHECKING:
+    import psutil
     from distributed import Client
 
 # ---------------------------------------------------------------------------------------- tasks on several workers
@@ -160,6 +164,79 @@ def every(seconds: float, look: Callable[[], None]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+# ------------------------------------------------------------------------------------ when somebody asks for an end
+
+END_SECONDS, WORDS_SECONDS, HEARD_SECONDS = 0.8, 0.7, 0.1
+_end = threading.Event()
+
+
+def end_asked() -> bool:
+    """Whether this process was told to end (`stoppable`). The thread that hears it may need a moment."""
+    return _end.wait(HEARD_SECONDS)
+
+
+@contextmanager
+def stoppable(last_words: Callable[[], None]) -> Iterator[None]:
+    """End this process within 2 s of SIGINT or SIGTERM, whatever its main thread is busy with.
+
+    The interpreter runs a handler between two of its own instructions, so a fit in C is not interrupted by one. The
+    kernel's signal wakes a thread here, which gives the main thread `END_SECONDS` to unwind and then ends the process
+    with its children: what is stored is written whole or not at all, as a power cut would find it. The exit code is
+    128 and the number of the signal. Elsewhere than on the main thread nothing is changed.
+
+    Parameters
+    ----------
+    last_words : callable
+        Called once before the end, for at most `WORDS_SECONDS`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, spoken = socket.socketpair()
+    spoken.setblocking(False)
+    leaving, number = threading.Lock(), [int(signal.SIGINT)]
+
+    def leave() -> None:
+        leaving.acquire()  # never given back: whoever comes second waits for the end
+        words = threading.Thread(target=last_words, daemon=True)
+        words.start()
+        words.join(WORDS_SECONDS)
+        for child in _children():
+            child.kill()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + number[0])
+
+    def listen() -> None:
+        while told := heard.recv(1):
+            if told[0] in (signal.SIGINT, signal.SIGTERM):
+                number[0] = told[0]
+                _end.set()
+                time.sleep(END_SECONDS)
+                leave()
+
+    before = signal.getsignal(signal.SIGTERM)
+    waking = signal.set_wakeup_fd(spoken.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=listen, name="end", daemon=True).start()
+    try:
+        yield
+    except BaseException:
+        if end_asked():
+            leave()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.set_wakeup_fd(waking)
+        spoken.close()
+
+
+def _children() -> "list[psutil.Process]":
+    import psutil
+
+    return psutil.Process().children(recursive=True)
 
 
 # ------------------------------------------------------------------------------------------------ slots of pools

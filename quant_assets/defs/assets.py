@@ -2,38 +2,56 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from functools import cache, partial
-from typing import Any
+import warnings
+from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
 
 import dagster as dg
 import polars as pl
 import structlog
+from dagster._core.definitions.data_version import DATA_VERSION_IS_USER_PROVIDED_TAG
 
+from quant_assets.common import home as homes
 from quant_assets.common.errors import GateClosedError
-from quant_assets.common.logging import configure_logging, logged_progress
+from quant_assets.common.logging import configure_logging, get_logger, logged_progress
 from quant_assets.common.store import Table, Value
 from quant_assets.defs.storage import (
     ATTESTATION_KEY,
+    CODE_VERSION_TAG,
+    DATA_VERSION_TAG,
     INPUTS_TAG,
     MEDIA_TYPE_KEY,
     OBJECT_KEY,
     EventHistory,
+    EventLog,
     Home,
     Stored,
+    check_state,
     event_of,
     evidence_of,
     finished_steps,
     latest_event,
+    newest,
     record_at,
 )
+from quant_assets.lineage import scope
 from quant_assets.lineage.artifact import Artifact, Partitions, part_name, stated
-from quant_assets.lineage.declaring import File, Link, LongTable, Markdown, Picture
+from quant_assets.lineage.columns import column_of
+from quant_assets.lineage.declaring import (
+    Check,
+    CheckResult,
+    CheckSpec,
+    File,
+    Link,
+    LongTable,
+    Markdown,
+    Picture,
+)
 from quant_assets.lineage.graph import Key, Lineage, Node, fingerprint_of
 from quant_assets.lineage.scope import Guard, RunFacts, Scrutiny
 from quant_assets.lineage.scrutiny import (
     RESOURCES_PREFIX,
-    Evidence,
     Given,
     attestation,
     made_or_reused,
@@ -59,11 +77,17 @@ def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
         # Dagster knows no union types: what a step receives is checked by mypy, where it is read.
         ins={key[1]: dg.AssetIn(key=asset_key(key), dagster_type=dg.Any) for key in node.parents},
         partitions_def=dg.StaticPartitionsDefinition(list(node.partitions)) if node.partitions else None,
+        backfill_policy=dg.BackfillPolicy.single_run() if node.partitions else None,
+        output_required=not node.partitions,
+        # A check of its own would wait for an output, which a run of several years does not have.
+        check_specs=[check_spec(node, s) for every in node.specs.values() for s in every]
+        if node.partitions
+        else None,
         config_schema=_schema(stage.options) if stage.options else None,
         kinds=set(node.kinds),
         description=node.sentence,
         code_version=node.code_version,
-        group_name=stage.group,
+        group_name=f"{node.key[0]}/{stage.group}",  # strategies and universes stand apart in the graph
         owners=[node.team],
         io_manager_key="artifacts",
         tags={"quant/stage": stage.group},
@@ -71,11 +95,89 @@ def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
         automation_condition=ONCE_CHECKED if stage.decides else None,
         required_resource_keys={"home"},
     )
-    def body(context: dg.AssetExecutionContext, **given: Any) -> StoredResult:
-        return _step(context, node, lineage, {key: given[key[1]] for key in node.parents})
+    def body(context: dg.AssetExecutionContext, **given: Any) -> Iterator[StoredResult | dg.AssetCheckResult]:
+        inputs = {key: given[key[1]] for key in node.parents}
+        parts = context.partition_keys if node.partitions else [None]
+        if len(parts) == 1:
+            yield _step(context, node, lineage, inputs, parts[0])
+        else:  # Dagster has one data version for all partitions of an output: here each has its own
+            for part in parts:
+                _log_part(context, node, _step(context, node, lineage, inputs, part), part)
+        for check, specs in node.specs.items() if node.partitions else ():
+            names = {spec.name for spec in specs}
+            for told in judged(context.instance, context.resources.home.place, lineage, node, check, names):
+                yield dg.AssetCheckResult(**told)
 
     definition: dg.AssetsDefinition = body
     return definition
+
+
+def check_spec(node: Node, spec: CheckSpec) -> dg.AssetCheckSpec:
+    """A check of a node as Dagster announces it."""
+    return dg.AssetCheckSpec(
+        spec.name, asset=asset_key(node.key), description=spec.description, blocking=spec.blocking
+    )
+
+
+def judged(
+    instance: dg.DagsterInstance,
+    place: homes.Home,
+    lineage: Lineage,
+    node: Node,
+    check: Check,
+    names: Container[str],
+) -> Iterator[dict[str, Any]]:
+    """Results of those checks of a node that were asked for, as the arguments of `dagster.AssetCheckResult`.
+
+    What is judged is read from the event log and not loaded by argument: the newest version, whatever the run.
+    """
+    key = asset_key(node.key)
+    reads = lineage.inputs_of(check.function, node.scope, check.name, node.key)
+    partitions = {k: lineage.nodes[k].partitions for given in reads.values() for k in given.keys}
+    effects = {
+        "home": place,
+        "history": EventHistory(instance, place.store, key, None, node.partitions or ()),
+    }
+    missing = [p for p in node.partitions or () if latest_event(instance, key, p) is None]
+    if missing:
+        found = [
+            CheckResult(s.name, False, f"not judged: {', '.join(missing)} never made", "WARN")
+            for s in node.specs[check]
+        ]
+    else:
+        artifacts = newest(instance, place.store, partitions)
+        found = list(check.judge(node.arguments(check.function, artifacts, effects, lineage)))
+    results = {result.name: result for result in found}
+    for name in (spec.name for spec in node.specs[check] if spec.name in names):
+        yield {
+            "asset_key": key,
+            "check_name": name,
+            "passed": results[name].passed,
+            "severity": dg.AssetCheckSeverity[results[name].severity],
+            "description": results[name].description,
+            "metadata": to_metadata(results[name].facts),
+        }
+
+
+# A whole range of years in one run needs it, and every year by itself works without.
+warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
+
+
+def _log_part(
+    context: dg.AssetExecutionContext, node: Node, made: StoredResult, partition: str | None
+) -> None:
+    """One partition of several, as Dagster writes the only one."""
+    if made.value.encoded is not None:
+        context.resources.home.place.store.put(made.value.encoded.data)
+    tags = {
+        **(made.tags or {}),
+        DATA_VERSION_TAG: cast(dg.DataVersion, made.data_version).value,
+        CODE_VERSION_TAG: node.code_version,
+        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+    }
+    context.log_event(
+        dg.AssetMaterialization(context.asset_key, metadata=made.metadata, partition=partition, tags=tags)
+    )
 
 
 def _schema(options: Any) -> dict[str, dg.Field]:
@@ -92,6 +194,7 @@ def _step(
     node: Node,
     lineage: Lineage,
     given: Mapping[Key, Artifact | Partitions],
+    partition: str | None,
 ) -> StoredResult:
     """Compute an asset, or return its last version when nothing that shapes it has changed.
 
@@ -102,9 +205,9 @@ def _step(
     if not structlog.is_configured():  # a step of a deployment: no command has chosen a style
         configure_logging("json" if os.environ.get("QUANT_ASSETS_LOG") == "json" else "console")
     key, place = context.asset_key, context.resources.home.place
-    partition = context.partition_key if context.has_partition_key else None
     name = part_name(key.to_user_string(), partition)
     structlog.contextvars.bind_contextvars(run_id=context.run.run_id, asset_key=name, strategy=key.path[0])
+    get_logger("quant_assets.progress").info("start")
     try:
         effects = effects_of(context, node, lineage, partition)
         effects["guard"] = guard_of(context.instance, lineage, node.key, given, effects)
@@ -131,7 +234,9 @@ def _step(
             tags={INPUTS_TAG: made.fingerprint},
         )
     except GateClosedError as refusal:
-        raise GateClosed(str(refusal), refusal.found.split("; ")) from refusal
+        told = to_metadata(refusal.facts)
+        context.log_event(dg.AssetObservation(key, description=str(refusal), metadata=told))
+        raise GateClosed(str(refusal), refusal.reasons, told) from refusal
     finally:
         structlog.contextvars.unbind_contextvars("run_id", "asset_key", "strategy")
 
@@ -143,22 +248,14 @@ def effects_of(
     home: Home = context.resources.home
     place, run = home.place, context.run
     options = node.stage.options(**context.op_execution_context.op_config) if node.stage.options else None
-    return {
-        "home": place,
-        "run": RunFacts(
-            run.run_id,
-            run.tags.get("quant/trigger", "manual"),
-            place.dagster_ui(run.run_id),
-            lambda steps: resources_of(context.instance, run.run_id, node.scope.key, steps),
-        ),
-        "progress": logged_progress,
-        "history": EventHistory(
-            context.instance, place.store, context.asset_key, partition, node.partitions or ()
-        ),
-        "options": options,
-        "n_jobs": None,
-        "partition": partition,
-    }
+    facts = RunFacts(
+        run.run_id,
+        run.tags.get("quant/trigger", "manual"),
+        place.dagster_ui(run.run_id),
+        lambda steps: resources_of(context.instance, run.run_id, node.scope.key, steps),
+    )
+    history = EventHistory(context.instance, place.store, context.asset_key, partition, node.partitions or ())
+    return scope.effects_of(place, facts, history, partition, options, logged_progress)
 
 
 def resources_of(
@@ -189,12 +286,9 @@ def _table_facts(value: Value | None) -> dict[str, Any]:
 class GateClosed(dg.Failure):
     """Promotion was refused. Never retried: a verdict does not change by asking again."""
 
-    def __init__(self, message: str, reasons: Sequence[str]) -> None:
-        super().__init__(
-            description=message,
-            metadata={"reasons": dg.MetadataValue.md("\n".join(f"- {r}" for r in reasons))},
-            allow_retries=False,
-        )
+    def __init__(self, message: str, reasons: Sequence[str], told: Mapping[str, dg.MetadataValue]) -> None:
+        listed = dg.MetadataValue.md("\n".join(f"- {reason}" for reason in reasons))
+        super().__init__(description=message, metadata=told or {"reasons": listed}, allow_retries=False)
 
 
 def required_checks(lineage: Lineage, target: Key) -> list[dg.AssetCheckKey]:
@@ -215,12 +309,7 @@ def guard_of(
         said = {check: check_reasons(instance, [check]) for check in required_checks(lineage, target)}
         closed = {check for check, why in said.items() if why or check.name in already_closed}
         settled = {((c.asset_key.path[0], c.asset_key.path[1]), c.name) for c in closed}
-        finished = cache(partial(finished_steps, instance))  # most of a lineage is of one run
-
-        def read(key: Key, partition: str | None) -> Evidence | None:
-            record = record_at(instance, dg.AssetKey(list(key)), partition)
-            return evidence_of(record, effects["home"].store, finished) if record else None
-
+        read = EventLog(instance, effects["home"]).evidence()
         scrutiny = scrutinise(lineage, target, given, read, effects, settled)
         told = (reason for check, why in said.items() if check.name not in already_closed for reason in why)
         return Scrutiny((*told, *scrutiny.reasons), scrutiny.seconds)
@@ -230,25 +319,7 @@ def guard_of(
 
 def check_reasons(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> tuple[str, ...]:
     """Why these asset checks do not open the way; empty when each passed on its asset's latest version."""
-    reasons = []
-    for check in checks:
-        name = f"{check.name} on {check.asset_key.to_user_string()}"
-        event = instance.get_latest_materialization_event(check.asset_key)
-        # The newest *execution*: one that was planned and never finished (a crash) hides older passes.
-        record = instance.get_latest_asset_check_evaluation_record(check)
-        if event is None:
-            reasons.append(f"{name}: the asset was never materialised")
-        elif record is None:
-            reasons.append(f"{name}: the check never ran")
-        elif record.status.value not in ("SUCCEEDED", "FAILED") or not record.evaluation:
-            reasons.append(f"{name}: the check crashed or has not finished")
-        else:
-            target = record.evaluation.target_materialization_data
-            if target is None or (target.run_id, target.timestamp) != (event.run_id, event.timestamp):
-                reasons.append(f"{name}: evaluated an older materialization")
-            elif not record.evaluation.passed:
-                reasons.append(f"{name}: did not pass ({record.evaluation.description or 'no reason given'})")
-    return tuple(reasons)
+    return tuple(why for check in checks if (why := check_state(instance, check).why))
 
 
 # ---------------------------------------------------------------------------------------- facts as metadata
@@ -308,5 +379,10 @@ def _table(frame: pl.DataFrame, max_rows: int = 50) -> dg.MetadataValue:
 
 
 def column_schema(frame: pl.DataFrame) -> dg.TableSchema:
-    """Column names and types of a frame for the UI."""
-    return dg.TableSchema([dg.TableColumn(name, str(dtype)) for name, dtype in frame.schema.items()])
+    """Columns of a frame for the UI: names, types, and what is known of their meaning and unit."""
+    columns = []
+    for name, dtype in frame.schema.items():
+        told = column_of(name)
+        said = None if told is None else f"{told.description} Unit: {told.unit}"
+        columns.append(dg.TableColumn(name, str(dtype), description=said))
+    return dg.TableSchema(columns)

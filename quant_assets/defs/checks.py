@@ -6,53 +6,60 @@ Dagster's own commands exit 0 over a failed non-blocking check.
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
+from dagster._core.execution.context.system import StepExecutionContext
+from dagster_shared.record import copy
 
-from quant_assets.defs.assets import asset_key, to_metadata
+from quant_assets.defs.assets import asset_key, check_spec, judged
 from quant_assets.defs.running import QUIET, judged_in
-from quant_assets.defs.storage import EventHistory, Home, latest_event, newest
+from quant_assets.defs.storage import latest_event
 from quant_assets.lineage.causes import check_outcomes
 from quant_assets.lineage.declaring import Check, CheckOutcome, CheckRun, CheckSpec
 from quant_assets.lineage.graph import Lineage, Node
 
 
 def checks_of(node: Node, lineage: Lineage) -> list[dg.AssetChecksDefinition]:
-    """The checks of a node, each group that is judged together in one step."""
+    """The checks of a node, each group that is judged together in one step; of partitions, with their asset."""
+    if node.partitions:
+        return []
     return [_check(node, check, specs, lineage) for check, specs in node.specs.items() if specs]
 
 
 def _check(
     node: Node, check: Check, specs: Sequence[CheckSpec], lineage: Lineage
 ) -> dg.AssetChecksDefinition:
-    key = asset_key(node.key)
-    reads = lineage.inputs_of(check.function, node.scope, check.name, node.key)
-    partitions = {k: lineage.nodes[k].partitions for given in reads.values() for k in given.keys}
-
     @dg.multi_asset_check(
         name=f"{'__'.join(node.key)}__{check.name}",
-        specs=[
-            dg.AssetCheckSpec(s.name, asset=key, description=s.description, blocking=s.blocking)
-            for s in specs
-        ],
+        specs=[check_spec(node, spec) for spec in specs],
+        can_subset=len(specs) > 1,  # the UI executes each by itself
         required_resource_keys={"home"},
     )
     def judge(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        # What is judged is read from the event log and not loaded by argument: the newest version, whatever the run.
-        home: Home = context.resources.home
-        store = home.place.store
-        artifacts = newest(context.instance, store, partitions)
-        history = EventHistory(context.instance, store, key, None, node.partitions or ())
-        effects = {"home": home.place, "history": history}
-        for result in check.judge(node.arguments(check.function, artifacts, effects, lineage)):
-            yield dg.AssetCheckResult(
-                asset_key=key,
-                check_name=result.name,
-                passed=result.passed,
-                severity=dg.AssetCheckSeverity[result.severity],
-                description=result.description,
-                metadata=to_metadata(result.facts),
-            )
+        result_type = _Told if _decided_below(context, node, lineage) else dg.AssetCheckResult
+        names = {chosen.name for chosen in context.selected_asset_check_keys}
+        for told in judged(context.instance, context.resources.home.place, lineage, node, check, names):
+            yield result_type(**told)
 
     return judge
+
+
+class _Told(dg.AssetCheckResult):
+    """A result that does not end its run by itself, because all that waits for it in this run asks for it."""
+
+    def to_asset_check_evaluation(self, step_context: StepExecutionContext) -> dg.AssetCheckEvaluation:
+        """As Dagster's own, which then is no reason to fail the step. The check stays one that blocks."""
+        return copy(super().to_asset_check_evaluation(step_context), blocking=False)
+
+
+def _decided_below(context: dg.AssetCheckExecutionContext, node: Node, lineage: Lineage) -> bool:
+    """Whether of all assets only the decision waits for these gates in this run.
+
+    It refuses in its body, with every reason: one run, one failure, on the asset that decides. Anything else that a
+    run makes of a report is stopped by Dagster before it starts.
+    """
+    layer = context.job_def.asset_layer
+    waiting = layer.asset_graph.get(asset_key(node.key)).child_keys & layer.selected_asset_keys
+    decisions = {asset_key(n.key) for n in lineage.nodes.values() if n.stage.decides}
+    return node.stage.gates is not None and bool(waiting) and waiting <= decisions
 
 
 def _due(node: Node, instance: dg.DagsterInstance) -> bool:

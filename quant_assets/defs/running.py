@@ -6,28 +6,39 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    REPOSITORY_LABEL_TAG,
+)
 from dagster._core.utils import make_new_run_id
 from dagster._utils.concurrency import ConcurrencyKeyInfo
 
 from quant_assets.common.errors import clearest
-from quant_assets.common.files import located
+from quant_assets.common.files import Location, located
 from quant_assets.common.home import Home
 from quant_assets.common.logging import get_logger
-from quant_assets.common.processes import all_gone, every, held_by, this_host, waited_for
+from quant_assets.common.processes import all_gone, end_asked, every, held_by, this_host, waited_for
 from quant_assets.common.same_origin import SameOrigin
 from quant_assets.common.served_pages import ServedPages
+from quant_assets.common.settings import UniverseConfig
 from quant_assets.defs.assets import asset_key
-from quant_assets.defs.storage import artifact_of, latest_event
-from quant_assets.gates.verdicts import GateReport, StrategyOutcome, Verdict, refusals
+from quant_assets.defs.storage import EventHistory, EventLog, check_state, latest_event
+from quant_assets.gates.verdicts import StrategyOutcome, Verdict, refusals
 from quant_assets.lineage.causes import Judged, closed_upstream, set_aside, waits
-from quant_assets.lineage.graph import Lineage
+from quant_assets.lineage.found import strategy_verdicts
+from quant_assets.lineage.graph import Lineage, Node, names_of
+from quant_assets.lineage.scope import RunFacts, effects_of
+from quant_assets.lineage.settled import Settled, settled
 from quant_assets.reports.desk_page import SCRIPTS
 
 # Dagster's own console lines would drown the progress lines; everything is in the run's event log.
@@ -37,6 +48,11 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 REFUSALS = frozenset({"DagsterAssetCheckFailedError", "GateClosed"})
 # On every run that a process of the platform started: only its own host can say whether a process lives.
 HOST_TAG = "quant/host"
+PROCESS_TAG, THIS_PROCESS = "quant/process", make_new_run_id()  # numbers of processes are given away again
+# On a run that failed: "refused" where nothing but gates was closed, "blocked" where the data did it, or "broken".
+OUTCOME_TAG = "quant/outcome"
+# The code location as the UI knows it: a run that names it is one of the jobs that are shown.
+SHOWN_AS = "__repository__@quant_assets"
 LOOK_SECONDS = 2.0
 
 _log = get_logger("quant_assets.progress")
@@ -103,10 +119,10 @@ class WatchedRunLauncher(DefaultRunLauncher):
         return CheckRunHealthResult(WorkerStatus.FAILED if gone else WorkerStatus.RUNNING)
 
 
-def failures(result: dg.ExecuteInProcessResult) -> tuple[list[str], list[str]]:
+def failures(events: Iterable[dg.DagsterEvent]) -> tuple[list[str], list[str]]:
     """Failed steps of a run: those that refused, and those that broke."""
     refused, broken = list[str](), list[str]()
-    for event in result.all_events:
+    for event in events:
         if not event.is_step_failure:
             continue
         error, messages, names = event.step_failure_data.error, list[str](), set[str | None]()
@@ -123,12 +139,69 @@ def judged_in(result: dg.ExecuteInProcessResult) -> list[Judged]:
 
 
 def raw_years_job(universe: str) -> str:
-    """Name of the job that materialises one year of a universe."""
+    """Name of the job that materialises the years of a universe."""
     return f"{universe}_raw_bars"
 
 
-def run_strategies(
+def executed(
     definitions: dg.Definitions,
+    job: str,
+    instance: dg.DagsterInstance,
+    years: Sequence[str] = (),
+    **chosen: Any,
+) -> dg.ExecuteInProcessResult:
+    """A run in this process, named as this host's and as one of the jobs that the UI shows.
+
+    Parameters
+    ----------
+    years : sequence of str
+        Partitions, next to each other, that one run makes.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        When somebody asked for an end meanwhile. The run is then marked as cancelled.
+    """
+    import sqlalchemy.orm  # noqa: F401 (whole before threads ask: MLflow imports it in a step, beside `_tell_waits`)
+
+    run_id, told = make_new_run_id(), set[str]()
+    tags = {HOST_TAG: this_host(), PROCESS_TAG: THIS_PROCESS, REPOSITORY_LABEL_TAG: SHOWN_AS}
+    if years:
+        tags |= {ASSET_PARTITION_RANGE_START_TAG: years[0], ASSET_PARTITION_RANGE_END_TAG: years[-1]}
+    with every(LOOK_SECONDS, lambda: _tell_waits(instance, run_id, told)):
+        result = definitions.resolve_job_def(job).execute_in_process(
+            instance=instance, run_id=run_id, tags=tags, run_config=QUIET, raise_on_error=False, **chosen
+        )
+    if not result.success and end_asked():
+        cancel_own_runs(instance)
+        raise KeyboardInterrupt
+    tag_outcome(instance, run_id, result.all_events)
+    return result
+
+
+def tag_outcome(instance: dg.DagsterInstance, run_id: str, events: Iterable[dg.DagsterEvent]) -> str:
+    """Say on a run that failed whether a gate was closed or something broke; empty for one that did not fail."""
+    refused, broken = failures(events)
+    outcome = "broken" if broken else "refused" if refused else ""
+    if outcome:
+        instance.add_run_tags(run_id, {OUTCOME_TAG: outcome})
+    return outcome
+
+
+def cancel_own_runs(instance: dg.DagsterInstance) -> None:
+    """Mark the runs of this process as cancelled, and free the pool slots that they hold."""
+    ended = [
+        *IN_PROGRESS_RUN_STATUSES,
+        dg.DagsterRunStatus.FAILURE,
+    ]  # Dagster takes an interrupt for a failure
+    for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: THIS_PROCESS}, statuses=ended)):
+        if OUTCOME_TAG not in run.tags:
+            instance.report_run_canceled(run, "Somebody asked for an end. The next run goes on from here.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def run_strategies(
+    definitions: dg.Definitions | Callable[[], dg.Definitions],
     lineage: Lineage,
     strategies: Sequence[str],
     instance: dg.DagsterInstance,
@@ -137,87 +210,119 @@ def run_strategies(
 ) -> list[StrategyOutcome]:
     """Materialise the lineage of each strategy and end with its decision.
 
+    What is settled is not run: see `quant_assets.lineage.settled`.
+
     Parameters
     ----------
+    definitions : Definitions, or callable
+        Called when something has to be run.
     heading : callable
         Told of each part as it starts.
     """
+    made = cache(definitions if callable(definitions) else lambda: definitions)
+    names = {s: names_of(node.key for node in lineage.of(s)) for s in strategies}
+    _log.info("plan", names=sorted({name for line in names.values() for name in line}))
     ready: set[str] = set()
     outcomes = []
     for strategy in strategies:
         universe = lineage.scope(strategy).bars
         heading(f"{strategy} on {universe.name}")
-        if universe.name not in ready:
-            broken = _run_years(definitions, universe.name, universe.years, instance)
-            if broken:
-                outcomes.append(StrategyOutcome(strategy, "error", (), tuple(broken), None))
-                continue
+        before = settled_before(lineage, strategy, instance, home)
+        if before.refusal is not None:
+            outcomes.append(_unchanged(lineage, strategy, instance, home, before))
+        elif before.moved and universe.name not in ready and (lost := _run_years(made(), universe, instance)):
+            outcomes.append(StrategyOutcome(strategy, "error", (), lost, None))
+        else:
             ready.add(universe.name)
-        outcomes.append(_run_strategy(definitions, lineage, strategy, instance, home))
+            outcomes.append(_run_strategy(made(), lineage, strategy, instance, home, before))
+        _log.info("ended", names=names[strategy])
     return outcomes
 
 
-def executed(
-    definitions: dg.Definitions, job: str, instance: dg.DagsterInstance, **chosen: Any
-) -> dg.ExecuteInProcessResult:
-    """A run in this process, named as this host's."""
-    import sqlalchemy.orm  # noqa: F401 (whole before threads ask: MLflow imports it in a step, beside `_tell_waits`)
-
-    run_id, told = make_new_run_id(), set[str]()
-    tags = {HOST_TAG: this_host()}
-    with every(LOOK_SECONDS, lambda: _tell_waits(instance, run_id, told)):
-        return definitions.resolve_job_def(job).execute_in_process(
-            instance=instance, run_id=run_id, tags=tags, run_config=QUIET, raise_on_error=False, **chosen
-        )
-
-
 def _run_years(
-    definitions: dg.Definitions, universe: str, years: Sequence[str], instance: dg.DagsterInstance
-) -> list[str]:
-    for year in years:
-        result = executed(definitions, raw_years_job(universe), instance, partition_key=year)
-        if not result.success:
-            refused, broken = failures(result)
-            return refused + broken
-    return []
+    definitions: dg.Definitions, universe: UniverseConfig, instance: dg.DagsterInstance
+) -> tuple[str, ...]:
+    """All years of a universe in one run: what went wrong, empty when nothing did."""
+    started = time.perf_counter()
+    result = executed(definitions, raw_years_job(universe.name), instance, universe.years)
+    if not result.success:
+        refused, broken = failures(result.all_events)
+        return (*refused, *broken)
+    events = [event.materialization for event in result.get_asset_materialization_events()]
+    status = "reused" if all(event.metadata["reused"].value for event in events) else "computed"
+    name = f"{universe.name}/raw_bars, {len(events)} years"
+    _log.info("asset", asset_key=name, status=status, seconds=time.perf_counter() - started)
+    return ()
+
+
+def settled_before(lineage: Lineage, strategy: str, instance: dg.DagsterInstance, home: Home) -> Settled:
+    """What of a strategy is as its last run left it."""
+
+    def told(node: Node, partition: str | None) -> dict[str, Any]:
+        history = EventHistory(instance, home.store, asset_key(node.key), partition, node.partitions or ())
+        options = node.stage.options() if node.stage.options else None
+        return effects_of(home, RunFacts("before a run"), history, partition, options)
+
+    read = EventLog(instance, home).evidence()
+    found = settled(
+        lineage,
+        strategy,
+        home,
+        read,
+        told,
+        lambda key, check: check_state(instance, dg.AssetCheckKey(asset_key(key), check)),
+    )
+    _log.info("settled", strategy=strategy, assets=found.n_assets, moved=found.moved)
+    return found
+
+
+def _unchanged(
+    lineage: Lineage, strategy: str, instance: dg.DagsterInstance, home: Home, before: Settled
+) -> StrategyOutcome:
+    verdicts, sheet, aside = _seen(lineage, strategy, instance, home)
+    return StrategyOutcome(strategy, "refused", verdicts, refusals(verdicts), sheet, aside, before.since)
+
+
+def _seen(
+    lineage: Lineage, strategy: str, instance: dg.DagsterInstance, home: Home
+) -> "tuple[tuple[Verdict, ...], Location | None, tuple[str, ...]]":
+    """Verdicts, tear sheet and what was set aside, of the newest versions."""
+    event = latest_event(instance, dg.AssetKey([lineage.scope(strategy).bars.name, "quarantined_bars"]), None)
+    aside = set_aside(event.metadata if event else {})
+    sheet = latest_event(instance, dg.AssetKey([strategy, "tear_sheet"]), None)
+    file = located(str(sheet.metadata["file"].value)) if sheet and "file" in sheet.metadata else None
+    return strategy_verdicts(EventLog(instance, home), lineage, strategy), file, aside
 
 
 def _run_strategy(
-    definitions: dg.Definitions, lineage: Lineage, strategy: str, instance: dg.DagsterInstance, home: Home
+    definitions: dg.Definitions,
+    lineage: Lineage,
+    strategy: str,
+    instance: dg.DagsterInstance,
+    home: Home,
+    before: Settled,
 ) -> StrategyOutcome:
-    result = executed(definitions, strategy, instance)
-    refused, broken = failures(result)
-    event = latest_event(instance, dg.AssetKey([lineage.scope(strategy).bars.name, "quarantined_bars"]), None)
-    aside = set_aside(event.metadata if event else {})
+    decision = asset_key(lineage.decision(strategy).key)
+    # With nothing before it to be made, the decision is asked for alone, and what follows it.
+    after = [asset_key(n.key) for n in lineage.of(strategy) if n.stage.guarded] if before.upstream else None
+    result = executed(definitions, strategy, instance, asset_selection=after)
+    refused, broken = failures(result.all_events)
     closed = closed_upstream(lineage, strategy, judged_in(result))
     made = {tuple(e.asset_key.path) for e in result.get_asset_materialization_events() if e.asset_key}
-    if closed and waits(lineage, strategy, made):
+    asked = {event.step_key for event in result.all_events if event.is_step_start}
+    if before.moved and closed and waits(lineage, strategy, made):
+        instance.add_run_tags(result.run_id, {OUTCOME_TAG: "blocked"})
+        aside = _seen(lineage, strategy, instance, home)[2]
         return StrategyOutcome(strategy, "blocked", (), (*closed, *broken), None, aside)
-    if refused and not broken:
-        # The blocking checks kept the decision from running. Asked on its own it refuses in its body, and
-        # writes the refusal with every reason into the ledger and the registry.
-        result = executed(
-            definitions, strategy, instance, asset_selection=[asset_key(lineage.decision(strategy).key)]
-        )
-        _, broken = failures(result)
-    verdicts = strategy_verdicts(instance, home, lineage, strategy)
+    if refused and not broken and "__".join(decision.path) not in asked:
+        # A blocking check that is no gate kept the decision from running. Asked on its own it refuses in its body,
+        # and writes the refusal with every reason into the ledger and the registry.
+        result = executed(definitions, strategy, instance, asset_selection=[decision])
+        _, broken = failures(result.all_events)
+    verdicts, sheet, aside = _seen(lineage, strategy, instance, home)
     ending = "error" if broken else "promoted" if result.success else "refused"
     reasons = (*closed, *broken) if broken else (*closed, *refusals(verdicts))
-    sheet = latest_event(instance, dg.AssetKey([strategy, "tear_sheet"]), None)
-    file = located(str(sheet.metadata["file"].value)) if sheet and "file" in sheet.metadata else None
-    return StrategyOutcome(strategy, ending, verdicts, reasons, file, aside)
-
-
-def strategy_verdicts(
-    instance: dg.DagsterInstance, home: Home, lineage: Lineage, strategy: str
-) -> tuple[Verdict, ...]:
-    """Every verdict in the newest reports of a strategy."""
-    verdicts: list[Verdict] = []
-    for report in lineage.reports(lineage.scope(strategy)):
-        event = latest_event(instance, dg.AssetKey([strategy, report]), None)
-        if event is not None:
-            verdicts += GateReport.from_json(artifact_of(event, home.store).json()).verdicts
-    return tuple(verdicts)
+    return StrategyOutcome(strategy, ending, verdicts, reasons, sheet, aside)
 
 
 def serve_ui(host: str, port: int, hosts: Iterable[str]) -> int:

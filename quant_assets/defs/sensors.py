@@ -13,7 +13,7 @@ from dagster._core.loader import LoadingContext
 from quant_assets.common.errors import QuantAssetsError
 from quant_assets.common.hashing import combined_fingerprint
 from quant_assets.defs.assets import asset_key
-from quant_assets.defs.running import raw_years_job
+from quant_assets.defs.running import raw_years_job, tag_outcome
 from quant_assets.defs.storage import (
     Home,
     artifact_of,
@@ -91,6 +91,7 @@ def sensors_of(lineage: Lineage, raw_jobs: list[Any]) -> list[dg.SensorDefinitio
         ),
         _new_bars(lineage, raw_jobs),
         _champion_agreement(lineage),
+        _run_outcomes(),
     ]
 
 
@@ -179,6 +180,26 @@ def _answer(requests: list[dg.RunRequest], notes: list[str], cursor: Mapping[str
     if not requests:
         return dg.SensorResult(skip_reason="; ".join(notes), cursor=written)
     return dg.SensorResult(run_requests=requests, cursor=written)
+
+
+# ---------------------------------------------------------------------------------------- how runs end
+
+
+def _run_outcomes() -> dg.SensorDefinition:
+    @dg.run_failure_sensor(
+        name="run_outcomes",
+        default_status=sensor_status("run_outcomes"),
+        minimum_interval_seconds=SENSOR_INTERVAL_SECONDS,
+        description="Tells a run that a gate refused from a broken one: a tag for both, an error for the latter.",
+    )
+    def run_outcomes(context: dg.RunFailureSensorContext) -> None:
+        """A refusal is a result, and pages nobody."""
+        run = context.dagster_run
+        outcome = tag_outcome(context.instance, run.run_id, context.get_step_failure_events()) or "broken"
+        said = context.log.error if outcome == "broken" else context.log.info
+        said(f"run {run.run_id[:8]} of {run.job_name}: {outcome}")
+
+    return run_outcomes
 
 
 # ---------------------------------------------------------------------------------------- who is in charge

@@ -8,6 +8,7 @@ it, so a step that reuses its last result reads nothing.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cache, partial
 from typing import Any
 
 import dagster as dg
@@ -18,8 +19,10 @@ from quant_assets.common.errors import StoreError
 from quant_assets.common.store import ArtifactStore, Encoded
 from quant_assets.lineage.artifact import HASHING, Artifact, Partitions
 from quant_assets.lineage.graph import Key
+from quant_assets.lineage.replaying import KnownVersion
 from quant_assets.lineage.scope import KnownVintage, Made
-from quant_assets.lineage.scrutiny import Evidence
+from quant_assets.lineage.scrutiny import Evidence, Read
+from quant_assets.lineage.settled import CheckState
 from quant_assets.lineage.stages.bar_stages import CHANGE, KNOWN_AT, LAST_SESSION, SYMBOL_DIGESTS
 
 DATA_VERSION_TAG = "dagster/data_version"
@@ -28,7 +31,8 @@ INPUTS_TAG = "quant/inputs"
 OBJECT_KEY = "quant/object"
 MEDIA_TYPE_KEY = "quant/media_type"
 ATTESTATION_KEY = "quant/attestation"
-_VERSIONS = 200  # events: how far back an earlier version of an asset is looked for
+# How far back a report or a training set of an earlier candidate is looked for.
+MOST_VERSIONS = 200
 
 
 class Home(dg.ConfigurableResource[Any]):
@@ -235,7 +239,7 @@ def newest(
 def versions(instance: dg.DagsterInstance, store: ArtifactStore, key: Key) -> Iterator[Made]:
     """Every version of an asset that the event log still names, newest first, each once."""
     seen: set[str] = set()
-    for record in instance.fetch_materializations(dg.AssetKey(list(key)), limit=_VERSIONS).records:
+    for record in instance.fetch_materializations(dg.AssetKey(list(key)), limit=MOST_VERSIONS).records:
         event = event_of(record)
         artifact = artifact_of(event, store)
         if artifact.sha256 not in seen:
@@ -247,6 +251,72 @@ def versions(instance: dg.DagsterInstance, store: ArtifactStore, key: Key) -> It
 def plain_facts(event: dg.AssetMaterialization) -> dict[str, Any]:
     """What an event says of its asset, as plain values by name."""
     return {name: value.value for name, value in event.metadata.items() if hasattr(value, "value")}
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """What an instance's event log names of the versions in a home's store."""
+
+    instance: dg.DagsterInstance
+    home: homes.Home
+
+    @property
+    def store(self) -> ArtifactStore:
+        """The store of the home."""
+        return self.home.store
+
+    def newest(self, key: Key) -> Artifact | None:
+        """The newest version of an asset; None when it was never made."""
+        event = latest_event(self.instance, dg.AssetKey(list(key)), None)
+        return artifact_of(event, self.store) if event else None
+
+    def each(self, key: Key) -> Iterator[Artifact]:
+        """Every object of an asset that the log still names, newest first, each once."""
+        return (made.artifact for made in versions(self.instance, self.store, key))
+
+    def version_at(self, key: Key, partition: str | None, as_of: datetime) -> KnownVersion | None:
+        """The newest version at a time, which counts itself."""
+        record = record_at(self.instance, dg.AssetKey(list(key)), partition, as_of)
+        if record is None:
+            return None
+        event, made = event_of(record), datetime.fromtimestamp(record.timestamp, UTC)
+        code, inputs = ((event.tags or {}).get(tag, "") for tag in (CODE_VERSION_TAG, INPUTS_TAG))
+        return KnownVersion(artifact_of(event, self.store), made, known_at(record), code, inputs)
+
+    def first_made(self, key: Key, partition: str | None) -> datetime | None:
+        """When the oldest version was made; None when none was."""
+        asked = dg.AssetRecordsFilter(dg.AssetKey(list(key)), [partition] if partition else None)
+        records = self.instance.fetch_materializations(asked, limit=1, ascending=True).records
+        return datetime.fromtimestamp(records[0].timestamp, UTC) if records else None
+
+    def evidence(self) -> Read:
+        """Reads what an event says of the newest version of an asset (partition), and whose word it is."""
+        finished = cache(partial(finished_steps, self.instance))  # most of a lineage is of one run
+
+        def read(key: Key, partition: str | None) -> Evidence | None:
+            record = record_at(self.instance, dg.AssetKey(list(key)), partition)
+            return evidence_of(record, self.store, finished) if record else None
+
+        return read
+
+
+def check_state(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> CheckState:
+    """What the newest *execution* of a check says: one that never finished (a crash) hides older passes."""
+    name = f"{check.name} on {check.asset_key.to_user_string()}"
+    event = instance.get_latest_materialization_event(check.asset_key)
+    record = instance.get_latest_asset_check_evaluation_record(check)
+    if event is None:
+        return CheckState(False, False, f"{name}: the asset was never materialised")
+    if record is None:
+        return CheckState(False, False, f"{name}: the check never ran")
+    told = record.evaluation
+    if record.status.value not in ("SUCCEEDED", "FAILED") or not told:
+        return CheckState(False, False, f"{name}: the check crashed or has not finished")
+    target = told.target_materialization_data
+    if target is None or (target.run_id, target.timestamp) != (event.run_id, event.timestamp):
+        return CheckState(False, told.passed, f"{name}: evaluated an older materialization")
+    why = "" if told.passed else f"{name}: did not pass ({told.description or 'no reason given'})"
+    return CheckState(True, told.passed, why)
 
 
 @dataclass(frozen=True)

@@ -212,6 +212,8 @@ class StrategyOutcome:
         Why it was refused or blocked, or what broke.
     set_aside : tuple of str
         Names and rows of its universe that were left out, each with the reason.
+    unchanged : str
+        Since when and where this refusal stands, when nothing was run because nothing has changed; else empty.
     """
 
     strategy: str
@@ -220,6 +222,7 @@ class StrategyOutcome:
     reasons: tuple[str, ...]
     tear_sheet: "Location | None"
     set_aside: tuple[str, ...] = ()
+    unchanged: str = ""
 
 
 def refusals(verdicts: Iterable[Verdict]) -> tuple[str, ...]:

@@ -424,9 +424,9 @@ def require_calendars(settings: Settings) -> None:
 # named runs none.
 RUNNING: Mapping[str, frozenset[str]] = {
     "development": frozenset(),
-    "staging": frozenset({"new_bars", "reconcile", "automation", "champion_agreement"}),
+    "staging": frozenset({"new_bars", "reconcile", "automation", "champion_agreement", "run_outcomes"}),
     "production": frozenset(
-        {"new_bars", "reconcile", "automation", "champion_agreement", "drift_retraining"}
+        {"new_bars", "reconcile", "automation", "champion_agreement", "drift_retraining", "run_outcomes"}
     ),
 }
 

@@ -186,6 +186,9 @@ class Stage:
         Further facts that shape the result (a key, an environment), from effects and configuration.
     always : bool
         Computed even when nothing has changed, because it reads or acts on the outside world.
+    still : callable, optional
+        Of a stage that acts on the outside world: from the version that it ``made``, why that is not there any more
+        as it was left (empty when it is). Asked before a run; without it the stage is computed to find out.
     guarded : bool
         Stands behind the orchestrator's guard: no plain run makes it.
     decides : bool
@@ -218,6 +221,7 @@ class Stage:
     partitions: Callable[[Scope], Sequence[str]] | None = None
     fresh: Callable[..., Sequence[str]] | None = None
     always: bool = False
+    still: Callable[..., str] | None = None
     guarded: bool = False
     decides: bool = False
     rederived: bool = False
@@ -234,13 +238,15 @@ class Stage:
                 found=repr(self.group),
                 action=closest(self.group, GROUPS) or "choose one of them",
             )
-        told = set(EFFECTS) - {"value"}
+        told = set(EFFECTS) - {"value", "made"}
         told -= {"options"} if self.options is None else set()
         told -= {"partition"} if self.partitions is None else set()
         told -= set() if self.always else {"history", "guard"}  # who reads the world is asked every time
         self._require_keywords(self.function, told)
         for further in filter(None, (self.describe, self.counts, self.fresh)):
             self._require_keywords(further, told if further is self.fresh else {*told, "value"})
+        if self.still is not None:
+            self._require_keywords(self.still, {*told, "made"})
         for check in self.checks:
             self._require_keywords(check.function, set(CHECK_EFFECTS))
 

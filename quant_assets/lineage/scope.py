@@ -7,8 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from pydantic import BaseModel
+
 from quant_assets.common.errors import GateClosedError
 from quant_assets.common.hashing import bytes_digest, json_digest
+from quant_assets.common.home import Home
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.gates.desk import in_identity
 from quant_assets.lineage.artifact import Artifact
@@ -148,6 +151,26 @@ def no_guard(already_closed: frozenset[str]) -> Scrutiny:
         found="a call outside of one",
         action="run quant-assets run, or materialise promotion in the UI",
     )
+
+
+def effects_of(
+    home: Home,
+    run: RunFacts,
+    history: History,
+    partition: str | None,
+    options: BaseModel | None = None,
+    progress: "Progress | None" = None,
+) -> dict[str, Any]:
+    """What a stage may do to the world and is told of its run, by the names in `EFFECTS`."""
+    return {
+        "home": home,
+        "run": run,
+        "history": history,
+        "partition": partition,
+        "options": options,
+        "progress": progress or quiet,
+        "n_jobs": None,
+    }
 
 
 def quiet(_: str) -> Callable[[int, int], None]:
@@ -390,4 +413,5 @@ EFFECTS = (
     "guard",
     "partition",
     "value",
+    "made",
 )

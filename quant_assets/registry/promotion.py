@@ -377,6 +377,19 @@ def previous_champion(tracking_uri: str, strategy: str) -> ChampionPointer | Non
         return read_pointer(client, strategy, PREVIOUS)
 
 
+def recorded_version(tracking_uri: str, strategy: str, model_version: str) -> ChampionPointer:
+    """One version of a strategy's model, by its number.
+
+    Raises
+    ------
+    RegistryError
+        When the server is unreachable or does not have it.
+    """
+    client = connect(tracking_uri)
+    with reported(tracking_uri, f"reading version {model_version} of {strategy}"):
+        return read_version(client, strategy, model_version)
+
+
 def _believed(ledger: PromotionLedger, strategy: str, keys: LedgerKeys) -> bool:
     """Whether the last move of a strategy is signed by a trusted key."""
     last = next(e for e in reversed(ledger.entries(strategy)) if e.moves)
@@ -412,6 +425,7 @@ def _refusal(strategy: str, subject: str, reasons: Sequence[str]) -> GateClosedE
         expected="one report of each kind under the limits in force, and every required gate open",
         found="; ".join(reasons),
         action="read the tear sheet, change the strategy (not the limits), and materialise it again",
+        reasons=reasons,
     )
 
 

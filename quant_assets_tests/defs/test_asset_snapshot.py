@@ -50,7 +50,7 @@ def test_the_three_strategies_have_the_same_lineage() -> None:
 @pytest.mark.parametrize("key", sorted(GRAPH.get_all_asset_keys(), key=str), ids=str)
 def test_every_asset_has_a_group_an_owner_kinds_a_version_and_one_sentence(key: dg.AssetKey) -> None:
     node = GRAPH.get(key)
-    assert node.group_name == node.tags["quant/stage"]
+    assert node.group_name == f"{key.path[0]}/{node.tags['quant/stage']}"
     assert node.owners
     assert node.kinds
     assert node.code_version

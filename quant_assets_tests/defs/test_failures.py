@@ -44,8 +44,8 @@ def test_a_failed_step_is_told_by_our_own_error_and_otherwise_by_the_innermost_c
         body()
 
     result = dg.materialize([bars], raise_on_error=False)
-    assert failures(result)[0] == []
-    [broken] = failures(result)[1]
+    assert failures(result.all_events)[0] == []
+    [broken] = failures(result.all_events)[1]
     assert broken.startswith("bars: ")
     assert broken.endswith(said)
 
@@ -63,4 +63,4 @@ def test_an_error_of_the_storage_is_told_from_below_dagsters_own() -> None:
         return 1
 
     result = dg.materialize([bars], resources={"io_manager": Unreachable()}, raise_on_error=False)
-    assert failures(result)[1][0].endswith(CLEAR)
+    assert failures(result.all_events)[1][0].endswith(CLEAR)

@@ -41,7 +41,7 @@ def run_year(lineage: Lineage, file: Path, *, strict: bool = False) -> tuple[boo
     result = job.execute_in_process(
         instance=lineage.instance, partition_key="2017", run_config=QUIET, raise_on_error=False
     )
-    return result.success, " ".join(failures(result)[1])
+    return result.success, " ".join(failures(result.all_events)[1])
 
 
 HEADER = "symbol,session,open,high,low,close,volume"

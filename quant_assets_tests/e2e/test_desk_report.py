@@ -16,7 +16,7 @@ EDGE, NOISE = "edge_market.forward_return", "noise_market.forward_return"
 def materialised(lineage: Lineage) -> list[str]:
     """One run of its own job; what broke."""
     result = executed(lineage.definitions, "desk_report", lineage.instance)
-    refused, broken = failures(result)
+    refused, broken = failures(result.all_events)
     return refused + broken
 
 

@@ -17,8 +17,9 @@ from quant_assets.common.errors import ConfigurationError, StoreError
 from quant_assets.common.hashing import frame_digest
 from quant_assets.common.logging import configure_logging
 from quant_assets.common.store import Table
-from quant_assets.defs.replaying import replay_data_set
+from quant_assets.defs.storage import EventLog
 from quant_assets.lineage.notebook import Replay
+from quant_assets.lineage.replaying import replay_data_set
 from quant_assets_tests.e2e.lineage import Lineage
 from quant_assets_tests.e2e.vendor import UNIVERSE, Daemon, Vendor, made, sell_by_file, stale, vendor_in
 
@@ -102,7 +103,7 @@ def behind_raw_bars(lineage: Lineage) -> set[str]:
 
 def as_known(vendor: Vendor, asset: tuple[str, str], as_of: datetime) -> Replay:
     lineage = vendor.lineage
-    return replay_data_set(lineage.graph, lineage.instance, lineage.home, asset, as_of)
+    return replay_data_set(lineage.graph, EventLog(lineage.instance, lineage.home), asset, as_of)
 
 
 # ------------------------------------------------------------------------------ detection and the run list
@@ -313,7 +314,7 @@ def test_an_unknown_data_set_and_an_empty_history_are_said(revised: Revised) -> 
     asset, now = (UNIVERSE, "bars"), datetime.now(UTC)
     with dg.DagsterInstance.ephemeral() as empty:  # noqa: SIM117 (one call below `raises`)
         with pytest.raises(StoreError, match="6 of 6 were never materialised in this instance"):
-            replay_data_set(lineage.graph, empty, lineage.home, asset, now)
+            replay_data_set(lineage.graph, EventLog(empty, lineage.home), asset, now)
 
 
 def test_the_replay_command(revised: Revised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,8 +152,21 @@ def cpcv_paths(
     return Product(Table(made.frame, metadata), facts)
 
 
+def book_unmoved(*, made: Artifact, book: str, home: Home) -> str:
+    """Why the trial ledger is not where it was when it was last read; empty when it is."""
+    from quant_assets.ledgers.promotions import PromotionLedger
+    from quant_assets.ledgers.trial_records import Anchor, promoted_anchors
+    from quant_assets.ledgers.trials import TrialLedger
+
+    seen = made.json()
+    anchors = [Anchor.of(seen), *promoted_anchors(PromotionLedger(home.promotion_ledger).entries())]
+    return (
+        "" if TrialLedger(home.path).snapshot(book, anchors).record == seen else "trials were counted since"
+    )
+
+
 # The ledger is the outside world: another run may have added a trial.
-@stage(group="validation", kinds=frozenset({"json"}), always=True)
+@stage(group="validation", kinds=frozenset({"json"}), always=True, still=book_unmoved)
 def trial_ledger(
     cpcv_paths: Artifact,
     bars: Artifact,

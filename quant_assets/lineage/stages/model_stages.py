@@ -226,7 +226,7 @@ def ledger_agreement(champion: Artifact, *, name: str, home: Home) -> CheckResul
 
 # The ledger is the outside world: a roll-back by a person is in it, and in no run.
 @stage(
-    group="models",
+    group="registry",
     kinds=frozenset({"onnx"}),
     guarded=True,
     always=True,

@@ -15,6 +15,7 @@ from quant_assets.gates.limits import DriftConfig, GatesConfig, MinimaConfig
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact, by_pack
 from quant_assets.lineage.declaring import File, Link, Picture, Product, every_gate, stage, trading_code
+from quant_assets.lineage.refusals import refusals_told
 from quant_assets.lineage.scope import Guard, RunFacts, SessionRange, now
 from quant_assets.lineage.stages.evidence_stages import judged
 from quant_assets.lineage.stages.model_stages import tuned
@@ -83,6 +84,7 @@ def refuse_strangers(
             expected="a record, a bundle and a proof about this exact version",
             found="; ".join(reasons),
             action="materialise what was made from another version again",
+            reasons=reasons,
         )
 
 
@@ -124,8 +126,19 @@ def told_in_full(basis: Mapping[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------- the stages
 
 
+def still_recorded(bundle: Artifact, *, made: Artifact, name: str, home: Home) -> str:
+    """Why the registry does not hold the record that was written; empty when it does."""
+    from quant_assets.registry.promotion import recorded_version
+
+    record = made.json()
+    held = recorded_version(home.mlflow_uri, name, record["model_version"])
+    wanted = (record["subject"], record["mlflow_run_id"], bundle.sha256)
+    found = (held.subject, held.mlflow_run_id, record["bundle_sha256"])
+    return "" if found == wanted else "the registry holds another record"
+
+
 # Idempotent: finds the run of this subject and evidence, and makes one only when there is none.
-@stage(group="registry", kinds=frozenset({"mlflow"}), always=True, roots=every_gate)
+@stage(group="registry", kinds=frozenset({"mlflow"}), always=True, still=still_recorded, roots=every_gate)
 def training_record(
     training_set: Artifact,
     ensemble: Artifact,
@@ -255,7 +268,8 @@ def promotion(
         "leakage report": leakage_report.json()["subject"],
     }
     required = (*gate_names(), *desk_names(further_gates))
-    refuse_strangers(ensemble.version, stands_for, judged_reports, in_force, required)
+    with refusals_told(judged_reports):
+        refuse_strangers(ensemble.version, stands_for, judged_reports, in_force, required)
     # A gate that the evidence closes is one reason, not two.
     verdicts = [verdict for report in judged_reports for verdict in report.verdicts]
     closed = frozenset(
@@ -264,39 +278,40 @@ def promotion(
     scrutiny = guard(closed)
     uncounted, counted = uncounted_trials(home, book, judged_reports)
     standing = current_champion(home.mlflow_uri, name)
-    decision = promote(
-        home.mlflow_uri,
-        strategy=name,
-        subject=ensemble.version,
-        reports=judged_reports,
-        limits_in_force=in_force,
-        further_reasons=(
-            *scrutiny.reasons,
-            *(reason for report in judged_reports for reason in foreign_settings(report, basis)),
-            *leaks(leakage_report),
-            *uncounted,
-            *minima.of_record(record["names"]),
-            *unsigned,
-            *unrecorded_bundle(bundle, record),
-            *unapproved(by_limits, to_promote=True),
-        ),
-        bundle_sha256=bundle.sha256,
-        signing_key=signing_key,
-        model_version=record["model_version"],
-        expected_champion=standing.subject if standing else None,
-        required_gates=required,
-        ledger=PromotionLedger(home.promotion_ledger),
-        keys=ledger_keys(home),
-        actor=f"dagster:{run.trigger}",
-        run_id=run.run_id,
-        now=now(),
-        basis={
-            "gates": by_limits,
-            "minima": minima.model_dump(mode="json"),
-            **told_in_full(basis),
-            **counted,
-        },
-    )
+    with refusals_told(judged_reports):
+        decision = promote(
+            home.mlflow_uri,
+            strategy=name,
+            subject=ensemble.version,
+            reports=judged_reports,
+            limits_in_force=in_force,
+            further_reasons=(
+                *scrutiny.reasons,
+                *(reason for report in judged_reports for reason in foreign_settings(report, basis)),
+                *leaks(leakage_report),
+                *uncounted,
+                *minima.of_record(record["names"]),
+                *unsigned,
+                *unrecorded_bundle(bundle, record),
+                *unapproved(by_limits, to_promote=True),
+            ),
+            bundle_sha256=bundle.sha256,
+            signing_key=signing_key,
+            model_version=record["model_version"],
+            expected_champion=standing.subject if standing else None,
+            required_gates=required,
+            ledger=PromotionLedger(home.promotion_ledger),
+            keys=ledger_keys(home),
+            actor=f"dagster:{run.trigger}",
+            run_id=run.run_id,
+            now=now(),
+            basis={
+                "gates": by_limits,
+                "minima": minima.model_dump(mode="json"),
+                **told_in_full(basis),
+                **counted,
+            },
+        )
     value = {
         "strategy": name,
         "subject": decision.subject,

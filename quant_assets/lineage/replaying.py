@@ -7,22 +7,12 @@ the lineage, in memory. So a new stage needs no line here, and nothing is writte
 
 import tempfile
 from collections.abc import Mapping
-from datetime import UTC, datetime
-
-import dagster as dg
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
 
 from quant_assets.common.errors import StoreError
 from quant_assets.common.home import Home
-from quant_assets.defs.assets import asset_key
-from quant_assets.defs.storage import (
-    CODE_VERSION_TAG,
-    INPUTS_TAG,
-    artifact_of,
-    content_of,
-    event_of,
-    known_at,
-    record_at,
-)
 from quant_assets.lineage.artifact import Artifact, Partitions, encoded_whole, part_name
 from quant_assets.lineage.graph import Key, Lineage, Node, fingerprint_of
 from quant_assets.lineage.notebook import (
@@ -36,20 +26,54 @@ from quant_assets.lineage.notebook import (
 )
 from quant_assets.lineage.scope import RunFacts, quiet
 
-Records = Mapping[tuple[Key, str | None], dg.EventLogRecord]
+
+@dataclass(frozen=True)
+class KnownVersion:
+    """What an event log says of a version of an asset (partition).
+
+    Attributes
+    ----------
+    made : datetime
+        When its event was written.
+    known_at : datetime
+        When its content was first seen.
+    code_version, fingerprint : str
+        As on the event.
+    """
+
+    artifact: Artifact
+    made: datetime
+    known_at: datetime
+    code_version: str
+    fingerprint: str
 
 
-def replay_data_set(
-    lineage: Lineage, instance: dg.DagsterInstance, home: Home, asset: Key, as_of: datetime
-) -> Replay:
+class Past(Protocol):
+    """An event log that is asked for what it knew."""
+
+    @property
+    def home(self) -> Home:
+        """The home whose store holds the versions."""
+
+    def version_at(self, key: Key, partition: str | None, as_of: datetime) -> KnownVersion | None:
+        """The newest version at a time, which counts itself."""
+
+    def first_made(self, key: Key, partition: str | None) -> datetime | None:
+        """When the oldest version was made; None when none was."""
+
+
+Known = Mapping[tuple[Key, str | None], KnownVersion]
+
+
+def replay_data_set(lineage: Lineage, past: Past, asset: Key, as_of: datetime) -> Replay:
     """Rebuild a data set as known at a time, and compare it with what was materialised then.
 
     Parameters
     ----------
     lineage : Lineage
         Today's code and configuration are what the data set is rebuilt with.
-    instance, home : DagsterInstance, Home
-        Event log and store to read. Neither is written.
+    past : Past
+        Event log to read. It is not written.
     asset : (str, str)
         Universe or strategy, and name: an asset that `replayable` accepts. A partitioned one is given
         whole, all its partitions in one frame.
@@ -64,8 +88,8 @@ def replay_data_set(
     """
     line = replayable(lineage, asset)
     roots = [node for node in line if not node.parents]
-    records = _known_then(instance, roots, as_of)
-    given = {node.key: _restored(node, records, home) for node in roots}
+    known = _known_then(past, roots, as_of)
+    given = {node.key: _restored(node, known) for node in roots}
     name = "/".join(asset)
     try:
         with tempfile.TemporaryDirectory(prefix="replay-") as folder:
@@ -78,41 +102,36 @@ def replay_data_set(
             found=f"{type(error).__name__}: {error}",
             action="the lineage stopped here on that day too: choose a time after it was mended",
         ) from error
-    stages = [_compare(instance, home, lineage, node, artifacts, as_of) for node in line if node.parents]
+    stages = [_compare(past, lineage, node, artifacts, as_of) for node in line if node.parents]
     vintages = [
-        Vintage("/".join(key), partition or "", artifact_of(event_of(r), home.store).version, known_at(r))
-        for (key, partition), r in records.items()
+        Vintage("/".join(key), partition or "", then.artifact.version, then.known_at)
+        for (key, partition), then in known.items()
     ]
     return Replay(name, as_of, encoded_whole(artifacts[asset]), tuple(vintages), tuple(stages))
 
 
-def _known_then(instance: dg.DagsterInstance, roots: list[Node], as_of: datetime) -> Records:
-    """The newest record of each root partition as of the time, or one error about all that had none."""
-    found: dict[tuple[Key, str | None], dg.EventLogRecord] = {}
+def _known_then(past: Past, roots: list[Node], as_of: datetime) -> Known:
+    """The newest version of each root partition as of the time, or one error about all that had none."""
+    found: dict[tuple[Key, str | None], KnownVersion] = {}
     unknown, first = [], []
     for node in roots:
-        key = asset_key(node.key)
         for partition in node.partitions or (None,):
-            record = record_at(instance, key, partition, as_of)
-            if record is not None:
-                found[node.key, partition] = record
+            version = past.version_at(node.key, partition, as_of)
+            if version is not None:
+                found[node.key, partition] = version
                 continue
-            oldest = instance.fetch_materializations(
-                dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None),
-                limit=1,
-                ascending=True,
-            ).records
-            unknown.append(part_name(key.to_user_string(), partition))
-            first += [datetime.fromtimestamp(record.timestamp, UTC) for record in oldest]
+            oldest = past.first_made(node.key, partition)
+            unknown.append(part_name("/".join(node.key), partition))
+            first += [oldest] if oldest else []
     if unknown:
         raise not_known_then(as_of, unknown, first, len(found))
     return found
 
 
-def _restored(node: Node, records: Records, home: Home) -> Artifact | Partitions:
+def _restored(node: Node, known: Known) -> Artifact | Partitions:
     """Handles on the old vintages of a root, each of which is whole."""
     found = {
-        partition: artifact_of(event_of(records[node.key, partition]), home.store).whole(partition)
+        partition: known[node.key, partition].artifact.whole(partition)
         for partition in node.partitions or (None,)
     }
     if node.partitions is None:
@@ -121,28 +140,23 @@ def _restored(node: Node, records: Records, home: Home) -> Artifact | Partitions
 
 
 def _compare(
-    instance: dg.DagsterInstance,
-    home: Home,
+    past: Past,
     lineage: Lineage,
     node: Node,
     artifacts: Mapping[Key, Artifact | Partitions],
     as_of: datetime,
 ) -> ReplayedStage:
     version = artifacts[node.key].version
-    record = record_at(instance, asset_key(node.key), None, as_of)
+    then = past.version_at(node.key, None, as_of)
     name = "/".join(node.key)
-    if record is None:
+    if then is None:
         return ReplayedStage(name, None, version, "not materialised", None, None)
-    then = event_of(record)
-    tags = then.tags or {}
-    if content_of(then) == version:
+    if then.artifact.version == version:
         status: Status = "same bits"
-    elif tags.get(CODE_VERSION_TAG) != node.code_version:
+    elif then.code_version != node.code_version:
         status = "other code"
     else:
-        now = fingerprint_of(
-            node, lineage, {key: artifacts[key] for key in node.parents}, {"options": None, "home": home}
-        )
-        status = "other bits" if tags.get(INPUTS_TAG) == now else "other inputs"
-    made = datetime.fromtimestamp(record.timestamp, UTC)
-    return ReplayedStage(name, None, version, status, content_of(then), made)
+        given = {key: artifacts[key] for key in node.parents}
+        now = fingerprint_of(node, lineage, given, {"options": None, "home": past.home})
+        status = "other bits" if then.fingerprint == now else "other inputs"
+    return ReplayedStage(name, None, version, status, then.artifact.version, then.made)
