@@ -10,6 +10,7 @@ import dagster as dg
 import polars as pl
 import structlog
 
+from quant_assets.artifacts.kept_fits import KeptFits
 from quant_assets.common.errors import GateClosedError
 from quant_assets.common.logging import configure_logging, logged_progress
 from quant_assets.common.store import Table, Value
@@ -157,6 +158,7 @@ def effects_of(
         ),
         "options": options,
         "n_jobs": None,
+        "fits": KeptFits(place, "step", run.run_id),
         "partition": partition,
     }
 

@@ -280,7 +280,7 @@ def panel_sketch(bars: pl.DataFrame) -> NDArray[np.uint64]:
     return np.unique(mixed[mixed < np.uint64(2**64 // SKETCH_SHARE)])
 
 
-def enter_trial(root: Location, look: Look, paths: Table, bars: pl.DataFrame) -> "Trial":
+def enter_trial(root: Location, look: Look, paths: Table, bars: pl.DataFrame, kind: str = "") -> "Trial":
     """Enter an evaluation into the trial ledger, once.
 
     Parameters
@@ -292,6 +292,8 @@ def enter_trial(root: Location, look: Look, paths: Table, bars: pl.DataFrame) ->
         Path returns; the stream of the path with the median Sharpe ratio is the trial's.
     bars : polars.DataFrame
         The adjusted panel that they were made from.
+    kind : {"", "draft"}
+        See `quant_assets.ledgers.trial_records.Trial`.
 
     Notes
     -----
@@ -332,6 +334,7 @@ def enter_trial(root: Location, look: Look, paths: Table, bars: pl.DataFrame) ->
         described,
         strategy=look.strategy,
         idea=look.idea,
+        kind=kind,
         panel_until=until.isoformat(),
         panel_sha256=panel_digest(bars, until),
         sketch_sha256=ledger.keep_sketch(panel_sketch(bars)),

@@ -293,6 +293,7 @@ EFFECTS = (
     "history",
     "options",
     "n_jobs",
+    "fits",
     "guard",
     "partition",
     "value",

@@ -82,7 +82,8 @@ def fit_base(
     ----------
     name : {"lightgbm", "xgboost", "catboost"}
     data : TrainingArrays
-        Training rows and no others: weights and early stopping are worked out from them.
+        Training rows and no others: weights, bins and early stopping are worked out from them. Where they share bins
+        with other rows already, those.
     models : ModelsConfig
     seed : int
     feature_names : sequence of str
@@ -94,7 +95,7 @@ def fit_base(
     ModelError
         As `quant_assets.models.learners.fit_learner`.
     """
-    config = getattr(models, name)
+    config, data = getattr(models, name), data.with_shared_bins()
     if models.early_stopping is not None:
         trees = chosen_trees(
             name, data, models, models.early_stopping,
@@ -286,13 +287,11 @@ def learning_curves(
     config = getattr(models, name)
     if models.early_stopping is not None and models.early_stopping.max_estimators is not None:
         config = config.model_copy(update={"n_estimators": models.early_stopping.max_estimators})
+    data = data.with_shared_bins()
     folds = inner_folds(
         data, models.stacker.inner_folds, embargo_sessions, setting="models.stacker.inner_folds"
     )
-    fitted, unseen = (
-        Samples(rows.features, rows.target, rows.weights(models.weights))
-        for rows in map(data.take, folds[-1])
-    )
+    fitted, unseen = (_samples(rows, models) for rows in map(data.take, folds[-1]))
     train, valid = (
         learning_curve(
             name, config, fitted, watched, seed=seed, feature_names=feature_names, device=models.device

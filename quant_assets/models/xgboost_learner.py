@@ -64,14 +64,7 @@ def _trained(
         "verbosity": 0,
     }
     internal = [f"f{column}" for column in range(len(feature_names))]
-    # Shared: only the cuts are taken from the whole matrix, the rows are those of the fit.
-    whole = rows.binned and rows.binned.bins.of(
-        ("xgboost", *internal),
-        lambda features: xgboost.QuantileDMatrix(features, feature_names=internal, nthread=1),
-    )
-    data = xgboost.QuantileDMatrix(
-        rows.features, rows.target, weight=rows.weights, feature_names=internal, nthread=1, ref=whole
-    )
+    data = _matrix(rows, internal)
     watched = []
     if unseen is not None:
         other = xgboost.QuantileDMatrix(
@@ -88,6 +81,26 @@ def _trained(
         verbose_eval=False,
     )
     return booster, [loss for metric in history.get("unseen", {}).values() for loss in metric]
+
+
+def _matrix(rows: Samples, internal: list[str]) -> Any:
+    """The rows in bins: their own, or those of the matrix that they are rows of."""
+    import xgboost
+
+    whole = None
+    if rows.binned is not None:
+        whole, first = rows.binned.bins.made(
+            ("xgboost", *internal),
+            lambda features: xgboost.QuantileDMatrix(features, feature_names=internal, nthread=1),
+        )
+        # The fit on all rows comes before its folds: what was just binned is its matrix. Others read its cuts alone.
+        if first and len(rows.binned.rows) == len(rows.binned.bins.features):
+            whole.set_info(label=rows.target, weight=rows.weights)
+            return whole
+    # Only the cuts are taken from the whole matrix, the rows are those of the fit.
+    return xgboost.QuantileDMatrix(
+        rows.features, rows.target, weight=rows.weights, feature_names=internal, nthread=1, ref=whole
+    )
 
 
 @cache
