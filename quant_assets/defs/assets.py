@@ -10,7 +10,6 @@ import dagster as dg
 import polars as pl
 import structlog
 
-from quant_assets.artifacts.kept_fits import KeptFits
 from quant_assets.common.errors import GateClosedError
 from quant_assets.common.logging import configure_logging, logged_progress
 from quant_assets.common.store import Table, Value
@@ -20,7 +19,6 @@ from quant_assets.defs.storage import (
     MEDIA_TYPE_KEY,
     OBJECT_KEY,
     EventHistory,
-    Home,
     Stored,
     event_of,
     evidence_of,
@@ -68,6 +66,7 @@ def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
         owners=[node.team],
         io_manager_key="artifacts",
         tags={"quant/stage": stage.group},
+        op_tags={"dagster/priority": str(int(node.key in lineage.behind_verdicts))},
         pool=stage.pool,
         automation_condition=ONCE_CHECKED if stage.decides else None,
         required_resource_keys={"home"},
@@ -141,8 +140,7 @@ def effects_of(
     context: dg.AssetExecutionContext, node: Node, lineage: Lineage, partition: str | None
 ) -> dict[str, Any]:
     """What a stage may do to the world, and what it is told about this run."""
-    home: Home = context.resources.home
-    place, run = home.place, context.run
+    place, run = context.resources.home.place, context.run
     options = node.stage.options(**context.op_execution_context.op_config) if node.stage.options else None
     return {
         "home": place,
@@ -158,7 +156,6 @@ def effects_of(
         ),
         "options": options,
         "n_jobs": None,
-        "fits": KeptFits(place, "step", run.run_id),
         "partition": partition,
     }
 

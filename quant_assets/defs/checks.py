@@ -34,6 +34,7 @@ def _check(
             for s in specs
         ],
         required_resource_keys={"home"},
+        op_tags={"dagster/priority": str(int(node.key in lineage.behind_verdicts))},
     )
     def judge(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         # What is judged is read from the event log and not loaded by argument: the newest version, whatever the run.
