@@ -15,6 +15,7 @@ from quant_assets.cli.model_command import model_app
 from quant_assets.cli.replay_command import replay
 from quant_assets.cli.run_commands import check, run, validate
 from quant_assets.cli.terminal import json_text, out, quiet, show_error, show_text
+from quant_assets.cli.try_command import try_
 from quant_assets.common.errors import QuantAssetsError
 
 config_app = typer.Typer(no_args_is_help=True, help="Read and check the configuration.")
@@ -77,6 +78,7 @@ app = typer.Typer(
 )
 for command in (backtest, calibrate, desk, features, replay, validate, run, check):
     app.command()(command)
+app.command("try")(try_)
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
 app.add_typer(model_app, name="model")

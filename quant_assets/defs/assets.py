@@ -25,7 +25,6 @@ from quant_assets.defs.storage import (
     OBJECT_KEY,
     EventHistory,
     EventLog,
-    Home,
     Stored,
     check_state,
     event_of,
@@ -91,6 +90,7 @@ def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
         owners=[node.team],
         io_manager_key="artifacts",
         tags={"quant/stage": stage.group},
+        op_tags={"dagster/priority": str(int(node.key in lineage.behind_verdicts))},
         pool=stage.pool,
         automation_condition=ONCE_CHECKED if stage.decides else None,
         required_resource_keys={"home"},
@@ -245,8 +245,7 @@ def effects_of(
     context: dg.AssetExecutionContext, node: Node, lineage: Lineage, partition: str | None
 ) -> dict[str, Any]:
     """What a stage may do to the world, and what it is told about this run."""
-    home: Home = context.resources.home
-    place, run = home.place, context.run
+    place, run = context.resources.home.place, context.run
     options = node.stage.options(**context.op_execution_context.op_config) if node.stage.options else None
     facts = RunFacts(
         run.run_id,

@@ -32,6 +32,7 @@ def _check(
         specs=[check_spec(node, spec) for spec in specs],
         can_subset=len(specs) > 1,  # the UI executes each by itself
         required_resource_keys={"home"},
+        op_tags={"dagster/priority": str(int(node.key in lineage.behind_verdicts))},
     )
     def judge(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         result_type = _Told if _decided_below(context, node, lineage) else dg.AssetCheckResult

@@ -292,7 +292,12 @@ def panel_sketch(bars: pl.DataFrame) -> NDArray[np.uint64]:
 
 
 def enter_trial(
-    root: Location, look: Look, paths: Table, bars: pl.DataFrame, members: pl.DataFrame | None = None
+    root: Location,
+    look: Look,
+    paths: Table,
+    bars: pl.DataFrame,
+    members: pl.DataFrame | None = None,
+    kind: str = "",
 ) -> "Trial":
     """Enter an evaluation into the trial ledger, once.
 
@@ -307,6 +312,8 @@ def enter_trial(
         The adjusted panel that they were made from.
     members : polars.DataFrame, optional
         As `panel_digest`.
+    kind : {"", "draft"}
+        See `quant_assets.ledgers.trial_records.Trial`.
 
     Notes
     -----
@@ -347,6 +354,7 @@ def enter_trial(
         described,
         strategy=look.strategy,
         idea=look.idea,
+        kind=kind,
         panel_until=until.isoformat(),
         panel_sha256=panel_digest(bars, until, members),
         sketch_sha256=ledger.keep_sketch(panel_sketch(bars)),

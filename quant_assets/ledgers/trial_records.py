@@ -71,6 +71,9 @@ class Trial:
         Last session (ISO 8601), digest and sketch of the bars that it was made from.
     continues : str
         Fingerprint of the trial whose track this one replaces: the same idea on the same bars and newer ones.
+    kind : {"", "draft"}
+        ``draft`` for a first look at base learners without their stacker. It counts like any other: what was seen
+        was seen.
     """
 
     book: str
@@ -87,12 +90,13 @@ class Trial:
     panel_sha256: str = ""
     sketch_sha256: str = ""
     continues: str = ""
+    kind: str = ""
 
     @property
     def record(self) -> dict[str, Any]:
         """The trial as it is stored: without an idea in the words of the ledgers that had none."""
         if self.idea:
-            return asdict(self)
+            return {name: value for name, value in asdict(self).items() if name not in LATER_FIELDS or value}
         kept = {name: value for name, value in asdict(self).items() if name in EARLIER_FIELDS}
         return {**kept, "strategy": self.book}
 
@@ -107,6 +111,9 @@ EARLIER_FIELDS = {
     "strategy", "fingerprint", "sharpe_per_period", "n_obs", "returns_sha256", "sessions_sha256", "run_id",
     "recorded_at",
 }  # fmt: skip
+# What only some trials have: the others are stored, and have the identity, that they always had.
+LATER_FIELDS = frozenset({"kind"})
+DRAFT = "draft"
 # The idea of a trial that was taken over from a strategy's own ledger, where ideas were not recorded.
 EARLIER = "earlier ledger"
 
@@ -186,7 +193,7 @@ def stored_trial(path: Location, data: bytes | None) -> Trial:
         raise ledger_error(path, "a record", "no such file")
     try:
         if b'"idea"' in data:
-            trial = Trial(**json_record(data, set(Trial.__dataclass_fields__)))
+            trial = Trial(**json_record(data, set(Trial.__dataclass_fields__), LATER_FIELDS))
         else:
             earlier = json_record(data, EARLIER_FIELDS)
             trial = Trial(book=earlier.pop("strategy"), **earlier)

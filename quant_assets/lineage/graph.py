@@ -223,10 +223,7 @@ class Lineage:
         return Scope(self.settings, self.settings.universe_of(config), config)
 
     def of(self, strategy: str) -> tuple[Node, ...]:
-        """Everything between the source and the champion of a strategy, in order.
-
-        The universe's assets come whole, every pack of its strategies, because one report covers them all.
-        """
+        """Everything between the source and the champion of a strategy, in order, its universe's assets whole."""
         scope = self.scope(strategy)
         return (*self._by_owner.get(scope.bars.name, ()), *self._by_owner.get(scope.key, ()))
 
@@ -240,6 +237,12 @@ class Lineage:
     def reports(self, scope: Scope) -> tuple[str, ...]:
         """Names of the assets in which a scope's gates are judged."""
         return tuple(s.name for s in self.stages.values() if s.gates and s.wanted(scope))
+
+    @cached_property
+    def behind_verdicts(self) -> frozenset[Key]:
+        """Reports that judge by cross-validation, and what they are made from: a run makes these first."""
+        judged = (key for key, node in self.nodes.items() if node.stage.gates == "validation")
+        return frozenset(node.key for node in self.ancestors(*judged))
 
     def decision(self, strategy: str) -> Node:
         """The asset that decides what serves.

@@ -18,6 +18,7 @@ from quant_assets.lineage.configured import Settings
 from quant_assets.lineage.declaring import CheckResult, Product
 from quant_assets.lineage.graph import REPORTS, Key, Lineage, Node, all_stages, computed, described, names_of
 from quant_assets.lineage.scope import NoHistory, Progress, RunFacts, no_guard, quiet
+from quant_assets.models.kept_fits import NOTHING_KEPT, FitStore
 
 # -------------------------------------------------------------------------------- the lineage as plain Python
 
@@ -105,6 +106,7 @@ def run(
     instead: Mapping[str, Callable[..., Product]] | None = None,
     progress: Progress = quiet,
     n_jobs: int | None = None,
+    fits: FitStore = NOTHING_KEPT,
     facts: bool = False,
     checks: bool = False,
 ) -> Run:
@@ -129,6 +131,8 @@ def run(
         Called with what is counted; gives a callback for (done, total).
     n_jobs : int, optional
         Workers of the stages that use several; no result depends on it.
+    fits : FitStore, optional
+        Where fits are found that were made before; no result depends on it.
     facts, checks : bool
         Also make the tables and plots that people see, and judge the checks.
 
@@ -185,6 +189,7 @@ def run(
             "run": RunFacts(),
             "progress": progress,
             "n_jobs": n_jobs,
+            "fits": fits,
         },
         replaced=frozenset(instead or ()),
         facts=facts,
@@ -224,7 +229,14 @@ def make(
     shown: dict[Key, Mapping[str, Any]] = {}
     judged: dict[Key, Sequence[CheckResult]] = {}
     outside = {key: artifact.version for key, artifact in given.items()}
-    around = {"history": NoHistory(), "guard": no_guard, "partition": None, "n_jobs": None, **effects}
+    around = {
+        "history": NoHistory(),
+        "guard": no_guard,
+        "partition": None,
+        "n_jobs": None,
+        "fits": NOTHING_KEPT,
+    }
+    around |= effects
     around["outside"] = outside
     needed = lineage.ancestors(*targets, given=artifacts)
     if any(node.stage.guarded for node in needed):

@@ -410,6 +410,7 @@ EFFECTS = (
     "history",
     "options",
     "n_jobs",
+    "fits",
     "guard",
     "partition",
     "value",

@@ -14,6 +14,7 @@ from typing import Any
 
 from quant_assets.artifacts.attestation import Material, Materialisation, attest, attested
 from quant_assets.artifacts.bundle.signing import TrustedKeys, signing_key, trusted_keys
+from quant_assets.artifacts.kept_fits import KeptFits
 from quant_assets.common.errors import ArtifactError, ConfigurationError, QuantAssetsError
 from quant_assets.common.hashing import bytes_digest
 from quant_assets.common.home import Home
@@ -185,7 +186,8 @@ def made_or_reused(
             return Step(again, None, None, {}, True)
         _progress.warning("computing again", reason=doubt or "damaged object", object=kept.sha256)
     with resources_measured() as used:
-        product = computed(lineage, node, given, effects)
+        fits = KeptFits(home, "step", effects["run"].run_id)
+        product = computed(lineage, node, given, {**effects, "fits": fits})
         facts = described(lineage, node, product, given, effects)
     encoded = encode(product.value)
     reused = previous is not None and previous.artifact.version == encoded.version

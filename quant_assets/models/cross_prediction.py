@@ -8,7 +8,7 @@ number of trees, learners, stacker) is fitted inside the split, from the split's
 exception is asked for: `quant_assets.models.training_arrays`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,10 +19,19 @@ from quant_assets.common.hashing import json_digest
 from quant_assets.common.processes import run_tasks
 from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import ModelsConfig, ValidationConfig
-from quant_assets.models.ensemble import assemble_ensemble, fit_ensemble
+from quant_assets.models.ensemble import fit_ensemble, stacked_scores
 from quant_assets.models.fitting import fit_base, purged_splits
-from quant_assets.models.stacking import fit_stacker
-from quant_assets.models.training_arrays import TrainingArrays, training_arrays, unseen_rows
+from quant_assets.models.kept_fits import (
+    NOTHING_KEPT,
+    FitKeys,
+    FitStore,
+    Floats,
+    NothingKept,
+    floats_bytes,
+    found_floats,
+)
+from quant_assets.models.stacking import out_of_fold_predictions, stacked_on
+from quant_assets.models.training_arrays import TrainingArrays, Unseen, training_arrays, unseen_rows
 from quant_assets.splits.cpcv import CombinatorialPurgedCV, PurgedWalkForward
 
 Progress = Callable[[int, int], None]
@@ -72,6 +81,7 @@ def cross_predict(
     n_jobs: int | None = None,
     locally: Literal["threads", "processes"] = "threads",
     progress: Progress | None = None,
+    fits: FitStore = NOTHING_KEPT,
 ) -> pl.DataFrame:
     """Out-of-sample scores of every row on every path.
 
@@ -95,6 +105,9 @@ def cross_predict(
         Threads share one training set and its bins; each process would bin for itself.
     progress : callable, optional
         Called in this thread with (splits done, splits in all).
+    fits : FitStore, optional
+        Where learners' predictions of each split are found when they were made before, and kept when not. No score
+        depends on it.
 
     Returns
     -------
@@ -108,6 +121,48 @@ def cross_predict(
     ModelError
         When a split has nothing to train on.
     """
+    return predicted_paths(
+        frame, feature_names, models, validation, stacked_split, (UNSEEN, FOLDS),
+        seed=seed, scored=scored, n_jobs=n_jobs, locally=locally, progress=progress, fits=fits,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------- splits, whatever fits them
+
+
+# What one learner says in one split: ("unseen", "lightgbm"), its predictions of the tested rows; ("folds",
+# "lightgbm"), its out-of-fold predictions of the training rows.
+Column = tuple[str, str]
+Columns = Mapping[Column, Floats]
+UNSEEN, FOLDS = "unseen", "folds"
+# Fits what is not known of a split: rows, rows to predict, what is known, ... -> their scores, and every column.
+SplitFit = Callable[..., tuple[Floats, Columns]]
+
+
+def predicted_paths(
+    frame: pl.DataFrame,
+    feature_names: Sequence[str],
+    models: ModelsConfig,
+    validation: ValidationConfig,
+    fit: SplitFit,
+    columns: Sequence[str],
+    *,
+    seed: int,
+    scored: pl.DataFrame | None,
+    n_jobs: int | None,
+    locally: Literal["threads", "processes"] = "threads",
+    progress: Progress | None,
+    fits: FitStore,
+) -> pl.DataFrame:
+    """The paths of `cross_predict`, each split's scores by whatever fits it.
+
+    Parameters
+    ----------
+    fit : callable
+        At the top level of a module.
+    columns : sequence of str
+        What it fits of each learner, to be kept.
+    """
     data = training_arrays(frame, feature_names, models.label_kind)
     if models.binning == "shared":
         data = data.with_shared_bins()
@@ -120,18 +175,15 @@ def cross_predict(
         for group, split in steps:
             paths_of.setdefault(split, []).append((path, group))
 
-    # Generators: one split's rows and scores are in memory per worker, not those of all splits. The training set is
-    # one object in all tasks: threads share it, a cluster sends it to each worker once.
-    constants = (data, unseen.features, models, validation.embargo_sessions, seed, tuple(feature_names))
     splits = purged_splits(cv, data, "lower validation.n_test_groups or embargo_sessions")
-    running = run_tasks(
-        _one_fit,
+    running = _fitted_splits(
         (
-            (split, train, np.flatnonzero(np.isin(group_of, tested)), *constants)
-            for split, ((train, _), tested) in enumerate(zip(splits, cv.test_groups(), strict=True))
+            (train, np.flatnonzero(np.isin(group_of, tested)))
+            for (train, _), tested in zip(splits, cv.test_groups(), strict=True)
         ),
-        workers=n_jobs,
-        locally=locally,
+        data, unseen, models, fit, columns,
+        seed=seed, embargo_sessions=validation.embargo_sessions, feature_names=tuple(feature_names),
+        n_jobs=n_jobs, locally=locally, fits=fits,
     )  # fmt: skip
     tracks = np.full((cv.n_paths, rows.height), np.nan)
     for done, (split, test, scores) in enumerate(running, start=1):
@@ -145,22 +197,76 @@ def cross_predict(
     )
 
 
+def _fitted_splits(
+    splits: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    data: TrainingArrays,
+    unseen: Unseen,
+    models: ModelsConfig,
+    fit: SplitFit,
+    columns: Sequence[str],
+    *,
+    seed: int,
+    embargo_sessions: int,
+    feature_names: tuple[str, ...],
+    n_jobs: int | None,
+    locally: Literal["threads", "processes"],
+    fits: FitStore,
+) -> Iterator[tuple[int, NDArray[np.int64], Floats]]:
+    """Number, predicted rows and scores of each split, in order. What is kept is read and written here, by one.
+
+    Generators: one split's rows and scores are in memory per worker, not those of all splits. The training set is
+    one object in all tasks: threads share it, a cluster sends it to each worker once.
+    """
+    wanted = [(what, name) for what in columns for name in models.learners]
+    keys: dict[int, dict[Column, str]] = {}
+    names = None
+    if not isinstance(fits, NothingKept):
+        names = FitKeys(
+            data.digest, unseen.digest, models, seed, embargo_sessions, feature_names, closure_of(fit).digest
+        )
+
+    def task(number: int, train: NDArray[np.int64], test: NDArray[np.int64]) -> tuple[object, ...]:
+        known: dict[Column, Floats] = {}
+        if names is not None:
+            keys[number] = {(what, name): names.key(what, name, train, test) for what, name in wanted}
+            for (what, name), key in keys[number].items():
+                found = found_floats(fits, key, (len(train) if what == FOLDS else len(test),))
+                if found is not None:
+                    known[what, name] = found
+        return (number, train, test, known, data, unseen.features, models, fit,
+                embargo_sessions, seed, feature_names)  # fmt: skip
+
+    running = run_tasks(
+        _one_fit,
+        (task(number, *split) for number, split in enumerate(splits)),
+        workers=n_jobs,
+        locally=locally,
+    )
+    for number, test, scores, made in running:
+        for column, values in made.items():
+            if column in keys.get(number, {}):
+                fits.keep(keys[number][column], floats_bytes(values))
+        yield number, test, scores
+
+
 def _one_fit(
     number: int,
     train: NDArray[np.int64],
     test: NDArray[np.int64],
+    known: Columns,
     data: TrainingArrays,
     unseen: NDArray[np.float32],
     models: ModelsConfig,
+    fit: SplitFit,
     embargo_sessions: int,
     seed: int,
     feature_names: Sequence[str],
-) -> tuple[int, NDArray[np.int64], NDArray[np.float64]]:
-    scores = split_scores(
-        data.take(train), unseen[test], models,
+) -> tuple[int, NDArray[np.int64], Floats, Columns]:
+    scores, columns = fit(
+        data.take(train), unseen[test], models, known,
         seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions,
     )  # fmt: skip
-    return number, test, scores
+    return number, test, scores, {name: made for name, made in columns.items() if name not in known}
 
 
 def split_scores(
@@ -171,20 +277,42 @@ def split_scores(
     seed: int,
     feature_names: Sequence[str],
     embargo_sessions: int,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Scores of unseen rows by the whole ensemble, fitted to the training rows of one split and nothing else."""
-    learners = [
-        fit_base(
-            name, train, models, seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions
-        )
-        for name in models.learners
-    ]
-    stacker = fit_stacker(
-        train, models,
+    scores, _ = stacked_split(
+        train, unseen, models, {},
         seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions,
     )  # fmt: skip
-    ensemble = assemble_ensemble(learners, stacker, feature_names=feature_names, recipe="inside a split")
-    return ensemble.predict(unseen)
+    return scores
+
+
+def stacked_split(
+    train: TrainingArrays,
+    unseen: NDArray[np.float32],
+    models: ModelsConfig,
+    known: Columns,
+    *,
+    seed: int,
+    feature_names: Sequence[str],
+    embargo_sessions: int,
+) -> tuple[Floats, Columns]:
+    """The scores of a split, and what each learner says in it: only what is not known is fitted."""
+    train = train.with_shared_bins()  # found once, for the learners and for the folds of the stacker
+    columns = dict(known)
+    for name in models.learners:
+        if (UNSEEN, name) not in columns:
+            learner = fit_base(
+                name, train, models, seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions
+            )
+            columns[UNSEEN, name] = learner.predict(unseen)
+    folds = out_of_fold_predictions(
+        train, models,
+        seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions,
+        known={name: known[what, name] for what, name in known if what == FOLDS},
+    )  # fmt: skip
+    columns |= {(FOLDS, name): folds[:, column] for column, name in enumerate(models.learners)}
+    base = np.column_stack([columns[UNSEEN, name] for name in models.learners])
+    return stacked_scores(stacked_on(folds, train, models), base, unseen), columns
 
 
 # ----------------------------------------------------------------------------------- the walk-forward track
@@ -218,6 +346,7 @@ def walk_forward_predict(
     n_jobs: int | None = None,
     locally: Literal["threads", "processes"] = "threads",
     progress: Progress | None = None,
+    fits: FitStore = NOTHING_KEPT,
 ) -> pl.DataFrame:
     """Scores of every row after the first training window, by an ensemble that saw nothing later.
 
@@ -237,6 +366,8 @@ def walk_forward_predict(
         Windows fitted at the same time; scores do not depend on it.
     progress : callable, optional
         Called in this thread with (windows done, windows in all).
+    fits : FitStore, optional
+        As for `cross_predict`.
 
     Returns
     -------
@@ -262,15 +393,11 @@ def walk_forward_predict(
             (train[known[train] <= begin], test) for (train, test), begin in zip(splits, begins, strict=True)
         ]
     window_of = np.where(unseen.t0 < begins[0], -1, unseen.groups(begins))
-    constants = (data, unseen.features, models, embargo_sessions, seed, feature_names)
-    running = run_tasks(
-        _one_fit,
-        (
-            (window, train, np.flatnonzero(window_of == window), *constants)
-            for window, (train, _) in enumerate(splits)
-        ),
-        workers=n_jobs,
-        locally=locally,
+    running = _fitted_splits(
+        ((train, np.flatnonzero(window_of == window)) for window, (train, _) in enumerate(splits)),
+        data, unseen, models, stacked_split, (UNSEEN, FOLDS),
+        seed=seed, embargo_sessions=embargo_sessions, feature_names=feature_names,
+        n_jobs=n_jobs, locally=locally, fits=fits,
     )  # fmt: skip
     track = np.full(rows.height, np.nan)
     for done, (_, test, scores) in enumerate(running, start=1):

@@ -72,9 +72,7 @@ class Ensemble:
             NaN for a row with a NaN or infinite feature. The libraries would each send it down a branch of
             their own; a row without all of its features has no score.
         """
-        score = self.stacker.combine(self.base_predictions(features))
-        score[~np.isfinite(features).all(axis=1)] = np.nan
-        return score
+        return stacked_scores(self.stacker, self.base_predictions(features), features)
 
     @property
     def research_only(self) -> dict[str, str]:
@@ -127,6 +125,15 @@ class Ensemble:
             record.stacker.spreads,
         )
         return assemble_ensemble(learners, stacker, feature_names=record.feature_names, recipe=record.recipe)
+
+
+def stacked_scores(
+    stacker: Stacker, base: NDArray[np.float64], features: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Scores from base predictions of the same rows, NaN where a feature is not finite; see `Ensemble.predict`."""
+    score = stacker.combine(base)
+    score[~np.isfinite(features).all(axis=1)] = np.nan
+    return score
 
 
 def assemble_ensemble(
@@ -203,7 +210,7 @@ def fit_ensemble(
     n_jobs : int, default 1
         Inner folds fitted at the same time; the result does not depend on it.
     """
-    data = training_arrays(frame, feature_names, models.label_kind)
+    data = training_arrays(frame, feature_names, models.label_kind).with_shared_bins()
     learners = [
         fit_base(
             name, data, models, seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions

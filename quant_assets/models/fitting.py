@@ -84,7 +84,8 @@ def fit_base(
     ----------
     name : {"lightgbm", "xgboost", "catboost"}
     data : TrainingArrays
-        Training rows and no others: weights and early stopping are worked out from them.
+        Training rows and no others: weights, bins and early stopping are worked out from them. Where they share bins
+        with other rows already, those.
     models : ModelsConfig
     seed : int
     feature_names : sequence of str
@@ -102,6 +103,7 @@ def fit_base(
             name, config, samples_of(data, models),
             seed=seed, feature_names=feature_names, research_only=name in models.research_learners,
         ).learner  # fmt: skip
+    data = data.with_shared_bins()
     if models.early_stopping is not None:
         trees = chosen_trees(
             name, data, models, models.early_stopping,
@@ -301,13 +303,11 @@ def learning_curves(
         return _single_fit(name, config, data, models, seed, feature_names, embargo_sessions)
     if models.early_stopping is not None and models.early_stopping.max_estimators is not None:
         config = config.model_copy(update={"n_estimators": models.early_stopping.max_estimators})
+    data = data.with_shared_bins()
     folds = inner_folds(
         data, models.stacker.inner_folds, embargo_sessions, setting="models.stacker.inner_folds"
     )
-    fitted, unseen = (
-        Samples(rows.features, rows.target, rows.weights(models.weights), session=rows.t0)
-        for rows in map(data.take, folds[-1])
-    )
+    fitted, unseen = (samples_of(rows, models) for rows in map(data.take, folds[-1]))
     train, valid = (
         learning_curve(
             name, config, fitted, watched, seed=seed, feature_names=feature_names, device=models.device

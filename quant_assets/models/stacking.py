@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.processes import run_tasks
+from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import ModelsConfig
 from quant_assets.models.fitting import fit_base, inner_folds
+from quant_assets.models.kept_fits import (
+    NOTHING_KEPT,
+    FitKeys,
+    FitStore,
+    NothingKept,
+    floats_bytes,
+    found_floats,
+)
 from quant_assets.models.training_arrays import TrainingArrays, check_classes
 
 # ---------------------------------------------------------------------------------------- logistic regression
@@ -160,27 +169,39 @@ def out_of_fold_predictions(
     feature_names: Sequence[str],
     embargo_sessions: int,
     n_jobs: int = 1,
+    known: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> NDArray[np.float64]:
     """Predictions of every row by learners that were fitted without it, its overlaps and its embargo.
 
-    Weights and early stopping of these learners come from the rows that they are fitted to, too.
+    Weights and early stopping of these learners come from the rows that they are fitted to, too. Bins are those of
+    all rows given, found once (see `quant_assets.models.training_arrays`).
+
+    Parameters
+    ----------
+    known : mapping of str to ndarray of float64, shape (n,), optional
+        Columns that were made before, by learner: these are not fitted.
 
     Returns
     -------
     ndarray of float64, shape (n, learners)
         Columns in the order of ``models.learners``; log-odds for classifications.
     """
+    before = dict(known or {})
+    wanted = tuple(name for name in models.learners if name not in before)
+    if not wanted:
+        return np.column_stack([before[name] for name in models.learners])
+    data = data.with_shared_bins()
     folds = inner_folds(
         data, models.stacker.inner_folds, embargo_sessions, setting="models.stacker.inner_folds"
     )
-
-    tasks = [(*fold, data, models, seed, tuple(feature_names), embargo_sessions) for fold in folds]
+    tasks = [(*fold, data, models, wanted, seed, tuple(feature_names), embargo_sessions) for fold in folds]
     # With one job this is a part of another task: not to be sent elsewhere once more.
     parts = starmap(_held_out, tasks) if n_jobs == 1 else run_tasks(_held_out, tasks, workers=n_jobs)
-    predictions = np.full((len(data.target), len(models.learners)), np.nan)
+    predictions = np.full((len(data.target), len(wanted)), np.nan)
     for (_, test), part in zip(folds, parts, strict=True):
         predictions[test] = part
-    return predictions
+    made = {**before, **{name: predictions[:, column] for column, name in enumerate(wanted)}}
+    return np.column_stack([made[name] for name in models.learners])
 
 
 def _held_out(
@@ -188,6 +209,7 @@ def _held_out(
     test: NDArray[np.int64],
     data: TrainingArrays,
     models: ModelsConfig,
+    learners: Sequence[str],
     seed: int,
     feature_names: Sequence[str],
     embargo_sessions: int,
@@ -197,7 +219,7 @@ def _held_out(
         fit_base(
             name, rows, models, seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions
         ).predict(unseen)
-        for name in models.learners
+        for name in learners
     ]
     return np.column_stack(columns)
 
@@ -210,6 +232,7 @@ def fit_stacker(
     feature_names: Sequence[str],
     embargo_sessions: int,
     n_jobs: int = 1,
+    fits: FitStore = NOTHING_KEPT,
 ) -> Stacker:
     """Fit the stacker of an ensemble: ridge on returns, logistic regression on directions.
 
@@ -226,16 +249,33 @@ def fit_stacker(
     n_jobs : int, default 1
         Folds fitted at the same time, on the cluster if one is configured; 1 stays in this thread. The result does
         not depend on it.
+    fits : FitStore, optional
+        Where each learner's out-of-fold predictions are found when they were made before, and kept when not.
 
     Raises
     ------
     ModelError
         When an inner fold has nothing to train on.
     """
+    names: dict[str, str] = {}
+    if not isinstance(fits, NothingKept):
+        code, nobody = closure_of(out_of_fold_predictions).digest, np.empty(0, dtype=np.int64)
+        keys = FitKeys(data.digest, "", models, seed, embargo_sessions, tuple(feature_names), code)
+        names = {name: keys.key("folds", name, None, nobody) for name in models.learners}
+    found = {name: found_floats(fits, key, data.target.shape) for name, key in names.items()}
+    known = {name: column for name, column in found.items() if column is not None}
     predictions = out_of_fold_predictions(
         data, models,
-        seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions, n_jobs=n_jobs,
+        seed=seed, feature_names=feature_names, embargo_sessions=embargo_sessions, n_jobs=n_jobs, known=known,
     )  # fmt: skip
+    for column, name in enumerate(models.learners):
+        if name in names and name not in known:
+            fits.keep(names[name], floats_bytes(predictions[:, column]))
+    return stacked_on(predictions, data, models)
+
+
+def stacked_on(predictions: NDArray[np.float64], data: TrainingArrays, models: ModelsConfig) -> Stacker:
+    """The stacker on out-of-fold predictions of the training rows, columns in the order of ``models.learners``."""
     stacker = {"return": ridge_stacker, "direction": logistic_stacker}[models.label_kind]
     return stacker(
         predictions,

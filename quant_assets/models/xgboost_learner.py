@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import XGBoostConfig
-from quant_assets.models.ranking import ranked
+from quant_assets.models.ranking import Ranked, ranked
 from quant_assets.models.training_arrays import Samples, Tree, checked_tree, cuda_refused
 
 _NAMES_ATTRIBUTE = "feature_names"  # the real names travel as an attribute of the booster
@@ -69,20 +69,7 @@ def _trained(
     if fitted.sizes is not None:
         parameters["eval_metric"] = "ndcg"
     internal = [f"f{column}" for column in range(len(feature_names))]
-    # Shared: only the cuts are taken from the whole matrix, the rows are those of the fit.
-    whole = rows.binned and rows.binned.bins.of(
-        ("xgboost", *internal),
-        lambda features: xgboost.QuantileDMatrix(features, feature_names=internal, nthread=1),
-    )
-    data = xgboost.QuantileDMatrix(
-        rows.features,
-        rows.target,
-        weight=fitted.session_weights,
-        group=fitted.sizes,
-        feature_names=internal,
-        nthread=1,
-        ref=whole,
-    )
+    data = _matrix(fitted, internal)
     watched = []
     if unseen is not None:
         watching = ranked(config.objective, unseen, config.relevance_grades)
@@ -107,6 +94,33 @@ def _trained(
     )
     found = [loss for metric in history.get("unseen", {}).values() for loss in metric]
     return booster, found if fitted.sizes is None else [1.0 - gain for gain in found]
+
+
+def _matrix(fitted: Ranked, internal: list[str]) -> Any:
+    """The rows in bins: their own, or those of the matrix that they are rows of."""
+    import xgboost
+
+    rows, whole = fitted.rows, None
+    if rows.binned is not None:
+        whole, first = rows.binned.bins.made(
+            ("xgboost", *internal),
+            lambda features: xgboost.QuantileDMatrix(features, feature_names=internal, nthread=1),
+        )
+        # The fit on all rows comes before its folds: what was just binned is its matrix. Others read its cuts alone.
+        # Ranked rows stand by session, and not as that matrix has them.
+        if first and fitted.sizes is None and len(rows.binned.rows) == len(rows.binned.bins.features):
+            whole.set_info(label=rows.target, weight=rows.weights)
+            return whole
+    # Only the cuts are taken from the whole matrix, the rows are those of the fit.
+    return xgboost.QuantileDMatrix(
+        rows.features,
+        rows.target,
+        weight=fitted.session_weights,
+        group=fitted.sizes,
+        feature_names=internal,
+        nthread=1,
+        ref=whole,
+    )
 
 
 @cache

@@ -50,6 +50,7 @@ from quant_assets.lineage.scope import History, Progress, Scope, SessionRange
 from quant_assets.lineage.stages.bar_stages import survivorship
 from quant_assets.lineage.stages.listing_stages import members_have_bars
 from quant_assets.lineage.stages.model_stages import TRAINING_POOL, desk_learners, models_of, recipe_of, tuned
+from quant_assets.models.kept_fits import FitStore
 
 
 @stage(group="validation", kinds=lambda s: s.plan.models.learners, pool=TRAINING_POOL, roots=desk_learners)
@@ -63,6 +64,7 @@ def cpcv_predictions(
     seed: int,
     progress: Progress,
     n_jobs: int | None,
+    fits: FitStore,
 ) -> Product:
     """Out-of-sample scores of every CPCV path: the whole ensemble refitted inside each purged split."""
     from quant_assets.datasets.training_set import feature_names_of
@@ -79,6 +81,7 @@ def cpcv_predictions(
         scored=scored_rows.table().frame,
         n_jobs=n_jobs,
         progress=progress("splits"),
+        fits=fits,
     )
     recipe = recipe_of(chosen, training_set, seed, validation.embargo_sessions)
     return Product(Table(frame, {"recipe": recipe}), {"paths": frame.width - 2, "recipe": recipe})
@@ -289,6 +292,7 @@ def walk_forward(
     delisting: DelistingConfig,
     progress: Progress,
     n_jobs: int | None,
+    fits: FitStore,
 ) -> Product:
     """Net-of-cost returns of the ensemble refitted four times, each time on its past alone."""
     from quant_assets.datasets.training_set import feature_names_of
@@ -306,6 +310,7 @@ def walk_forward(
         scored=scored_rows.table().frame,
         n_jobs=n_jobs,
         progress=progress("windows"),
+        fits=fits,
     )
     recipe = recipe_of(chosen, training_set, seed, embargo_sessions)
     require_recipe("path returns", cpcv_paths.table().metadata.get("recipe"), {"recipe": recipe})

@@ -1,18 +1,23 @@
 """Models: tuning, base learners, the stacked ensemble (the candidate), and the champion, which is another asset."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from quant_assets.common.errors import RegistryError
+from quant_assets.common.hashing import canonical_json, json_digest
 from quant_assets.common.home import Home
 from quant_assets.common.plugins import references
+from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import DelistingConfig, ModelsConfig, StrategyConfig
 from quant_assets.gates.evidence import Look
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.declaring import Check, CheckResult, LongTable, Picture, Product, single, stage
 from quant_assets.lineage.scope import Progress, Scope, SessionRange
+from quant_assets.models.kept_fits import FitStore
 
 TRAINING_POOL = "training"
 
@@ -122,39 +127,50 @@ def base_learner(
     models: ModelsConfig,
     seed: int,
     embargo_sessions: int,
+    fits: FitStore,
 ) -> Product:
     """One base learner, fitted on the whole training window, with its learning curves."""
     from quant_assets.datasets.training_set import feature_names_of
     from quant_assets.models.fitting import fit_base, learning_curves, samples_of
+    from quant_assets.models.kept_fits import FitKeys, kept_or_made
     from quant_assets.models.learner_proof import prove_weights, proven_fit
+    from quant_assets.models.learners import from_text
     from quant_assets.models.training_arrays import training_arrays
 
     table = training_set.table()
     names = feature_names_of(table)
     chosen = models_of(models, tuning)
-    data = training_arrays(table.frame, names, chosen.label_kind)
+    data = training_arrays(table.frame, names, chosen.label_kind).with_shared_bins()
     options: dict[str, Any] = {"seed": seed, "feature_names": names, "embargo_sessions": embargo_sessions}
     prove_weights(chosen.weights, data)
     config = chosen.config_of(member)
     facts: dict[str, Any] = {"rows": table.frame.height, "parameters": config.model_dump(mode="json")}
-    if member in chosen.custom:
+    value = {"learner": member, "features": list(names)}
+    if member in chosen.custom:  # proven each time that it is made: nothing of it is kept
         research = member in chosen.research_learners
-        made = proven_fit(
+        own = proven_fit(
             member, config, samples_of(data, chosen), seed=seed, feature_names=names, research_only=research
         )
-        fitted = made.learner
         facts |= {
-            "exported": f"{made.agreement.rows} rows within {made.agreement.error:.2g} spreads of the model"
-            if made.agreement
-            else f"not, for research only ({fitted.research_only})",
-            "sample_weights": "taken by its fit" if made.weights_taken else "none, or its fit takes none",
+            "exported": f"{own.agreement.rows} rows within {own.agreement.error:.2g} spreads of the model"
+            if own.agreement
+            else f"not, for research only ({own.learner.research_only})",
+            "sample_weights": "taken by its fit" if own.weights_taken else "none, or its fit takes none",
         }
-    else:
+        curves = learning_curves(member, data, chosen, **options)
+        return Product({**value, "model": own.learner.to_text(), "curves": curves.to_json()}, facts)
+    code = json_digest([closure_of(function).digest for function in (fit_base, learning_curves)])
+    keys = FitKeys(data.digest, "", chosen, seed, embargo_sessions, tuple(names), code)
+
+    def made() -> bytes:
         fitted = fit_base(member, data, chosen, **options)
-        facts |= {"trees": len(fitted.trees())}
-    curves = learning_curves(member, data, chosen, **options)
-    value = {"learner": member, "features": list(names), "model": fitted.to_text()}
-    return Product({**value, "curves": curves.to_json()}, facts)
+        curves = learning_curves(member, data, chosen, **options)
+        return canonical_json({"model": fitted.to_text(), "curves": curves.to_json()})
+
+    nobody = np.empty(0, dtype=np.int64)
+    kept = json.loads(kept_or_made(fits, keys.key("learner", member, None, nobody), made))
+    facts |= {"trees": len(from_text(member, kept["model"]).trees())}
+    return Product({**value, **kept}, facts)
 
 
 def gain_shares(*, value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -180,6 +196,7 @@ def ensemble(
     models: ModelsConfig,
     seed: int,
     embargo_sessions: int,
+    fits: FitStore,
 ) -> Product:
     """The candidate: base learners under a stacker fitted on inner purged out-of-fold predictions."""
     from quant_assets.datasets.training_set import feature_names_of
@@ -198,6 +215,7 @@ def ensemble(
         feature_names=names,
         embargo_sessions=embargo_sessions,
         n_jobs=2,  # the bits do not depend on it
+        fits=fits,
     )
     fitted = [from_text(name, base.json()["model"]) for name, base in learners.items()]
     recipe = recipe_of(chosen, training_set, seed, embargo_sessions)
