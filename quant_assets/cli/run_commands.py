@@ -215,7 +215,7 @@ def show_outcomes(outcomes: "Sequence[StrategyOutcome]") -> None:
         console.print("\n[bold]Tear sheets[/]")
     for outcome in sheets:
         console.print(f"  {outcome.strategy:<24} {plain(str(outcome.tear_sheet))}")
-    console.print("\nOpen the UI on everything made here:  [bold]make dev[/]  (http://127.0.0.1:3000)")
+    console.print("\nOpen the UI on everything made here:  [bold]quant-assets ui[/]  (http://127.0.0.1:3000)")
 
 
 def outcomes_json(outcomes: "Sequence[StrategyOutcome]") -> list[dict[str, Any]]:
@@ -250,6 +250,7 @@ def check(
     from quant_assets.lineage.graph import Lineage
 
     settings = load_settings()
+    require_strategies(strategy or [], settings)
     with open_instance() as instance:
         results = run_checks(build_definitions(settings), Lineage(settings), strategy or [], instance)
     show_checks(results)

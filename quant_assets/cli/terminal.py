@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from quant_assets.common.errors import ConfigurationError
+from quant_assets.common.errors import ConfigurationError, closest
+from quant_assets.common.places import config_dir
 
 if TYPE_CHECKING:
     from quant_assets.lineage.configured import Settings
@@ -61,7 +62,8 @@ def require_strategies(names: Iterable[str], settings: "Settings", option: str =
             f"option {option}",
             expected=f"one of {', '.join(sorted(settings.strategies))}",
             found=", ".join(unknown),
-            action="correct the name, or add its file to configs/strategies/",
+            action=closest(unknown[0], settings.strategies)
+            or f"correct the name, or add its file to {config_dir() / 'strategies'}",
         )
 
 
