@@ -12,6 +12,7 @@ whatever it shapes (`Plugin.digest`), and so are its options.
 
 import importlib
 import importlib.metadata
+import json
 import re
 import sys
 from typing import Any, Self
@@ -32,6 +33,12 @@ _ENTRY_POINT = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 def is_reference(text: str) -> bool:
     """Whether a text has the form ``module:object``."""
     return _REFERENCE.fullmatch(text) is not None
+
+
+def names_a_plugin(text: str) -> bool:
+    """Whether a text is ``module:object``, or the name of an installed entry point, with or without options."""
+    use = text.partition(" ")[0]
+    return is_reference(use) or use in {e.name for e in importlib.metadata.entry_points(group=ENTRY_POINTS)}
 
 
 class Plugin(Config):
@@ -67,6 +74,17 @@ class Plugin(Config):
     def of(cls, use: str) -> Self:
         """A plug-in without options."""
         return cls(use=use)
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The plug-in that `text` spells."""
+        use, _, options = text.partition(" ")
+        return cls(use=use, options=json.loads(options) if options else {})
+
+    @property
+    def text(self) -> str:
+        """All of it in one line: what it uses, and behind a space its options, if any, as sorted JSON."""
+        return f"{self.use} {json.dumps(self.options, sort_keys=True)}" if self.options else self.use
 
     @property
     def reference(self) -> str:

@@ -5,7 +5,7 @@ violation into one message that names file, key, value and the closest valid key
 """
 
 import math
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -21,6 +21,7 @@ from quant_assets.common.model_settings import (
     WeightsConfig,
     XGBoostConfig,
 )
+from quant_assets.common.plugins import Plugin
 from quant_assets.common.source_settings import (
     MOST_SEED,
     AssetClass,
@@ -136,7 +137,11 @@ class StrategyConfig(Config):
         description="team:NAME or an e-mail address: Dagster knows no other owners",
     )
     universe: str
-    feature_packs: tuple[str, ...] = Field(default=("technical_v1",), max_length=64)
+    feature_packs: tuple[str, ...] = Field(
+        default=("technical_v1",),
+        max_length=64,
+        description="names of packs, or module:object of a desk's own, with options as {use, options}",
+    )
     seed: int = Field(default=7, ge=0, le=MOST_SEED)
     holdout_sessions: int = Field(default=63, ge=21, le=1000, description="newest, for monitoring")
     label: LabelConfig = LabelConfig()
@@ -148,6 +153,13 @@ class StrategyConfig(Config):
     artifacts: ArtifactsConfig = ArtifactsConfig()
     reports: ReportsConfig = ReportsConfig()
     gates: dict[str, float] = Field(default_factory=dict, description="stricter limits of its own")
+
+    @field_validator("feature_packs", mode="before")
+    @classmethod
+    def _each_pack_is_one_text(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return value
+        return tuple(Plugin.model_validate(one).text if isinstance(one, dict) else one for one in value)
 
     @model_validator(mode="after")
     def _objectives_fit_the_label(self) -> Self:

@@ -2,16 +2,16 @@
 
 from quant_assets.features.causality import CausalityReport, Violation, prove_causal
 from quant_assets.features.computation import across_symbols, compute, symbol_inputs
+from quant_assets.features.desk_packs import expression_pack, function_pack
+from quant_assets.features.feature import CrossSection, Feature
+from quant_assets.features.masks import require_unmasked
 from quant_assets.features.pack import (
-    CrossSection,
-    Feature,
     Pack,
     find_pack,
     join_packs,
     joined_names,
     packs,
     register,
-    require_unmasked,
     selected_packs,
 )
 
@@ -23,7 +23,9 @@ __all__ = [
     "Violation",
     "across_symbols",
     "compute",
+    "expression_pack",
     "find_pack",
+    "function_pack",
     "join_packs",
     "joined_names",
     "packs",

@@ -116,6 +116,10 @@ def prove_causal(
     - ``rescaled``: the prices of each symbol are multiplied by its own power of two (another currency), then
       its volumes, then its prices are multiplied and its volumes divided by it (a later split). Nothing may
       change by one bit.
+
+      A pack with a recipe may move by 1e-6 of the feature's standard deviation where bars are removed or rescaled:
+      a logarithm, or a matrix product of another shape, rounds in another place.
+
     - ``shortened_past``: the first year is dropped (less when the panel is short). After the warm-up nothing
       may move by more than 1e-6 of the feature's standard deviation. A feature across symbols is compared in
       the sessions in which the same symbols take part with and without that year: a rank among others is
@@ -202,7 +206,8 @@ class _Trial:
         ).with_columns(volume=pl.col("volume") + later.cast(pl.Float64))  # a bar without volume gets some
         before = self.original.filter(~later)
         self._compare_bits("altered_future", before, self._features(altered).filter(~later))
-        self._compare_bits("removed_future", before, self._features(self.bars.filter(~later)))
+        removed = self._features(self.bars.filter(~later))
+        self._compare("removed_future", before, removed)
 
     def scale(self) -> None:
         """Multiply each symbol's prices, its volumes, and both against each other, as a whole."""
@@ -210,7 +215,7 @@ class _Trial:
         scale = pl.lit(pl.Series(SCALES)).gather(rank % len(SCALES))
         prices, volume = pl.col(PRICES) * scale, pl.col("volume")
         for changed in ([prices], [volume * scale], [prices, volume / scale]):
-            self._compare_bits("rescaled", self.original, self._features(self.bars.with_columns(changed)))
+            self._compare("rescaled", self.original, self._features(self.bars.with_columns(changed)))
 
     def past(self, sessions: pl.Series) -> int:
         """Drop the beginning, a year if the panel outlives its warm-up by two; return how many sessions."""
@@ -237,7 +242,7 @@ class _Trial:
     def _comparable(self, whole: pl.DataFrame, shortened: pl.DataFrame, name: str) -> pl.Series:
         """Rows past the warm-up, across symbols only in sessions in which the same ones take part."""
         both = shortened[name].is_not_null()
-        if self.pack.cross_section is None:
+        if not self.pack.across:
             return both
         alike = pl.Series(both == whole[name].is_not_null())
         return (
@@ -250,6 +255,18 @@ class _Trial:
     def _compare_bits(self, experiment: Experiment, one: pl.DataFrame, other: pl.DataFrame) -> None:
         for name in self.pack.names:
             same = one[name].to_numpy().view(np.uint32) == other[name].to_numpy().view(np.uint32)
+            self._record(experiment, name, one, other, same)
+
+    def _compare(self, experiment: Experiment, one: pl.DataFrame, other: pl.DataFrame) -> None:
+        """By the bit of a kernel's values, by `HISTORY_TOLERANCE` of a recipe's."""
+        if self.pack.recipe is None:
+            self._compare_bits(experiment, one, other)
+            return
+        for name in self.pack.names:
+            spread = self.original[name].cast(pl.Float64).std()
+            scale = spread if isinstance(spread, float) and spread > 0.0 else 1.0
+            a, b = (frame[name].cast(pl.Float64).to_numpy() for frame in (one, other))
+            same = (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= HISTORY_TOLERANCE * scale)
             self._record(experiment, name, one, other, same)
 
     def _record(

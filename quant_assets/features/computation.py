@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import FeatureError
 from quant_assets.features.as_known import FOUND_WRONG, as_known
+from quant_assets.features.desk_packs import DeskPack
 from quant_assets.features.pack import Pack, find_pack
+from quant_assets.features.recipe_features import recipe_features
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # -------------------------------------------------------------------------------------------- bars as a panel
 
@@ -73,9 +78,49 @@ def panel_of(bars: pl.DataFrame) -> Panel:
     return Panel(frame["symbol"], frame["session"], fields, starts)
 
 
+def _ordered(bars: pl.DataFrame) -> pl.DataFrame:
+    """Checked bars by (symbol, session), with the times that say what was known of them where there are such."""
+    panel = panel_of(bars)
+    frame = pl.DataFrame([panel.symbol, panel.session]).with_columns(
+        pl.Series(name, values) for name, values in zip(FIELDS, panel.fields, strict=True)
+    )
+    if FOUND_WRONG not in bars.columns:
+        return frame
+    times = bars.sort("symbol", "session").select("known_at", FOUND_WRONG)
+    return frame.hstack(times.get_columns())
+
+
+def polars_of(bars: Any) -> pl.DataFrame:
+    """Bars as a polars frame: as they are, or of a pandas frame, with the columns that its index holds.
+
+    Raises
+    ------
+    FeatureError
+        For anything else.
+    """
+    if isinstance(bars, pl.DataFrame):
+        return bars
+    if isinstance(bars, pl.LazyFrame):
+        return bars.collect()
+    if type(bars).__module__.partition(".")[0] == "pandas" and hasattr(bars, "reset_index"):
+        named = [name for name in bars.index.names if name is not None]
+        plain = bars.reset_index() if named else bars
+        text = [str(column) for column in plain.columns]
+        if len(set(text)) == len(text) and all(isinstance(column, str) for column in plain.columns):
+            converted: pl.DataFrame = pl.from_pandas(plain)
+            return converted
+    raise FeatureError(
+        "bars",
+        expected=f"a polars or pandas frame with the columns {', '.join(COLUMNS)}, one row for each bar",
+        found=f"{type(bars).__module__}.{type(bars).__name__}"
+        + (f" with columns {list(bars.columns)[:6]}" if hasattr(bars, "columns") else ""),
+        action="pass the bars of all symbols as one long table (a wide one: stack it first)",
+    )
+
+
 def frame_of(bars: pl.DataFrame) -> pl.DataFrame:
     """The columns of the contract with their types, in the given row order, every value checked."""
-    frame = _typed(bars)
+    frame = _typed(polars_of(bars))
     _refuse_bad_values(frame)
     return frame
 
@@ -191,7 +236,7 @@ BLOCKS_PER_THREAD = 4
 
 
 def compute(
-    bars: pl.DataFrame,
+    bars: "pl.DataFrame | pd.DataFrame",
     pack: str | Pack = "technical_v1",
     *,
     precision: Precision = "float32",
@@ -206,8 +251,9 @@ def compute(
 
     Parameters
     ----------
-    bars : polars.DataFrame
-        Columns ``symbol, session, open, high, low, close, volume`` in any row order; others are ignored, but for
+    bars : polars.DataFrame or pandas.DataFrame
+        Columns ``symbol, session, open, high, low, close, volume`` in any row order (of a pandas frame in its index
+        too); others are ignored, but for
         ``found_wrong_at`` (`quant_assets.features.as_known`).
         Prices above 0 in one currency, adjusted for splits and dividends; volume at least 0.
     pack : str or Pack
@@ -234,6 +280,9 @@ def compute(
     """
     chosen = find_pack(pack)
     check_precision(precision)
+    bars = polars_of(bars)
+    if isinstance(chosen, DeskPack):
+        return recipe_features(_ordered(bars), chosen, precision=precision, mask=mask)
     if chosen.cross_section is not None:
         return compute_across(bars, chosen, precision=precision, mask=mask, threads=threads)
     if FOUND_WRONG in bars.columns:

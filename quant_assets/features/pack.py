@@ -5,115 +5,46 @@ Read with the configuration, so it imports neither numba nor a kernel.
 
 import importlib
 import importlib.metadata
+import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import Protocol, cast
 
 import polars as pl
 
 from quant_assets.common.errors import FeatureError, closest
 from quant_assets.common.hashing import combined_fingerprint, json_digest
 from quant_assets.common.lazy import every_module_of
+from quant_assets.common.plugins import Plugin, names_a_plugin
 from quant_assets.common.provenance import closure_of_modules
-
-# ------------------------------------------------------------------------------------------------ one feature
-
-Unit = Literal[
-    "fraction",
-    "percent",
-    "index_0_100",
-    "standard_deviations",
-    "share_-1_1",
-    "band_position",
-    "band_half_widths",
-    "average_true_ranges",
-    "ratio",
-    "centred_rank",
-]
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One column of a pack.
-
-    Parameters
-    ----------
-    name : str
-        Column name.
-    warm_up : int
-        Leading bars of each symbol that are masked. At least ``lookback``; more where the feature is
-        recursive and what lies before the history still shows.
-    unit : str
-        What one unit of the value is.
-    formula : str
-        Definition, with the values of the degenerate cases. Part of the pack's fingerprint.
-    source : str
-        Publication or reference implementation that fixes the convention.
-    lookback : int
-        Leading bars for which the formula has no value at all.
-    """
-
-    name: str
-    warm_up: int
-    unit: Unit
-    formula: str
-    source: str
-    lookback: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.lookback <= self.warm_up:
-            raise FeatureError(
-                f"feature {self.name!r}",
-                expected="0 <= lookback <= warm_up (bars)",
-                found=f"lookback {self.lookback}, warm_up {self.warm_up}",
-                action="declare at least the bars without which the formula has no value",
-            )
-
-    def as_list(self) -> list[object]:
-        """What a reader is promised, as plain data for the declaration of the pack."""
-        return [self.name, self.warm_up, self.lookback, self.unit, self.formula]
-
-
-@dataclass(frozen=True)
-class CrossSection:
-    """The second stage of a pack: features across the symbols of a session.
-
-    Parameters
-    ----------
-    step : str
-        ``module:function`` of the step, called as ``step(values, starts, first, last, minimum, out)`` with
-        rows ordered by (session, symbol), see `quant_assets.features.kernels.cross_sectional.rank_and_score`.
-    inputs : tuple of Feature
-        What the block kernel of the pack writes for each symbol, in order, in float64.
-    reads : tuple of tuple of str
-        For each feature of the pack, in order, the inputs it is made of. A symbol takes part in a session
-        when it has a bar there and none of these is masked.
-    min_symbols : int
-        With fewer symbols taking part, the feature is null in that session.
-    """
-
-    step: str
-    inputs: tuple[Feature, ...]
-    reads: tuple[tuple[str, ...], ...]
-    min_symbols: int
-
-    def as_list(self) -> list[object]:
-        """Plain data for the declaration of the pack."""
-        return [[f.as_list() for f in self.inputs], [list(read) for read in self.reads], self.min_symbols]
-
+from quant_assets.features.feature import CrossSection, Feature
 
 # ----------------------------------------------------------------------------------------------------- one pack
 
 BlockKernel = Callable[..., None]
 
 
+class Recipe(Protocol):
+    """How a pack without a kernel is computed, see `quant_assets.features.recipes`."""
+
+    @property
+    def across(self) -> bool:
+        """Whether it has a second stage, across the symbols of a session."""
+
+    def by_symbol(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """First stage: bars in order of (symbol, session) to float64 columns, row by row."""
+
+    def by_session(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Second stage: bars beside the columns of the first, to float64 columns, row by row."""
+
+
 @dataclass(frozen=True)
 class Pack:
-    """An ordered set of features that one block kernel computes.
+    """An ordered set of features that one block kernel computes, or a recipe.
 
     With a `cross_section` the kernel computes its inputs and the step makes the features of them.
 
@@ -136,6 +67,8 @@ class Pack:
         Further distributions whose version shapes the values.
     cross_section : CrossSection, optional
         Second stage, across the symbols of a session.
+    recipe : Recipe, optional
+        What computes the features in the place of a kernel, see `quant_assets.features.desk_packs`.
     """
 
     name: str
@@ -145,6 +78,7 @@ class Pack:
     code: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     cross_section: CrossSection | None = None
+    recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
         twice = sorted(name for name, count in Counter(self.names).items() if count > 1)
@@ -155,13 +89,7 @@ class Pack:
                 found=f"repeated {twice}" if twice else "none",
                 action="correct the declaration of the pack",
             )
-        if re.fullmatch(r"[a-z][a-z0-9_]*_v[1-9][0-9]*", self.name) is None:
-            raise FeatureError(
-                f"feature pack {self.name!r}",
-                expected="a name in lower case that ends with its version, as in 'technical_v1'",
-                found=repr(self.name),
-                action="rename the pack",
-            )
+        require_pack_name(self.name)
         if self.cross_section is not None:
             self._check_cross_section(self.cross_section)
 
@@ -192,6 +120,22 @@ class Pack:
                     found=f"lookback {feature.lookback}, warm_up {feature.warm_up}",
                     action="correct the declaration of the pack",
                 )
+
+    @property
+    def across(self) -> bool:
+        """Whether a feature depends on the other symbols of its session."""
+        return self.cross_section is not None or (self.recipe is not None and self.recipe.across)
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Modules, or ``module:object``, of the code that computes it."""
+        functions = [self.kernel] if self.cross_section is None else [self.kernel, self.cross_section.step]
+        return (*(name.partition(":")[0] for name in functions), *self.code)
+
+    def named_by(self, plugin: Plugin) -> "Pack":
+        """The same pack as a configuration names it: the module that declares it is part of its version."""
+        declared = plugin.reference.partition(":")[0]
+        return replace(self, code=tuple(dict.fromkeys([*(self.code or self.roots), declared])))
 
     @property
     def input_pack(self) -> "Pack":
@@ -289,6 +233,25 @@ class Pack:
             ) from error
 
 
+_PACK_NAME = re.compile(r"[a-z][a-z0-9_]*_v[1-9][0-9]*")
+
+
+def require_pack_name(name: str) -> None:
+    """Refuse a name that does not say its version.
+
+    Raises
+    ------
+    FeatureError
+    """
+    if _PACK_NAME.fullmatch(name) is None:
+        raise FeatureError(
+            f"feature pack {name!r}",
+            expected="a name in lower case that ends with its version, as in 'technical_v1'",
+            found=repr(name),
+            action="rename the pack",
+        )
+
+
 # ------------------------------------------------------------------------------------------ all packs by name
 
 _REGISTRY: dict[str, Pack] = {}
@@ -331,22 +294,82 @@ def declared_in(pack: str) -> str | None:
 def find_pack(pack: str | Pack) -> Pack:
     """The pack of that name (a pack is returned as it is).
 
+    Parameters
+    ----------
+    pack : str or Pack
+        A registered name, as in ``technical_v1``, or a plug-in as `Plugin.text` spells it: ``module:object``, with the
+        options of an object that makes packs behind it.
+
     Raises
     ------
     FeatureError
-        When no pack has the name; the message offers the closest one.
+        When no pack has the name; the message offers the closest one. When a plug-in is no pack and makes none.
+    ConfigurationError
+        When a plug-in cannot be imported.
     """
     if isinstance(pack, Pack):
         return pack
     known = packs()
     if pack in known:
         return known[pack]
+    if names_a_plugin(pack):
+        return _of_a_plugin(pack)
     raise FeatureError(
         f"feature pack {pack!r}",
-        expected=f"one of {', '.join(known)}",
+        expected=f"one of {', '.join(known)}, or module:object of a pack of your own",
         found="no pack of that name",
         action=closest(pack, known) or "choose one of them, or register the pack",
     )
+
+
+def pack_name(pack: str) -> str:
+    """The name of a pack, of a plug-in the one that it gives itself. Raises as `find_pack`."""
+    return pack if _PACK_NAME.fullmatch(pack) is not None else find_pack(pack).name
+
+
+# A pack by the text that names it, beside the object it was made of: a module that is imported anew has a new one.
+_NAMED: dict[str, tuple[object, Pack]] = {}
+
+
+def _of_a_plugin(text: str) -> Pack:
+    plugin = Plugin.from_text(text)
+    found = plugin.load("a feature pack")
+    if text in _NAMED and _NAMED[text][0] is found:
+        return _NAMED[text][1]
+    what = f"feature pack {text}"
+    if not isinstance(found, Pack) and callable(found):
+        try:
+            inspect.signature(found).bind(**plugin.options)
+        except TypeError as error:
+            raise FeatureError(
+                what,
+                expected=f"options of {found.__name__}{inspect.signature(found)}",
+                found=str(error),
+                action="correct the options",
+            ) from error
+        made = found(**plugin.options)
+    else:
+        made = found
+    if not isinstance(made, Pack) or (made is found and plugin.options):
+        raise FeatureError(
+            what,
+            expected="a pack, as quant_assets.features.expression_pack makes one, or a function that returns one",
+            found=f"options for a pack that is made already: {', '.join(plugin.options)}"
+            if isinstance(made, Pack)
+            else f"{type(made).__name__}",
+            action="name the function that makes the pack"
+            if isinstance(made, Pack)
+            else "make a pack of it with expression_pack or function_pack",
+        )
+    if made.name in packs():
+        raise FeatureError(
+            what,
+            expected="a name that no pack of the platform holds",
+            found=repr(made.name),
+            action="rename the pack",
+        )
+    _NAMED[text] = (found, made.named_by(plugin))
+    return _NAMED[text][1]
 
 
 # -------------------------------------------------------------------------- the packs that a strategy chooses
@@ -441,57 +464,3 @@ def _refuse_shared_columns(columns: Iterable[tuple[str, Sequence[str]]]) -> None
                 action=f"choose one of {held[shared[0]]} and {pack}",
             )
         held |= dict.fromkeys(names, pack)
-
-
-# ----------------------------------------------------------- the guard in front of every consumer of features
-
-
-def require_unmasked(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
-    """Return the frame as it is, when every one of these features has a value in every row.
-
-    Parameters
-    ----------
-    frame : polars.DataFrame
-        Features of `quant_assets.features.compute`, with or without the keys ``symbol`` and ``session``.
-    names : sequence of str
-        The features that the caller is about to read.
-
-    Raises
-    ------
-    FeatureError
-        When one of them is missing, is no number, or holds a null (warming up, or too few symbols in the
-        session), a NaN or an infinity. The message names the first such row of each and how many there are.
-    """
-    missing = [name for name in names if name not in frame.columns]
-    if missing or not names:
-        raise FeatureError(
-            "features to read",
-            expected="one or more columns of the frame",
-            found=f"no column {', '.join(missing)}" if missing else "no name",
-            action="compute the pack that declares them, or correct the names",
-        )
-    found = [text for name in names if (text := _masked(frame, name))]
-    if found:
-        raise FeatureError(
-            f"{len(found)} of {len(names)} features",
-            expected="a finite value in every row",
-            found="; ".join(found[:3]) + (f"; and {len(found) - 3} more features" if len(found) > 3 else ""),
-            action="drop the rows that warm up (drop_nulls), or start the history earlier; fill nothing in",
-        )
-    return frame
-
-
-def _masked(frame: pl.DataFrame, name: str) -> str:
-    """What is wrong with one column, or nothing."""
-    if not frame.schema[name].is_numeric():
-        return f"{name} of dtype {frame.schema[name]}"
-    bad = ~pl.col(name).is_finite().fill_null(value=False)
-    rows = frame.with_row_index("row").filter(bad)
-    if rows.is_empty():
-        return ""
-    first = rows.row(0, named=True)
-    where = (
-        " ".join(str(first[key]) for key in ("symbol", "session") if key in first) or f"row {first['row']}"
-    )
-    what = "masked" if first[name] is None else str(first[name])
-    return f"{name} {what} at {where} ({rows.height} of {frame.height} rows)"

@@ -20,6 +20,7 @@ from quant_assets.common.store import (
     identity_of,
     media_type_of,
 )
+from quant_assets.features.pack import pack_name
 
 # How data is hashed, first part of every data version: other hashing, other versions, whatever the content.
 HASHING = "h1"
@@ -194,10 +195,12 @@ def frame_of(panel: Panel) -> pl.DataFrame:
 def asset_name(pack: str) -> str:
     """Name of a pack's asset: ``technical_v1`` is ``technical_features``, ``technical_v2`` has its version in it.
 
-    It depends on the pack alone, so a second version in a universe renames nothing and collides with nothing.
+    It depends on the pack alone, so a second version in a universe renames nothing and collides with nothing. One
+    that is named as ``module:object`` has the name that it gives itself.
     """
-    family, _, version = pack.rpartition("_v")
-    return f"{family}_features" if version == "1" else f"{pack}_features"
+    name = pack_name(pack)
+    family, _, version = name.rpartition("_v")
+    return f"{family}_features" if version == "1" else f"{name}_features"
 
 
 def by_pack(features: Mapping[str, Artifact], packs: Sequence[str]) -> dict[str, Table]:

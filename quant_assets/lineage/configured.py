@@ -18,7 +18,7 @@ from quant_assets.common.errors import (
 )
 from quant_assets.common.places import config_dir, home_dir
 from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
-from quant_assets.features.pack import selected_packs
+from quant_assets.features.pack import pack_name, selected_packs
 from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile, MinimaConfig, Shortfall
 from quant_assets.market.calendar import sessions
 from quant_assets.market.rules import with_limits
@@ -232,6 +232,7 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
         file = read.files["strategy", name]
         try:
             _check_strategy(strategy, file, universes, broken, limits)
+            _require_one_pack_of_a_name(strategy, file, strategies)
         except QuantAssetsError as error:
             read.drop("strategy", strategies, name, error)
     return Settings(
@@ -278,7 +279,7 @@ def _check_strategy(
         )
     try:
         selected_packs(strategy.feature_packs)
-    except FeatureError as error:
+    except (FeatureError, ConfigurationError) as error:
         raise ConfigurationError(
             f"{file}, key 'feature_packs'",
             expected=f"{error.expected} ({error.what}: {error.found}; {error.action})",
@@ -291,6 +292,25 @@ def _check_strategy(
         raise ConfigurationError(
             f"{file}, {error.what}", expected=error.expected, found=error.found, action=error.action
         ) from error
+
+
+def _require_one_pack_of_a_name(
+    strategy: StrategyConfig, file: Path, strategies: Mapping[str, StrategyConfig]
+) -> None:
+    """Refuse a pack whose asset another strategy of the universe makes of something else."""
+    own = {pack_name(pack): pack for pack in strategy.feature_packs}
+    for other in strategies.values():
+        if other.universe != strategy.universe or other.name >= strategy.name:
+            continue
+        for pack in other.feature_packs:
+            if own.get(pack_name(pack), pack) != pack:
+                raise ConfigurationError(
+                    f"{file}, key 'feature_packs'",
+                    expected="one pack of a name in a universe: its asset is shared",
+                    found=f"{own[pack_name(pack)]!r} here and {pack!r} in strategy {other.name}, both named "
+                    f"{pack_name(pack)!r}",
+                    action="give one of them another name, or the next version; options belong into the name",
+                )
 
 
 def require_whole(settings: Settings) -> Settings:

@@ -148,7 +148,8 @@ def training_set_of(
 
 def _by_pack(features: pl.DataFrame, strategy: StrategyConfig) -> dict[str, Table]:
     """The tables of each pack again; a column beyond those of the packs is a planted one, and goes with the last."""
-    packs = {pack.name: list(pack.names) for pack in selected_packs(strategy.feature_packs)}
+    chosen = zip(strategy.feature_packs, selected_packs(strategy.feature_packs), strict=True)
+    packs = {named: list(pack.names) for named, pack in chosen}
     known = {column for names in packs.values() for column in names}
     packs[strategy.feature_packs[-1]] += [c for c in features.columns if c not in known and c not in KEYS]
     return {

@@ -5,7 +5,8 @@ symbols there is no value: a rank of few has few values, and a median absolute d
 relative standard error of about 1.17 / sqrt(2 n) / 0.61 = 43 % for 10 normal values). No sectors are used.
 """
 
-from quant_assets.features.pack import CrossSection, Feature, Pack, Unit, register
+from quant_assets.features.feature import CrossSection, Feature, Unit
+from quant_assets.features.pack import Pack, register
 
 PLAIN = "plain definition"
 JEGADEESH = (

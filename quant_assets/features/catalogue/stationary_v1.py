@@ -5,7 +5,8 @@ a history that starts anew gives the same bits. Spreads are population standard 
 bar itself, ATR20 is the plain mean of the last 20 true ranges (Wilder's average would remember 250 bars).
 """
 
-from quant_assets.features.pack import Feature, Pack, Unit, register
+from quant_assets.features.feature import Feature, Unit
+from quant_assets.features.pack import Pack, register
 
 PLAIN = "plain definition"
 WILDER = "true range: Wilder (1978), New Concepts in Technical Trading Systems"

@@ -8,7 +8,8 @@ after which no such start moved the feature by more than 1e-6 of its standard de
 features need their lookback: after it they are equal to the bit.
 """
 
-from quant_assets.features.pack import Feature, Pack, Unit, register
+from quant_assets.features.feature import Feature, Unit
+from quant_assets.features.pack import Pack, register
 
 TA_LIB = "TA-Lib (seeding and degenerate cases)"
 WILDER = f"Wilder (1978), New Concepts in Technical Trading Systems; {TA_LIB}"

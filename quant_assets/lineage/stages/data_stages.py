@@ -23,9 +23,8 @@ def _kernels(_: Scope, member: str | None) -> Sequence[str]:
     from quant_assets.features.pack import declared_in, find_pack
 
     pack = find_pack(member or "")
-    functions = [pack.kernel] if pack.cross_section is None else [pack.kernel, pack.cross_section.step]
     declared = declared_in(pack.name)
-    return [*(name.partition(":")[0] for name in functions), *pack.code, *([declared] if declared else [])]
+    return [*pack.roots, *([declared] if declared else [])]
 
 
 def _declaration(_: Scope, member: str | None) -> str:
@@ -37,7 +36,9 @@ def _declaration(_: Scope, member: str | None) -> str:
 def _sentence(_: Scope, member: str | None) -> str:
     from quant_assets.features.pack import find_pack
 
-    return f"Pack {member}: {find_pack(member or '').description} Causal, null while warming up."
+    pack = find_pack(member or "")
+    named = "" if pack.name == member else f" ({member})"
+    return f"Pack {pack.name}{named}: {pack.description} Causal, null while warming up."
 
 
 def causality(bars: Artifact, *, member: str) -> CheckResult:
