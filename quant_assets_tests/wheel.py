@@ -31,7 +31,9 @@ def unpacked(wheel: Path, folder: Path) -> Path:
 
 def outside(home: Path) -> dict[str, str]:
     """The variables of a user who has never heard of this checkout."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("QUANT_ASSETS", "PYTHON"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("QUANT_ASSETS", "PYTHON"))
+    }
     return {**kept, "HOME": str(home), "DO_NOT_TRACK": "1", "NUMBA_NUM_THREADS": "2"}
 
 

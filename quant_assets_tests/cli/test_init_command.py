@@ -94,7 +94,7 @@ def test_the_limits_are_those_that_ship_and_are_kept_in_one_place(place: Path) -
 
 def test_bars_become_the_universe_of_the_strategy_and_lie_in_the_project(place: Path) -> None:
     bars = daily_bars(place / "prices.csv")
-    said = init("my_desk", "--from", "prices.csv")
+    said = init("my_desk", "--from", "prices.csv", "--calendar", "XNYS")
     assert "4 names, 501 sessions, 2022-01-03 to 2023-12-29" in said
     assert "calendar XNYS: the same days" in said
     assert said.splitlines()[-2:] == ["  cd my_desk", "  make check"]
@@ -107,7 +107,7 @@ def test_bars_become_the_universe_of_the_strategy_and_lie_in_the_project(place: 
     assert (place / "my_desk" / "data" / "prices.csv").read_bytes() == bars.read_bytes()
 
 
-def test_the_named_calendar_is_the_universe_s(place: Path) -> None:
+def test_where_several_calendars_fit_one_is_asked_for_and_nothing_written(place: Path) -> None:
     daily_bars(place / "prices.csv", start="2023-11-01")
     with pytest.raises(QuantAssetsError, match="say which it is: --calendar"):
         init("my_desk", "--from", "prices.csv")

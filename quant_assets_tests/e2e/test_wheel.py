@@ -47,7 +47,9 @@ def installed(package: Path, tmp_path: Path) -> Installed:
 def test_every_file_of_the_package_is_in_the_wheel_and_nothing_that_was_built(package: Path) -> None:
     def files(folder: Path) -> set[str]:
         found = (f.relative_to(folder) for f in folder.rglob("*") if f.is_file())
-        return {str(f) for f in found if not any(part.endswith(("__pycache__", "_cache")) for part in f.parts)}
+        return {
+            str(f) for f in found if not any(part.endswith(("__pycache__", "_cache")) for part in f.parts)
+        }
 
     wanted = files(CHECKOUT / "quant_assets")
     wanted |= {f"configs/{name}" for name in files(CHECKOUT / "configs")}
