@@ -1,11 +1,13 @@
 """What a strategy may say about labels, models and tuning: exact objectives, weights, stacking, search."""
 
+import re
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from quant_assets.common.config_model import Config
+from quant_assets.common.plugins import Plugin
 
 # ------------------------------------------------------------------------------------------ labels and models
 
@@ -15,7 +17,15 @@ Device = Literal["cpu", "cuda"]
 Binning = Literal["exact", "shared"]
 
 # Objectives of log-likelihood on classes 0 and 1; every other objective of the whitelists predicts a return.
-CLASSIFICATION_OBJECTIVES = ("binary", "binary:logistic", "Logloss")
+CLASSIFICATION_OBJECTIVES = ("binary", "binary:logistic", "Logloss", "graph:class")
+# Objectives on the order of a session's names. What they give orders names, as an expected return does.
+RANKING_OBJECTIVES = ("lambdarank", "rank:pairwise", "rank:ndcg")
+# Equal buckets of a session's labels, best to worst, unless a learner says otherwise.
+RELEVANCE_GRADES = 5
+OWN_LEARNERS = ("lightgbm", "xgboost", "catboost")
+
+
+_LEARNER_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 def _wrong(expected: str) -> PydanticCustomError:
@@ -64,11 +74,23 @@ class LearnerConfig(Config):
             )
         return value
 
+    @model_validator(mode="after")
+    def _grades_are_ranked(self) -> Self:
+        ranks = getattr(self, "objective", None) in RANKING_OBJECTIVES
+        if getattr(self, "relevance_grades", None) is not None and not ranks:
+            raise _wrong(f"no relevance_grades without an objective of {', '.join(RANKING_OBJECTIVES)}")
+        return self
+
 
 class LightGBMConfig(LearnerConfig):
-    """Parameters of one LightGBM booster; ``binary`` for ``label.kind: direction``."""
+    """Parameters of one LightGBM booster; ``binary`` for ``label.kind: direction``.
 
-    objective: Literal["regression", "huber", "binary"] = "regression"
+    ``lambdarank`` (Burges 2010, MSR-TR-2010-82) orders the names of each session by ``relevance_grades`` equal
+    buckets of the label, 5 when not given; it weighs mistakes at the top of the order most.
+    """
+
+    objective: Literal["regression", "huber", "binary", "lambdarank"] = "regression"
+    relevance_grades: int | None = Field(default=None, ge=2, le=31)
     n_estimators: int = Field(default=80, ge=1, le=5000)
     learning_rate: float = Field(default=0.05, gt=0, le=1)
     num_leaves: int = Field(default=15, ge=2, le=1024)
@@ -82,10 +104,14 @@ class XGBoostConfig(LearnerConfig):
     """Parameters of one XGBoost booster; ``binary:logistic`` for ``label.kind: direction``.
 
     ``min_child_weight`` is a sum of second derivatives: rows for squared error, a quarter of them or less for
-    ``binary:logistic``.
+    ``binary:logistic``. ``rank:pairwise`` and ``rank:ndcg`` order the names of each session, as LightGBM's
+    ``lambdarank`` does; a session has one weight, the mean of its rows'.
     """
 
-    objective: Literal["reg:squarederror", "binary:logistic"] = "reg:squarederror"
+    objective: Literal["reg:squarederror", "binary:logistic", "rank:pairwise", "rank:ndcg"] = (
+        "reg:squarederror"
+    )
+    relevance_grades: int | None = Field(default=None, ge=2, le=31)
     n_estimators: int = Field(default=80, ge=1, le=5000)
     learning_rate: float = Field(default=0.05, gt=0, le=1)
     max_depth: int = Field(default=4, ge=1, le=12)
@@ -105,6 +131,23 @@ class CatBoostConfig(LearnerConfig):
     l2_leaf_reg: float = Field(default=3.0, ge=0, le=1e9)
 
 
+class CustomLearnerConfig(Plugin):
+    """A learner of the desk's own: a function of its options that returns an unfitted scikit-learn regressor,
+    classifier or Pipeline, or an object whose ``fit(features, target, weights, seed)`` returns ONNX bytes.
+
+    ``target`` says what it is fitted to: a ``number`` (a return) or a ``class``, of which its score is the log-odds.
+    ``research_only`` lets it be judged where it cannot be exported with parity; nothing of it is ever promoted.
+    """
+
+    target: Literal["number", "class"] = "number"
+    research_only: bool = False
+
+    @property
+    def objective(self) -> str:
+        """Name of what it is fitted to, among the objectives of the libraries."""
+        return f"graph:{self.target}"
+
+
 class StackerConfig(Config):
     """Ridge, for a direction L2-penalised logistic regression, over standardised out-of-fold predictions.
 
@@ -121,15 +164,18 @@ class WeightsConfig(Config):
 
     ``uniqueness`` weighs a row by the average uniqueness of its label among those of its symbol. ``time_decay``
     is the weight of the oldest observation beside 1 for the newest, linear in cumulated uniqueness; 1 is none.
+    ``custom`` names a function of the training rows of a fit (symbol, session, t0, t1, features; no outcomes) that
+    returns one weight a row; it multiplies the other two.
     """
 
     uniqueness: bool = False
     time_decay: float = Field(default=1.0, ge=0, le=1)
+    custom: Plugin | None = None
 
     @property
     def in_use(self) -> bool:
         """Whether rows differ in weight at all."""
-        return self.uniqueness or self.time_decay < 1
+        return self.uniqueness or self.time_decay < 1 or self.custom is not None
 
 
 class EarlyStoppingConfig(Config):
@@ -147,6 +193,9 @@ class EarlyStoppingConfig(Config):
 class ModelsConfig(Config):
     """The base learners of the ensemble (at least one) and how they are fitted and stacked.
 
+    ``custom`` are learners of the desk's own, by the names that their assets get. ``research_only`` lets all of them
+    be judged where they cannot be exported with parity; nothing of such a strategy is ever promoted.
+
     ``device`` is where the libraries fit; predictions and graphs always run on the CPU. The promise of equal
     bits holds for ``cpu``: sums on a GPU have no fixed order.
 
@@ -158,6 +207,8 @@ class ModelsConfig(Config):
     lightgbm: LightGBMConfig | None = LightGBMConfig()
     xgboost: XGBoostConfig | None = XGBoostConfig()
     catboost: CatBoostConfig | None = None
+    custom: dict[str, CustomLearnerConfig] = Field(default_factory=dict, max_length=32)
+    research_only: bool = False
     stacker: StackerConfig = StackerConfig()
     weights: WeightsConfig = WeightsConfig()
     early_stopping: EarlyStoppingConfig | None = None
@@ -167,7 +218,13 @@ class ModelsConfig(Config):
     @model_validator(mode="after")
     def _learners_of_one_kind(self) -> Self:
         if not self.learners:
-            raise _wrong("at least one of lightgbm, xgboost, catboost configured")
+            raise _wrong("at least one of lightgbm, xgboost, catboost configured, or one of custom")
+        for name in self.custom:
+            if name in OWN_LEARNERS or _LEARNER_NAME.fullmatch(name) is None:
+                raise _wrong(
+                    f"a name of small letters, digits and _ for the learner custom.{name}, and none of "
+                    f"{', '.join(OWN_LEARNERS)}"
+                )
         kinds = {label_kind_of(objective) for objective in self.objectives.values()}
         if len(kinds) > 1:
             raise _wrong(
@@ -177,17 +234,40 @@ class ModelsConfig(Config):
         return self
 
     def _spelt(self) -> str:
-        return ", ".join(f"{name}.objective: {objective}" for name, objective in self.objectives.items())
+        return ", ".join(
+            f"custom.{name}.target: {self.custom[name].target}"
+            if name in self.custom
+            else f"{name}.objective: {objective}"
+            for name, objective in self.objectives.items()
+        )
 
     @property
     def learners(self) -> tuple[str, ...]:
         """Names of the configured base learners, in stacking order."""
-        return tuple(n for n in ("lightgbm", "xgboost", "catboost") if getattr(self, n) is not None)
+        return (*(n for n in OWN_LEARNERS if getattr(self, n) is not None), *sorted(self.custom))
+
+    def config_of(self, name: str) -> Any:
+        """What is configured for one base learner."""
+        return self.custom[name] if name in self.custom else getattr(self, name)
 
     @property
     def objectives(self) -> dict[str, str]:
         """Objective of each configured base learner."""
-        return {name: getattr(self, name).objective for name in self.learners}
+        return {name: self.config_of(name).objective for name in self.learners}
+
+    @property
+    def research_learners(self) -> tuple[str, ...]:
+        """Learners that are judged whether or not they can be exported; with any, nothing is promoted."""
+        marked = (
+            name for name in sorted(self.custom) if self.custom[name].research_only or self.research_only
+        )
+        return tuple(marked) or (self.learners if self.research_only else ())
+
+    def plugins(self, learner: str | None = None) -> tuple[Plugin, ...]:
+        """Code of the desk's own that shapes one base learner, or all of them: the learners and the weights."""
+        names = self.custom if learner is None else [learner] if learner in self.custom else []
+        weights = (self.weights.custom,) if self.weights.custom is not None else ()
+        return (*(self.custom[name] for name in sorted(names)), *weights)
 
     @property
     def label_kind(self) -> LabelKind:
@@ -204,8 +284,9 @@ class ModelsConfig(Config):
         """
         if label.kind != self.label_kind:
             fitting = {
-                "return": "lightgbm regression or huber, xgboost reg:squarederror, catboost RMSE",
-                "direction": "lightgbm binary, xgboost binary:logistic, catboost Logloss",
+                "return": "lightgbm regression, huber or lambdarank, xgboost reg:squarederror, rank:pairwise or "
+                "rank:ndcg, catboost RMSE, custom target: number",
+                "direction": "lightgbm binary, xgboost binary:logistic, catboost Logloss, custom target: class",
             }[label.kind]
             raise _wrong(
                 f"objectives that fit label.kind: {label.kind} ({fitting}), instead of {self._spelt()} in models; "
@@ -356,7 +437,7 @@ class TuningConfig(Config):
         """What is searched for these models: ``<learner>.<parameter>`` to its range, in a fixed order."""
         found: dict[str, Range] = {}
         for learner in models.learners:
-            space = getattr(self.space, learner)
+            space: LearnerSpace | None = getattr(self.space, learner, None)
             for name in type(space).model_fields if space is not None else ():
                 chosen: Range | None = getattr(space, name)
                 if chosen is None:

@@ -15,6 +15,7 @@ import importlib.metadata
 import json
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -152,6 +153,12 @@ class Plugin(Config):
                 action=closest(name, known) or "correct the reference",
             )
         return getattr(found, name)
+
+
+def references(plugins: Iterable[Plugin]) -> tuple[str, ...]:
+    """The ``module:object`` of each, as roots of whatever they shape, on a path where their sources are found."""
+    make_importable()
+    return tuple(plugin.reference for plugin in plugins)
 
 
 def make_importable() -> None:

@@ -55,6 +55,7 @@ def recipe_digest(training_set_version: str, models: ModelsConfig, seed: int, em
             "models": models.model_dump(mode="json"),
             "seed": seed,
             "embargo_sessions": embargo_sessions,
+            "plugins": [plugin.digest for plugin in models.plugins()],
             "code": [closure_of(function).digest for function in (fit_ensemble, cross_predict)],
         }
     )

@@ -76,6 +76,11 @@ class Ensemble:
         score[~np.isfinite(features).all(axis=1)] = np.nan
         return score
 
+    @property
+    def research_only(self) -> dict[str, str]:
+        """Why nothing of it may be promoted, by learner; empty when it may."""
+        return {learner.name: why for learner in self.learners if (why := learner.research_only)}
+
     @cached_property
     def _shares(self) -> dict[str, dict[str, float]]:
         return {learner.name: learner.importance() for learner in self.learners}

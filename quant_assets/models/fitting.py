@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError, ValidationError
+from quant_assets.common.model_settings import CustomLearnerConfig
 from quant_assets.common.settings import EarlyStoppingConfig, ModelsConfig
+from quant_assets.models.custom_learner import fit_custom
 from quant_assets.models.learners import FittedLearner, fit_learner, learning_curve
 from quant_assets.models.training_arrays import Samples, TrainingArrays
 from quant_assets.splits.cpcv import PurgedKFold
@@ -94,7 +96,12 @@ def fit_base(
     ModelError
         As `quant_assets.models.learners.fit_learner`.
     """
-    config = getattr(models, name)
+    config = models.config_of(name)
+    if isinstance(config, CustomLearnerConfig):
+        return fit_custom(
+            name, config, samples_of(data, models),
+            seed=seed, feature_names=feature_names, research_only=name in models.research_learners,
+        ).learner  # fmt: skip
     if models.early_stopping is not None:
         trees = chosen_trees(
             name, data, models, models.early_stopping,
@@ -110,6 +117,7 @@ def fit_base(
         feature_names=feature_names,
         weights=data.weights(models.weights),
         binned=data.binned,
+        session=data.t0,
         device=models.device,
     )
 
@@ -146,7 +154,7 @@ def chosen_trees(
     ModelError
         When an inner fold has nothing to train on, or as `quant_assets.models.learners.learning_curve`.
     """
-    config = getattr(models, name)
+    config = models.config_of(name)
     ceiling = stopping.max_estimators or config.n_estimators
     grown = config.model_copy(update={"n_estimators": ceiling})
     total = np.zeros(ceiling)
@@ -156,8 +164,8 @@ def chosen_trees(
         curve = learning_curve(
             name,
             grown,
-            _samples(data.take(train), models),
-            _samples(data.take(held_out), models),
+            samples_of(data.take(train), models),
+            samples_of(data.take(held_out), models),
             seed=seed,
             feature_names=feature_names,
             device=models.device,
@@ -166,8 +174,9 @@ def chosen_trees(
     return best_count(total, stopping.rounds)
 
 
-def _samples(data: TrainingArrays, models: ModelsConfig) -> Samples:
-    return Samples(data.features, data.target, data.weights(models.weights), data.binned)
+def samples_of(data: TrainingArrays, models: ModelsConfig) -> Samples:
+    """The rows of a fit, with their weights."""
+    return Samples(data.features, data.target, data.weights(models.weights), data.binned, data.t0)
 
 
 def best_count(losses: NDArray[np.float64], rounds: int) -> int:
@@ -189,6 +198,9 @@ _LOSSES = {
     "regression": "l2",
     "huber": "huber",
     "binary": "log_loss",
+    "lambdarank": "one_minus_ndcg",
+    "rank:pairwise": "one_minus_ndcg",
+    "rank:ndcg": "one_minus_ndcg",
     "reg:squarederror": "rmse",
     "binary:logistic": "log_loss",
     "RMSE": "rmse",
@@ -202,8 +214,9 @@ class LearningCurves:
 
     Attributes
     ----------
-    loss : {"l2", "rmse", "huber", "log_loss"}
-        ``l2`` is the mean squared error, ``rmse`` its root; squared returns and returns, as fractions.
+    loss : {"l2", "rmse", "huber", "log_loss", "one_minus_ndcg"}
+        ``l2`` is the mean squared error, ``rmse`` its root; squared returns and returns, as fractions. Of a ranking 1
+        less the mean NDCG of the sessions.
     train, valid : tuple of float
         Entry i is the loss after tree i + 1, weighted as in the fit.
     rows_trained, rows_validated : int
@@ -283,14 +296,16 @@ def learning_curves(
     -----
     Two fits, one per curve: a learner that watches its own training rows as well is the same fit.
     """
-    config = getattr(models, name)
+    config = models.config_of(name)
+    if isinstance(config, CustomLearnerConfig):
+        return _single_fit(name, config, data, models, seed, feature_names, embargo_sessions)
     if models.early_stopping is not None and models.early_stopping.max_estimators is not None:
         config = config.model_copy(update={"n_estimators": models.early_stopping.max_estimators})
     folds = inner_folds(
         data, models.stacker.inner_folds, embargo_sessions, setting="models.stacker.inner_folds"
     )
     fitted, unseen = (
-        Samples(rows.features, rows.target, rows.weights(models.weights))
+        Samples(rows.features, rows.target, rows.weights(models.weights), session=rows.t0)
         for rows in map(data.take, folds[-1])
     )
     train, valid = (
@@ -306,6 +321,40 @@ def learning_curves(
         len(fitted.target),
         len(unseen.target),
     )
+
+
+def _single_fit(
+    name: str,
+    config: CustomLearnerConfig,
+    data: TrainingArrays,
+    models: ModelsConfig,
+    seed: int,
+    feature_names: Sequence[str],
+    embargo_sessions: int,
+) -> LearningCurves:
+    """Of a learner that is fitted in one go: its loss on the rows of the fit and on unseen ones, one number each."""
+    folds = inner_folds(
+        data, models.stacker.inner_folds, embargo_sessions, setting="models.stacker.inner_folds"
+    )
+    fitted, unseen = (samples_of(rows, models) for rows in map(data.take, folds[-1]))
+    learner = fit_custom(
+        name, config, fitted, seed=seed, feature_names=feature_names, research_only=name in models.research_learners
+    ).learner  # fmt: skip
+    loss = "rmse" if config.target == "number" else "log_loss"
+    train, valid = (
+        single_loss(loss, learner.predict(rows.features), rows.target, rows.weights)
+        for rows in (fitted, unseen)
+    )
+    return LearningCurves(loss, (train,), (valid,), len(fitted.target), len(unseen.target))
+
+
+def single_loss(
+    loss: str, scores: NDArray[np.float64], target: NDArray[np.float64], weights: NDArray[np.float64] | None
+) -> float:
+    """Weighted root mean squared error of predictions, or mean negative log-likelihood of log-odds."""
+    if loss == "rmse":
+        return float(np.sqrt(np.average((scores - target) ** 2, weights=weights)))
+    return float(np.average(np.logaddexp(0.0, scores) - target * scores, weights=weights))
 
 
 def _unreadable(found: str) -> ModelError:

@@ -1,7 +1,7 @@
 """Base learners behind one face: fit on one thread, keep the text, predict from the text.
 
-The text *is* the model: LightGBM's own format, XGBoost's and CatBoost's JSON, never a pickle. A learner that
-was just fitted and one that was read back are the same object.
+The text *is* the model: LightGBM's own format, XGBoost's and CatBoost's JSON, of any other learner its ONNX graph,
+never a pickle. A learner that was just fitted and one that was read back are the same object.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,6 +80,31 @@ class Library(Protocol[Config_contra]):
         """Every tree's split nodes."""
 
 
+class GraphLibrary(Protocol):
+    """What of a `Library` a learner has whose text is a graph: `quant_assets.models.graph_learner`."""
+
+    def load(self, text: str) -> Any:
+        """A session from its text."""
+
+    def predict(self, booster: Any, features: NDArray[np.float32], /) -> NDArray[np.float64]:
+        """Scores of the graph."""
+
+    def check(self, text: str, objectives: Sequence[str]) -> None:
+        """Refuse a text that is damaged."""
+
+    def objective(self, text: str) -> str:
+        """Name of the objective."""
+
+    def feature_names(self, text: str) -> tuple[str, ...]:
+        """Names of the features, in model order."""
+
+    def gains(self, text: str) -> NDArray[np.float64]:
+        """Zeros."""
+
+    def trees(self, text: str) -> tuple[Tree, ...]:
+        """None."""
+
+
 # Bound by name in the code, so that types are checked and whoever reads imports sees them; loaded at first use.
 def _lightgbm() -> Library[LightGBMConfig]:
     from quant_assets.models import lightgbm_learner
@@ -107,7 +132,14 @@ _LIBRARIES: dict[str, tuple[type[LearnerConfig], Callable[[], Library[Any]]]] = 
 
 
 def objectives(name: str) -> tuple[str, ...]:
-    """Objectives whose conversion to ONNX is exact: those that the settings can say, and no others."""
+    """Objectives whose conversion to ONNX is exact: those that the settings can say, and no others.
+
+    Of a learner of the desk's own, which is a graph already, both kinds of target.
+    """
+    if name not in _LIBRARIES:
+        from quant_assets.models.graph_learner import OBJECTIVES
+
+        return OBJECTIVES
     return tuple(get_args(_config_type(name).model_fields["objective"].annotation))
 
 
@@ -117,7 +149,8 @@ class FittedLearner:
 
     Attributes
     ----------
-    name : {"lightgbm", "xgboost", "catboost"}
+    name : str
+        ``lightgbm``, ``xgboost``, ``catboost``, or that of a learner of the desk's own.
     text : str
         The model. Everything else is derived from it.
     feature_names : tuple of str
@@ -130,7 +163,7 @@ class FittedLearner:
 
     @cached_property
     def _booster(self) -> Any:
-        return _library_of(self.name).load(self.text)
+        return _library_of(self.name, self.text).load(self.text)
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """Predictions of the library itself.
@@ -158,17 +191,30 @@ class FittedLearner:
             )
         if not len(features):
             return np.empty(0)
-        return _library_of(self.name).predict(self._booster, np.ascontiguousarray(features))
+        return _library_of(self.name, self.text).predict(self._booster, np.ascontiguousarray(features))
 
     @property
     def label_kind(self) -> LabelKind:
         """What it was fitted to, by its objective."""
-        return label_kind_of(_library_of(self.name).objective(self.text))
+        return label_kind_of(_library_of(self.name, self.text).objective(self.text))
 
     @property
     def margin_text(self) -> str:
-        """The same trees as a regression, whose output is what `predict` returns: the text to convert."""
-        return _library_of(self.name).margin_text(self.text)
+        """The same trees as a regression, whose output is what `predict` returns: the text to convert.
+
+        Raises
+        ------
+        ModelError
+            For a learner that is no library of trees: its text is its graph.
+        """
+        return _bound(self.name)[1]().margin_text(self.text)
+
+    @property
+    def research_only(self) -> str:
+        """Why nothing of it may be promoted; empty when it may."""
+        from quant_assets.models import graph_learner
+
+        return graph_learner.document_of(self.text).research_only if self.name not in _LIBRARIES else ""
 
     def to_text(self) -> str:
         """The model as text (LightGBM's own format, or JSON)."""
@@ -177,17 +223,18 @@ class FittedLearner:
     def importance(self) -> dict[str, float]:
         """Share of the total split gain that each feature earned; shares sum to 1.
 
-        All shares are 0 when not one tree split. For CatBoost, which stores no gains, the measure is its
+        All shares are 0 when not one tree split, and of a learner that is no library of trees. For CatBoost, which
+        stores no gains, the measure is its
         PredictionValuesChange.
         """
-        gains = _library_of(self.name).gains(self.text)
+        gains = _library_of(self.name, self.text).gains(self.text)
         total = float(gains.sum())
         shares = gains / total if total > 0 else np.zeros(len(gains))
         return {name: float(share) for name, share in zip(self.feature_names, shares, strict=True)}
 
     def trees(self) -> tuple[Tree, ...]:
         """Split nodes of every tree."""
-        return _library_of(self.name).trees(self.text)
+        return _library_of(self.name, self.text).trees(self.text)
 
 
 def fit_learner(
@@ -200,6 +247,7 @@ def fit_learner(
     feature_names: Sequence[str],
     weights: NDArray[np.float64] | None = None,
     binned: BinnedRows | None = None,
+    session: NDArray[Any] | None = None,
     device: Device = "cpu",
 ) -> FittedLearner:
     """Fit one base learner. On the CPU: same input, same text, bit for bit, whatever runs beside it.
@@ -221,6 +269,8 @@ def fit_learner(
         Sample weights, finite and not negative.
     binned : BinnedRows, optional
         The same rows in a matrix with shared bins; bins come from ``features`` alone when not given.
+    session : ndarray, shape (n,), optional
+        Decision time of each row; an objective of ranking needs it.
     device : {"cpu", "cuda"}
 
     Raises
@@ -229,9 +279,9 @@ def fit_learner(
         For an unknown learner, a configuration of another one, an objective outside the whitelist, input that
         is not finite and of matching shape, classes other than 0 and 1, or a device that is not there.
     """
-    rows = Samples(features, target, weights, binned)
+    rows = Samples(features, target, weights, binned, session)
     _check_fit(name, config, rows, feature_names)
-    text = _library_of(name).fit(config, rows, seed, tuple(feature_names), device)
+    text = _bound(name)[1]().fit(config, rows, seed, tuple(feature_names), device)
     return from_text(name, text)
 
 
@@ -261,7 +311,7 @@ def learning_curve(
     _check_fit(name, config, rows, feature_names)
     check_matrix(unseen.features, feature_names)
     check_target(unseen.target, len(unseen.features))
-    losses = _library_of(name).losses(config, rows, unseen, seed, tuple(feature_names), device)
+    losses = _bound(name)[1]().losses(config, rows, unseen, seed, tuple(feature_names), device)
     curve = np.asarray(losses, dtype=np.float64)
     if curve.shape != (config.n_estimators,) or not np.isfinite(curve).all():
         raise ModelError(
@@ -309,9 +359,10 @@ def from_text(name: str, text: str) -> FittedLearner:
     Raises
     ------
     ModelError
-        When the text is damaged, or holds a model whose conversion is not known to be exact.
+        When the text is damaged, or holds a model whose conversion is not known to be exact; also for a name that is
+        none of ours with a text that is no graph.
     """
-    library = _library_of(name)
+    library = _library_of(name, text)
     library.check(text, objectives(name))
     return FittedLearner(name, text, library.feature_names(text))
 
@@ -320,8 +371,12 @@ def _config_type(name: str) -> type[LearnerConfig]:
     return _bound(name)[0]
 
 
-def _library_of(name: str) -> Library[Any]:
+def _library_of(name: str, text: str) -> "Library[Any] | GraphLibrary":
     """The library of a name; what it is given to fit has been held against the type of its own configuration."""
+    from quant_assets.models import graph_learner
+
+    if name not in _LIBRARIES and graph_learner.is_document(text):
+        return graph_learner
     return _bound(name)[1]()
 
 

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import LightGBMConfig
+from quant_assets.models.ranking import Ranked, ranked
 from quant_assets.models.training_arrays import Samples, Tree, checked_tree, cuda_refused
 
 # LightGBM's kZeroThreshold, a float32: x with |x| <= this is read as 0.
 ZERO_BAND = np.float32(1e-35)
 _BELOW_ZERO_BAND = np.nextafter(-ZERO_BAND, np.float32(-1))
 # What the header of a text says where it is more than the objective's name; another sigmoid converts wrongly.
-_OBJECTIVE_LINES = {"binary": "binary sigmoid:1"}
+_OBJECTIVE_LINES = {"binary": "binary sigmoid:1", "lambdarank": "lambdarank"}
 _TREE_SIZES = re.compile(r"^tree_sizes=.*\n", re.MULTILINE)
 
 
@@ -81,12 +82,19 @@ def _trained(
         "num_threads": 1,
         "verbose": -1,
     }
-    data = _dataset(rows, parameters, feature_names)
+    fitted = ranked(config.objective, rows, config.relevance_grades)
+    watching = unseen and ranked(config.objective, unseen, config.relevance_grades)
+    if watching is not None and watching.sizes is not None:
+        parameters |= {"metric": "ndcg", "eval_at": [int(watching.sizes.max())]}  # of whole sessions
+    data = _dataset(fitted, parameters, feature_names)
     watched = []
-    if unseen is not None and unseen.binned is not None:
-        watched.append(_dataset(unseen, parameters, feature_names))
-    elif unseen is not None:
-        watched.append(data.create_valid(unseen.features, unseen.target, weight=unseen.weights))
+    if watching is not None and watching.rows.binned is not None:
+        watched.append(_dataset(watching, parameters, feature_names))
+    elif watching is not None:
+        other = watching.rows
+        watched.append(
+            data.create_valid(other.features, other.target, weight=other.weights, group=watching.sizes)
+        )
     history: dict[str, dict[str, list[float]]] = {}
     try:
         booster = lightgbm.train(
@@ -100,16 +108,22 @@ def _trained(
         if device == "cuda":
             raise cuda_refused("lightgbm", str(error)) from error
         raise
-    return booster, [loss for metric in history.get("valid_0", {}).values() for loss in metric]
+    found = [loss for metric in history.get("valid_0", {}).values() for loss in metric]
+    return booster, found if fitted.sizes is None else [1.0 - gain for gain in found]
 
 
-def _dataset(rows: Samples, parameters: dict[str, Any], feature_names: Sequence[str]) -> Any:
+def _dataset(fitted: Ranked, parameters: dict[str, Any], feature_names: Sequence[str]) -> Any:
     import lightgbm
 
-    names = list(feature_names)
+    rows, names = fitted.rows, list(feature_names)
     if rows.binned is None:
         return lightgbm.Dataset(
-            rows.features, rows.target, weight=rows.weights, params=parameters, feature_name=names
+            rows.features,
+            rows.target,
+            weight=rows.weights,
+            group=fitted.sizes,
+            params=parameters,
+            feature_name=names,
         )
     # LightGBM samples the rows that it finds bins from, by the seed.
     whole = rows.binned.bins.of(
@@ -119,6 +133,8 @@ def _dataset(rows: Samples, parameters: dict[str, Any], feature_names: Sequence[
     data = whole.subset(rows.binned.rows, params=parameters).construct()
     data.set_label(rows.target)
     data.set_weight(rows.weights)
+    if fitted.sizes is not None:
+        data.set_group(fitted.sizes)
     return data
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from quant_assets.common.errors import ModelError
 from quant_assets.common.model_settings import LabelKind, WeightsConfig
 from quant_assets.datasets.labels import direction
+from quant_assets.models.sample_weights import custom_weights, weight_rows
 
 # --------------------------------------------------------------------------------- bins of one feature matrix
 
@@ -99,12 +100,15 @@ class Samples:
     weights : ndarray of float64, shape (n,), or None
     binned : BinnedRows or None
         The same rows in a matrix whose bins are shared; CatBoost, which cannot, bins ``features``.
+    session : ndarray of datetime64[us], shape (n,), or None
+        Decision times: the groups of a ranking.
     """
 
     features: NDArray[np.float32]
     target: NDArray[np.float64]
     weights: NDArray[np.float64] | None = None
     binned: BinnedRows | None = None
+    session: NDArray[Any] | None = None
 
 
 def cuda_refused(learner: str, found: str) -> ModelError:
@@ -118,6 +122,23 @@ def cuda_refused(learner: str, found: str) -> ModelError:
 
 
 # --------------------------------------------------------------------------------------------- a training set
+
+
+@dataclass(frozen=True)
+class RowNames:
+    """What rows are called.
+
+    Attributes
+    ----------
+    symbols : tuple of str
+        By the numbers in `TrainingArrays.symbol`.
+    session : ndarray of datetime64[D], shape (n,)
+    features : tuple of str
+    """
+
+    symbols: tuple[str, ...]
+    session: NDArray[Any]
+    features: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -136,6 +157,8 @@ class TrainingArrays:
         A number for each symbol.
     binned : BinnedRows or None
         The same rows in a matrix whose bins are shared by the fits.
+    names : RowNames or None
+        For weights by a function of the desk's own.
     """
 
     features: NDArray[np.float32]
@@ -144,6 +167,7 @@ class TrainingArrays:
     t1: NDArray[Any]
     symbol: NDArray[np.int64]
     binned: BinnedRows | None = None
+    names: RowNames | None = None
 
     def take(self, rows: NDArray[np.int64]) -> "TrainingArrays":
         """These rows, in that order."""
@@ -154,6 +178,7 @@ class TrainingArrays:
             self.t1[rows],
             self.symbol[rows],
             self.binned and self.binned.take(rows),
+            self.names and replace(self.names, session=self.names.session[rows]),
         )
 
     def with_shared_bins(self) -> "TrainingArrays":
@@ -166,14 +191,46 @@ class TrainingArrays:
         return self.features.nbytes
 
     def weights(self, config: WeightsConfig) -> NDArray[np.float64] | None:
-        """Sample weights of mean 1, from these rows alone; None when the configuration asks for none."""
+        """Sample weights of mean 1, from these rows alone; None when the configuration asks for none.
+
+        Raises
+        ------
+        ModelError
+            When a function of the desk's own gives no such weights, or these arrays do not know what it is told.
+        """
         from quant_assets.datasets.labels import sample_weights
 
         if not config.in_use:
             return None
-        return sample_weights(
+        weights = sample_weights(
             self.symbol, self.t0, self.t1, uniqueness=config.uniqueness, time_decay=config.time_decay
         )
+        if config.custom is None:
+            return weights
+        weights = weights * custom_weights(config.custom, self._weight_rows())
+        if not weights.any():
+            raise ModelError(
+                "sample weights",
+                expected="a row whose weight is above 0",
+                found="none: those of models.weights.custom and the built-in ones are nowhere both above 0",
+                action="correct the function that models.weights.custom names",
+            )
+        scaled: NDArray[np.float64] = weights / weights.mean()
+        return scaled
+
+    def _weight_rows(self) -> pl.DataFrame:
+        if self.names is None:
+            raise ModelError(
+                "rows of a fit",
+                expected="their symbols and sessions, which models.weights.custom is given",
+                found="arrays without them",
+                action="make them by training_arrays",
+            )
+        columns = self.features[:, : len(self.names.features)]
+        return weight_rows(
+            np.array(self.names.symbols)[self.symbol], self.names.session, self.t0, self.t1,
+            pl.DataFrame(columns, schema=list(self.names.features)),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -241,7 +298,12 @@ def training_arrays(
     if kind == "direction":
         target = frame.select(direction("target")).to_series().to_numpy()
     symbol = frame["symbol"].rank("dense").cast(pl.Int64).to_numpy() - 1
-    return TrainingArrays(features, target, frame["t0"].to_numpy(), frame["t1"].to_numpy(), symbol)
+    names = None
+    if "session" in frame.columns:
+        symbols = frame["symbol"].unique().sort().to_list()
+        names = RowNames(tuple(symbols), frame["session"].to_numpy(), tuple(feature_names))
+    t0, t1 = frame["t0"].to_numpy(), frame["t1"].to_numpy()
+    return TrainingArrays(features, target, t0, t1, symbol, names=names)
 
 
 def feature_matrix(frame: pl.DataFrame, feature_names: Sequence[str]) -> NDArray[np.float32]:

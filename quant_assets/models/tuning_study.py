@@ -37,7 +37,7 @@ Params = Mapping[str, Mapping[str, int | float]]
 def is_integer(models: ModelsConfig, name: str) -> bool:
     """Whether ``<learner>.<parameter>`` counts something."""
     learner, parameter = name.split(".")
-    return type(getattr(models, learner)).model_fields[parameter].annotation is int
+    return type(models.config_of(learner)).model_fields[parameter].annotation is int
 
 
 def distributions_of(tuning: TuningConfig, models: ModelsConfig) -> "dict[str, BaseDistribution]":
@@ -57,7 +57,7 @@ def configured_values(tuning: TuningConfig, models: ModelsConfig) -> dict[str, i
     values: dict[str, int | float] = {}
     for name, r in tuning.ranges(models).items():
         learner, parameter = name.split(".")
-        values[name] = getattr(getattr(models, learner), parameter)
+        values[name] = getattr(models.config_of(learner), parameter)
         if not r.low <= values[name] <= r.high:
             return None
     return values
@@ -88,7 +88,7 @@ def apply_tuning(models: ModelsConfig, best_params: Params) -> ModelsConfig:
     """
     sections: dict[str, Any] = {}
     for learner, params in best_params.items():
-        config = getattr(models, learner) if learner in models.learners else None
+        config = models.config_of(learner) if learner in models.learners else None
         if config is None:
             raise _unknown("learner", learner, models.learners)
         known = tuple(n for n in type(config).model_fields if n != "objective")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import XGBoostConfig
+from quant_assets.models.ranking import ranked
 from quant_assets.models.training_arrays import Samples, Tree, checked_tree, cuda_refused
 
 _NAMES_ATTRIBUTE = "feature_names"  # the real names travel as an attribute of the booster
@@ -63,6 +64,10 @@ def _trained(
         "nthread": 1,
         "verbosity": 0,
     }
+    fitted = ranked(config.objective, rows, config.relevance_grades)
+    rows = fitted.rows
+    if fitted.sizes is not None:
+        parameters["eval_metric"] = "ndcg"
     internal = [f"f{column}" for column in range(len(feature_names))]
     # Shared: only the cuts are taken from the whole matrix, the rows are those of the fit.
     whole = rows.binned and rows.binned.bins.of(
@@ -70,12 +75,25 @@ def _trained(
         lambda features: xgboost.QuantileDMatrix(features, feature_names=internal, nthread=1),
     )
     data = xgboost.QuantileDMatrix(
-        rows.features, rows.target, weight=rows.weights, feature_names=internal, nthread=1, ref=whole
+        rows.features,
+        rows.target,
+        weight=fitted.session_weights,
+        group=fitted.sizes,
+        feature_names=internal,
+        nthread=1,
+        ref=whole,
     )
     watched = []
     if unseen is not None:
+        watching = ranked(config.objective, unseen, config.relevance_grades)
         other = xgboost.QuantileDMatrix(
-            unseen.features, unseen.target, weight=unseen.weights, feature_names=internal, nthread=1, ref=data
+            watching.rows.features,
+            watching.rows.target,
+            weight=watching.session_weights,
+            group=watching.sizes,
+            feature_names=internal,
+            nthread=1,
+            ref=data,
         )
         watched.append((other, "unseen"))
     history: dict[str, dict[str, list[float]]] = {}
@@ -87,7 +105,8 @@ def _trained(
         evals_result=history,
         verbose_eval=False,
     )
-    return booster, [loss for metric in history.get("unseen", {}).values() for loss in metric]
+    found = [loss for metric in history.get("unseen", {}).values() for loss in metric]
+    return booster, found if fitted.sizes is None else [1.0 - gain for gain in found]
 
 
 @cache
@@ -142,10 +161,14 @@ def margin_text(text: str) -> str:
 
     A classification stores the share of class 1 as its base score; the sum starts at its log-odds, in float32.
     """
-    if objective(text) != "binary:logistic":
+    name = objective(text)
+    if name == "reg:squarederror":
         return text
     model = json.loads(text)
     learner = model["learner"]
+    if name != "binary:logistic":  # a ranking: its base score is a sum already
+        learner["objective"] = {"name": "reg:squarederror", "reg_loss_param": {"scale_pos_weight": "1"}}
+        return json.dumps(model)
     share = np.float32(learner["learner_model_param"]["base_score"].strip("[]"))
     start = -np.log(np.float32(1) / share - np.float32(1))
     learner["learner_model_param"]["base_score"] = f"[{float(start)!r}]"

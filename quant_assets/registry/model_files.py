@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from quant_assets.artifacts.bundle.payload_scan import payload_scan
-from quant_assets.artifacts.onnx.scoring import checked_model
 from quant_assets.common.errors import ArtifactError, ModelError, RegistryError
 from quant_assets.models.ensemble import Ensemble
+from quant_assets.models.graphs import checked_model
 from quant_assets.models.learners import FittedLearner, from_text
 from quant_assets.registry.connection import connect, quiet_mlflow, reported
 

@@ -155,6 +155,7 @@ _LOSS_NAMES = {
     "rmse": "root mean squared error",
     "huber": "Huber loss",
     "log_loss": "log loss",
+    "one_minus_ndcg": "1 less mean NDCG",
 }
 
 
@@ -188,7 +189,11 @@ def run_plots(
     drawn = {
         "equity": _png(equity_fan(path_returns, median_path)),
         "feature_importance": _png(importance_bars(importance)),
-        **{f"learning_curve_{name}": _curves(c, trees[name]) for name, c in sorted(curves.items())},
+        **{
+            f"learning_curve_{name}": _curves(c, trees[name])
+            for name, c in sorted(curves.items())
+            if trees[name]
+        },
     }
     of_path = rank_ic.filter(pl.col("path") == median_path)
     if not of_path.is_empty():

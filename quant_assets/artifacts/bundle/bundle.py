@@ -28,11 +28,11 @@ from quant_assets.artifacts.bundle.archive import (
 )
 from quant_assets.artifacts.bundle.payload_scan import ScanReport, payload_scan
 from quant_assets.artifacts.bundle.signing import TrustedKeys, read_envelope, require_valid, trusted_pem
-from quant_assets.artifacts.onnx.scoring import checked_model
 from quant_assets.artifacts.onnx.student import Student
 from quant_assets.common.errors import ArtifactError, ModelError
 from quant_assets.common.hashing import bytes_digest, canonical_json
 from quant_assets.models.ensemble import Ensemble
+from quant_assets.models.graphs import checked_model
 
 # ---------------------------------------------------------------------------------------------- native models
 

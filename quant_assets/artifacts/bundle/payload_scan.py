@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from quant_assets.artifacts.bundle.archive import refused
-from quant_assets.artifacts.onnx.scoring import checked_model
 from quant_assets.common.errors import ArtifactError
+from quant_assets.models.graphs import checked_model
 
 # ---------------------------------------------------------------------------------------------------- pickles
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
         parity_report,
         rank_correlation,
     )
-    from quant_assets.artifacts.onnx.scoring import Scorer, checked_model, metadata_of, open_session, score
+    from quant_assets.artifacts.onnx.scoring import Scorer, metadata_of, open_session, score
     from quant_assets.artifacts.onnx.student import Student, student_record
+    from quant_assets.models.graphs import checked_model
 else:
     __getattr__, __dir__ = lazy_exports(__name__)
 

@@ -1,137 +1,16 @@
-"""The stacked ensemble as one fused ONNX graph: features in, score out, with names that never vary.
-
-``onnx.compose.merge_models`` refuses parts of different IR versions, and converters make up names. Parts are
-therefore taken apart and every node and value is renamed by its position.
-"""
+"""The stacked ensemble as one fused ONNX graph: features in, score out, with names that never vary."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from quant_assets.common.errors import ArtifactError
+from quant_assets.common.model_settings import OWN_LEARNERS
 from quant_assets.models.ensemble import Ensemble
+from quant_assets.models.graph_building import CONVERTED_OPS, INPUT, Graph, finished_model
 from quant_assets.models.learners import FittedLearner
-
-# -------------------------------------------------------------------------------------- composition of graphs
-
-
-INPUT = "features"
-SCORE = "score"
-IR_VERSION = 8
-OPSETS = {"": 17, "ai.onnx.ml": 3}
-_CONVERTED_OPS = frozenset(
-    {"TreeEnsembleRegressor", "Identity", "MatMul", "Add", "Relu", "Reshape", "Cast", "Gemm"}
-)
-
-
-@dataclass
-class Graph:
-    """A graph under construction: nodes in order, constants by name."""
-
-    nodes: list[Any] = field(default_factory=list)
-    constants: list[Any] = field(default_factory=list)
-
-    def constant(self, name: str, value: NDArray[Any]) -> str:
-        """Add a constant and return its name."""
-        from onnx import numpy_helper
-
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add a node that is named like its output, and return that name."""
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
-        return output
-
-    def part(self, model: Any, prefix: str, source: str) -> str:
-        """Add the graph of a converted model, reading ``source``; return the name of its output, (N, 1).
-
-        Raises
-        ------
-        ArtifactError
-            When the part holds an operator that no converter of ours is known to emit.
-        """
-        unknown = sorted({n.op_type for n in model.graph.node} - _CONVERTED_OPS)
-        if unknown or len(model.graph.input) != 1:
-            raise ArtifactError(
-                f"converted part {prefix!r}",
-                expected=f"one input and operators among {', '.join(sorted(_CONVERTED_OPS))}",
-                found=f"{len(model.graph.input)} inputs, operators {', '.join(unknown) or 'as expected'}",
-                action="pin the converters to the locked versions, or review what the new one emits",
-            )
-        names = {model.graph.input[0].name: source}
-        for number, constant in enumerate(model.graph.initializer):
-            copy = type(constant)()
-            copy.CopyFrom(constant)
-            names[constant.name] = copy.name = f"{prefix}/constant_{number}"
-            self.constants.append(copy)
-        for number, node in enumerate(model.graph.node):
-            copy = type(node)()
-            copy.CopyFrom(node)
-            copy.name = f"{prefix}/node_{number}"
-            copy.doc_string = ""
-            for position, value in enumerate(node.output):
-                names[value] = f"{prefix}/value_{number}_{position}"
-            copy.input[:] = [names[value] for value in node.input]
-            copy.output[:] = [names[value] for value in node.output]
-            attributes = sorted(node.attribute, key=lambda attribute: attribute.name)
-            del copy.attribute[:]
-            copy.attribute.extend(attributes)
-            self.nodes.append(copy)
-        output = model.graph.output[-1]
-        result = names[output.name]
-        if len(output.type.tensor_type.shape.dim) == 1:  # CatBoost's exporter gives (N,)
-            column = self.constant(f"{prefix}/column", np.array([-1, 1], dtype=np.int64))
-            result = self.node("Reshape", [result, column], f"{prefix}/as_column")
-        return result
-
-    def guarded_score(self, value: str, n_features: int) -> str:
-        """Add the output ``score``: ``value``, or NaN in every row with a NaN or infinite feature.
-
-        A row times a column of zeros is 0 when all of it is finite and NaN otherwise: one small product. Left
-        alone, each tree sends a NaN down a branch of its own and the graph answers with a number.
-        """
-        zeros = self.constant("guard/zeros", np.zeros((n_features, 1), dtype=np.float32))
-        return self.node("Add", [value, self.node("MatMul", [INPUT, zeros], "guard/product")], SCORE)
-
-
-def finished_model(
-    graph: Graph, *, n_features: int, name: str, metadata: Mapping[str, str], extra_outputs: Mapping[str, int]
-) -> bytes:
-    """Serialise a graph with input ``features`` (N, f) and output ``score`` (N, 1), checked, same bytes always.
-
-    Parameters
-    ----------
-    extra_outputs : mapping of str to int
-        Further outputs and their widths.
-    """
-    import onnx
-    from onnx import TensorProto, helper
-
-    outputs = {SCORE: 1, **extra_outputs}
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            name,
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", n_features])],
-            [helper.make_tensor_value_info(o, TensorProto.FLOAT, ["N", w]) for o, w in outputs.items()],
-            graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSETS.items()],
-        ir_version=IR_VERSION,
-        producer_name="quant_assets",
-    )
-    helper.set_model_props(model, dict(sorted(metadata.items())))
-    onnx.checker.check_model(model, full_check=True)
-    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
-    return bytes(model.SerializeToString(deterministic=True))
-
 
 # ----------------------------------------------------------------------------------------------------- export
 
@@ -161,7 +40,7 @@ def export_onnx(ensemble: Ensemble, *, subject: str, metadata: Mapping[str, str]
     Raises
     ------
     ArtifactError
-        When ``metadata`` uses a reserved key, or a converter emits something unknown.
+        When ``metadata`` uses a reserved key, a converter emits something unknown, or a learner is for research only.
     """
     taken = sorted(set(metadata or {}) & set(RESERVED_METADATA))
     if taken:
@@ -171,8 +50,19 @@ def export_onnx(ensemble: Ensemble, *, subject: str, metadata: Mapping[str, str]
             found=", ".join(taken),
             action="rename these keys: the exporter writes them itself",
         )
+    if ensemble.research_only:
+        raise ArtifactError(
+            f"graph of the ensemble {subject[:12]}",
+            expected="learners that are exported with parity, and none that is marked for research only",
+            found="; ".join(f"{name}: {why}" for name, why in ensemble.research_only.items()),
+            action="take the mark (research_only) off once the learner converts with parity, or use another one: "
+            "what is for research only gets verdicts, and no graph, bundle or promotion",
+        )
     graph = Graph()
-    columns = [graph.part(converted(learner), learner.name, INPUT) for learner in ensemble.learners]
+    columns = [
+        graph.part(converted(learner), learner.name, INPUT, allowed_operators(learner))
+        for learner in ensemble.learners
+    ]
     base = graph.node("Concat", columns, "base", axis=1)
     weights = np.array(ensemble.stacker.coefficients, dtype=np.float32).reshape(-1, 1)
     intercept = np.array([ensemble.stacker.intercept], dtype=np.float32)
@@ -232,10 +122,14 @@ def converted(learner: FittedLearner) -> Any:
             from quant_assets.models.catboost_learner import onnx_bytes
 
             return onnx.load_from_string(onnx_bytes(learner.margin_text))
-        case other:
-            raise ArtifactError(
-                f"learner {other!r}",
-                expected="lightgbm, xgboost or catboost",
-                found=repr(other),
-                action="teach the exporter this learner before an ensemble uses it",
-            )
+        case _:  # its text is its graph
+            from quant_assets.models.graph_learner import graph_of
+
+            return graph_of(learner.text)
+
+
+def allowed_operators(learner: FittedLearner) -> frozenset[str]:
+    """What the graph of a base learner may be made of: a library's converter emits few operators."""
+    from quant_assets.models.graph_learner import OPERATORS
+
+    return CONVERTED_OPS if learner.name in OWN_LEARNERS else OPERATORS

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_assets.artifacts.onnx.export import INPUT, OPSETS, Graph, finished_model, identity
-from quant_assets.artifacts.onnx.scoring import checked_model, spread_of
+from quant_assets.artifacts.onnx.export import identity
+from quant_assets.artifacts.onnx.scoring import spread_of
 from quant_assets.common.errors import ArtifactError
 from quant_assets.models.ensemble import Ensemble
+from quant_assets.models.graph_building import INPUT, OPSETS, Graph, finished_model
+from quant_assets.models.graphs import checked_model
 
 # ----------------------------------------------------------------------------------------------- quantisation
 

@@ -47,10 +47,10 @@ from quant_assets.lineage.declaring import (
 from quant_assets.lineage.scope import History, Progress, SessionRange
 from quant_assets.lineage.stages.bar_stages import survivorship
 from quant_assets.lineage.stages.listing_stages import members_have_bars
-from quant_assets.lineage.stages.model_stages import TRAINING_POOL, models_of, recipe_of, tuned
+from quant_assets.lineage.stages.model_stages import TRAINING_POOL, desk_learners, models_of, recipe_of, tuned
 
 
-@stage(group="validation", kinds=lambda s: s.plan.models.learners, pool=TRAINING_POOL)
+@stage(group="validation", kinds=lambda s: s.plan.models.learners, pool=TRAINING_POOL, roots=desk_learners)
 def cpcv_predictions(
     training_set: Artifact,
     scored_rows: Artifact,
@@ -224,7 +224,7 @@ def validation_report(
 
 
 # It shows an outcome of what the paths have shown: it reads them, so that nobody sees it before they are counted.
-@stage(group="validation", kinds=lambda s: s.plan.models.learners, pool=TRAINING_POOL)
+@stage(group="validation", kinds=lambda s: s.plan.models.learners, pool=TRAINING_POOL, roots=desk_learners)
 def walk_forward(
     training_set: Artifact,
     scored_rows: Artifact,
@@ -434,6 +434,7 @@ def leakage_report(
     group="validation",
     kinds=frozenset({"html"}),
     pool=TRAINING_POOL,
+    roots=desk_learners,
     wanted=lambda s: s.plan.reports.importance,
 )
 def importance_report(

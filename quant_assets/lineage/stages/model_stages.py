@@ -1,17 +1,18 @@
 """Models: tuning, base learners, the stacked ensemble (the candidate), and the champion, which is another asset."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from quant_assets.common.errors import RegistryError
 from quant_assets.common.home import Home
+from quant_assets.common.plugins import references
 from quant_assets.common.settings import DelistingConfig, ModelsConfig, StrategyConfig
 from quant_assets.gates.evidence import Look
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.declaring import Check, CheckResult, LongTable, Picture, Product, single, stage
-from quant_assets.lineage.scope import Progress, SessionRange
+from quant_assets.lineage.scope import Progress, Scope, SessionRange
 
 TRAINING_POOL = "training"
 
@@ -37,6 +38,16 @@ def recipe_of(models: ModelsConfig, training_set: Artifact, seed: int, embargo_s
     return recipe_digest(training_set.version, models, seed, embargo_sessions)
 
 
+def desk_learners(scope: Scope, _: str | None) -> Sequence[str]:
+    """Roots of whatever fits the learners: code of the desk's own behind learners and weights."""
+    return references(scope.plan.models.plugins())
+
+
+def own_learner(scope: Scope, member: str | None) -> Sequence[str]:
+    """Roots of one base learner: its own code and that of the weights, of no other learner."""
+    return references(scope.plan.models.plugins(member))
+
+
 def search_history(*, value: Mapping[str, Any], sessions: SessionRange) -> Mapping[str, Any]:
     """The trials of a search, the importance of parameters, and how it went."""
     from quant_assets.market.calendar import periods_per_year
@@ -58,6 +69,7 @@ def search_history(*, value: Mapping[str, Any], sessions: SessionRange) -> Mappi
     kinds=frozenset({"optuna"}),
     wanted=lambda s: s.plan.tuning is not None,
     pool=TRAINING_POOL,
+    roots=desk_learners,
     describe=search_history,
 )
 def tuning(
@@ -97,6 +109,7 @@ def tuning(
     kinds=frozenset(),
     members=lambda s: {name: name for name in s.plan.models.learners},
     pool=TRAINING_POOL,
+    roots=own_learner,
     sentence=lambda _, member: f"The {member} base learner, fitted on the whole training window.",
 )
 def base_learner(
@@ -110,7 +123,8 @@ def base_learner(
 ) -> Product:
     """One base learner, fitted on the whole training window, with its learning curves."""
     from quant_assets.datasets.training_set import feature_names_of
-    from quant_assets.models.fitting import fit_base, learning_curves
+    from quant_assets.models.fitting import fit_base, learning_curves, samples_of
+    from quant_assets.models.learner_proof import prove_weights, proven_fit
     from quant_assets.models.training_arrays import training_arrays
 
     table = training_set.table()
@@ -118,10 +132,25 @@ def base_learner(
     chosen = models_of(models, tuning)
     data = training_arrays(table.frame, names, chosen.label_kind)
     options: dict[str, Any] = {"seed": seed, "feature_names": names, "embargo_sessions": embargo_sessions}
-    fitted = fit_base(member, data, chosen, **options)
+    prove_weights(chosen.weights, data)
+    config = chosen.config_of(member)
+    facts: dict[str, Any] = {"rows": table.frame.height, "parameters": config.model_dump(mode="json")}
+    if member in chosen.custom:
+        research = member in chosen.research_learners
+        made = proven_fit(
+            member, config, samples_of(data, chosen), seed=seed, feature_names=names, research_only=research
+        )
+        fitted = made.learner
+        facts |= {
+            "exported": f"{made.agreement.rows} rows within {made.agreement.error:.2g} spreads of the model"
+            if made.agreement
+            else f"not, for research only ({fitted.research_only})",
+            "sample_weights": "taken by its fit" if made.weights_taken else "none, or its fit takes none",
+        }
+    else:
+        fitted = fit_base(member, data, chosen, **options)
+        facts |= {"trees": len(fitted.trees())}
     curves = learning_curves(member, data, chosen, **options)
-    config = getattr(chosen, member).model_dump(mode="json")
-    facts = {"rows": table.frame.height, "trees": len(fitted.trees()), "parameters": config}
     value = {"learner": member, "features": list(names), "model": fitted.to_text()}
     return Product({**value, "curves": curves.to_json()}, facts)
 
@@ -134,7 +163,13 @@ def gain_shares(*, value: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"importance": pl.DataFrame(importance, schema=["feature", "gain_share"], orient="row")}
 
 
-@stage(group="models", kinds=frozenset({"scikitlearn"}), pool=TRAINING_POOL, describe=gain_shares)
+@stage(
+    group="models",
+    kinds=frozenset({"scikitlearn"}),
+    pool=TRAINING_POOL,
+    roots=desk_learners,
+    describe=gain_shares,
+)
 def ensemble(
     training_set: Artifact,
     learners: Mapping[str, Artifact],
@@ -166,6 +201,7 @@ def ensemble(
     recipe = recipe_of(chosen, training_set, seed, embargo_sessions)
     candidate = assemble_ensemble(fitted, stacker, feature_names=names, recipe=recipe)
     facts = {
+        **({"research_only": candidate.research_only} if candidate.research_only else {}),
         "recipe": candidate.recipe,
         "stacker": dict(zip(stacker.learners, stacker.coefficients, strict=True)),
     }

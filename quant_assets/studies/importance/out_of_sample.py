@@ -479,7 +479,7 @@ def shadow_shap(
     )
     both = np.ascontiguousarray(np.hstack([data.features, shadows]))
     names = [*rows.feature_names, *(f"shadow_{column}" for column in range(width))]
-    wide = TrainingArrays(both, data.target, data.t0, data.t1, data.symbol)
+    wide = TrainingArrays(both, data.target, data.t0, data.t1, data.symbol, names=data.names)
     total, count = np.zeros(2 * width), 0
     for fold, unseen in zip(folds, explained, strict=True):
         train = wide.take(fold.train)
