@@ -1,4 +1,4 @@
-"""What a strategy may say about labels, models and tuning: exact objectives, weights, stacking, search."""
+"""What a strategy may say about models and tuning: exact objectives, weights, stacking, search."""
 
 import re
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -7,12 +7,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from quant_assets.common.config_model import Config
+from quant_assets.common.label_settings import LabelConfig as LabelConfig
+from quant_assets.common.label_settings import LabelKind as LabelKind
 from quant_assets.common.plugins import Plugin
 
-# ------------------------------------------------------------------------------------------ labels and models
+# ----------------------------------------------------------------------------------------------------- models
 
 
-LabelKind = Literal["return", "direction"]
 Device = Literal["cpu", "cuda"]
 Binning = Literal["exact", "shared"]
 
@@ -36,28 +37,6 @@ def _wrong(expected: str) -> PydanticCustomError:
 def label_kind_of(objective: str) -> LabelKind:
     """The kind of label that an objective is fitted to."""
     return "direction" if objective in CLASSIFICATION_OBJECTIVES else "return"
-
-
-class LabelConfig(Config):
-    """Forward return from the next open: enter at open t+1, leave at open t+1+horizon.
-
-    ``kind`` says what the learners are fitted to. ``return``: the forward return itself; scores are expected
-    returns. ``direction``: whether the name beats the median forward return of its cross-section, 1 or 0, as
-    in Krauss, Do and Huck (2017, EJOR 259), because positions are cross-sectional ranks: the sign of a
-    return is mostly that of the market, which a rank does not trade. A return at the median (a tie, the middle
-    name of an odd number, or a cross-section of one) is 0: it did not beat it. Scores are then log-odds: above
-    zero when beating the median is more likely than not, in the order of the probabilities.
-    """
-
-    horizon_sessions: int = Field(default=5, ge=1, le=252)
-    kind: LabelKind = "return"
-
-    @property
-    def family(self) -> str:
-        """What the label is a view of. Trials are counted by it: another horizon, or only the direction, is another
-        look at the same forward returns.
-        """
-        return "forward_return"
 
 
 class LearnerConfig(Config):
@@ -282,15 +261,19 @@ class ModelsConfig(Config):
         PydanticCustomError
             To be raised inside a validator: becomes the message about the strategy's file.
         """
-        if label.kind != self.label_kind:
+        if label.learnt_as != self.label_kind:
             fitting = {
                 "return": "lightgbm regression, huber or lambdarank, xgboost reg:squarederror, rank:pairwise or "
                 "rank:ndcg, catboost RMSE, custom target: number",
                 "direction": "lightgbm binary, xgboost binary:logistic, catboost Logloss, custom target: class",
-            }[label.kind]
+            }[label.learnt_as]
+            others = {
+                "return": "label.kind: return, and every kind with target: number",
+                "direction": "label.kind: direction, and every kind with target: class",
+            }[self.label_kind]
+            said = f"label.kind: {label.kind}" + (f" with target: {label.target}" if label.target else "")
             raise _wrong(
-                f"objectives that fit label.kind: {label.kind} ({fitting}), instead of {self._spelt()} in models; "
-                f"these fit label.kind: {self.label_kind}"
+                f"objectives that fit {said} ({fitting}), instead of {self._spelt()} in models; these fit {others}"
             )
 
 

@@ -8,12 +8,13 @@ import math
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from quant_assets.common.config_model import Config
+from quant_assets.common.label_settings import LabelConfig
 from quant_assets.common.model_settings import (
     CatBoostConfig,
     EarlyStoppingConfig,
-    LabelConfig,
     LightGBMConfig,
     ModelsConfig,
     StackerConfig,
@@ -164,6 +165,21 @@ class StrategyConfig(Config):
     @model_validator(mode="after")
     def _objectives_fit_the_label(self) -> Self:
         self.models.check_label(self.label)
+        return self
+
+    @model_validator(mode="after")
+    def _sides_are_sized(self) -> Self:
+        scheme = getattr(self.portfolio.scheme, "use", self.portfolio.scheme)
+        if self.label.kind == "meta" and ":" not in str(scheme):
+            raise PydanticCustomError(
+                "label",
+                "{expected}",
+                {
+                    "expected": "a sizing of your own in portfolio.scheme (module:object) with label.kind: meta: the "
+                    "scores say whether the side of the primary rule is right, so a position is that side times a "
+                    f"size; {scheme} ranks them as if each side were long"
+                },
+            )
         return self
 
     @field_validator("tuning")

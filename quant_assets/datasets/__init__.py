@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from quant_assets.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from quant_assets.datasets.label_kinds import make_labels, trailing_volatility
+    from quant_assets.datasets.label_proof import prove_labels
     from quant_assets.datasets.labels import direction, forward_return_labels
     from quant_assets.datasets.training_set import assemble_training_set, feature_names_of, training_end
 else:
@@ -15,5 +17,8 @@ __all__ = [
     "direction",
     "feature_names_of",
     "forward_return_labels",
+    "make_labels",
+    "prove_labels",
+    "trailing_volatility",
     "training_end",
 ]

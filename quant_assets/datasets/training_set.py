@@ -76,7 +76,8 @@ def assemble_training_set(
     features : polars.DataFrame
         ``symbol, session`` and the columns of the packs; null where masked.
     labels : polars.DataFrame
-        As made by `quant_assets.datasets.labels.forward_return_labels`.
+        As made by `quant_assets.datasets.label_kinds.make_labels`. Without a ``target`` of its own the forward return
+        is learnt.
     feature_names : sequence of str
         Model inputs, in order.
     known_by : datetime
@@ -89,8 +90,8 @@ def assemble_training_set(
     Returns
     -------
     Table
-        ``symbol, session, t0, t1, known_at``, the features (float32, no nulls) and ``target`` (float64),
-        sorted by (session, symbol). Its metadata is the manifest plus feature names, row and symbol counts,
+        ``symbol, session, t0, t1, known_at``, the features (float32, no nulls) and ``target`` (float64, of a class
+        int8), sorted by (session, symbol). Its metadata is the manifest plus feature names, row and symbol counts,
         dates, and how many rows with a known label were dropped: ``rows_dropped_masked`` because a feature is
         masked, ``rows_dropped_without_features`` because the features have no such row.
 
@@ -113,9 +114,9 @@ def assemble_training_set(
         features.select("symbol", "session", *feature_names), on=["symbol", "session"], how="inner"
     )
     # Dropped and counted, never filled.
+    named = met if TARGET in met.columns else met.rename({"forward_return": TARGET})
     frame = (
-        met.drop_nulls(list(feature_names))
-        .rename({"forward_return": TARGET})
+        named.drop_nulls(list(feature_names))
         .select(*KEY_COLUMNS, *feature_names, TARGET)
         .sort("session", "symbol")
     )

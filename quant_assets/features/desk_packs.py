@@ -147,14 +147,16 @@ class DeskPack(Pack):
                 )
             found[name] = declared if declared is not None else cast(int, one.warm_up)
         second = self.recipe.per_session
-        for name in () if second is None else second.columns:
+        if second is None:
+            return found
+        for name in second.columns:
             read = second.reads(name) or frozenset(self.recipe.per_symbol.columns)
             # An earlier expression of the same stage stands before this one, with a margin of its own.
             found[name] = max([found[name], *(found[r] for r in read if r in found)])
         return found
 
     @cached_property
-    def features(self) -> tuple[Feature, ...]:  # type: ignore[override]
+    def features(self) -> tuple[Feature, ...]:
         """The features with their warm-ups. Raises as `margins`."""
         made = []
         for name in self._names:

@@ -297,8 +297,8 @@ def find_pack(pack: str | Pack) -> Pack:
     Parameters
     ----------
     pack : str or Pack
-        A registered name, as in ``technical_v1``, or a plug-in as `Plugin.text` spells it: ``module:object``, with the
-        options of an object that makes packs behind it.
+        A registered name, as in ``technical_v1``, or a plug-in as `Plugin.text` spells it: ``module:object``, with
+        the options of an object that makes packs behind it.
 
     Raises
     ------

@@ -18,6 +18,7 @@ from quant_assets.common.errors import (
 )
 from quant_assets.common.places import config_dir, home_dir
 from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
+from quant_assets.datasets.custom_labels import label_function
 from quant_assets.features.pack import pack_name, selected_packs
 from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile, MinimaConfig, Shortfall
 from quant_assets.market.calendar import sessions
@@ -285,6 +286,16 @@ def _check_strategy(
             expected=f"{error.expected} ({error.what}: {error.found}; {error.action})",
             found=repr(list(strategy.feature_packs)),
             action="correct the value",
+        ) from error
+    try:
+        if strategy.label.plugin is not None:
+            label_function(strategy.label)
+    except QuantAssetsError as error:
+        raise ConfigurationError(
+            f"{file}, key 'label' ({error.what})",
+            expected=error.expected,
+            found=error.found,
+            action=error.action,
         ) from error
     try:
         limits.without_drift().for_strategy(strategy.gates)

@@ -271,13 +271,13 @@ def training_arrays(
     Parameters
     ----------
     frame : polars.DataFrame
-        Columns ``symbol``, ``t0``, ``t1``, ``target`` (Float64, the forward return) and the features (Float32),
-        without nulls.
+        Columns ``symbol``, ``t0``, ``t1``, ``target`` (a float; an integer where it is a class already) and the
+        features (Float32), without nulls.
     feature_names : sequence of str
         Feature columns in model order.
     kind : {"return", "direction"}
-        What of the forward return is learnt. A direction is taken within each decision time, and no split
-        separates rows of one time.
+        What of the target is learnt. A direction is the class that the target is, or of a number whether it is above
+        the median of its decision time; no split separates rows of one time.
 
     Raises
     ------
@@ -295,7 +295,7 @@ def training_arrays(
     features = feature_matrix(frame, feature_names)
     target = frame["target"].cast(pl.Float64).to_numpy()
     check_target(target, len(features))
-    if kind == "direction":
+    if kind == "direction" and frame.schema["target"].is_float():
         target = frame.select(direction("target")).to_series().to_numpy()
     symbol = frame["symbol"].rank("dense").cast(pl.Int64).to_numpy() - 1
     names = None

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from quant_assets.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    pass
+    from quant_assets.testing.feature_contract import FeaturePackContract
+    from quant_assets.testing.label_contract import LabelContract
 else:
     __getattr__, __dir__ = lazy_exports(__name__)
 
-__all__: list[str] = []
+__all__ = ["FeaturePackContract", "LabelContract"]

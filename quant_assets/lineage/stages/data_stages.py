@@ -8,12 +8,22 @@ from typing import Any
 import polars as pl
 
 from quant_assets.common.home import Home
+from quant_assets.common.label_settings import LabelConfig
 from quant_assets.common.listing_settings import DELISTING_RETURN
-from quant_assets.common.model_settings import LabelConfig
 from quant_assets.common.settings import DelistingConfig
 from quant_assets.common.store import Table
 from quant_assets.lineage.artifact import Artifact, asset_name, by_pack
-from quant_assets.lineage.declaring import Check, CheckResult, File, Link, Picture, Product, single, stage
+from quant_assets.lineage.declaring import (
+    Check,
+    CheckResult,
+    CheckSpec,
+    File,
+    Link,
+    Picture,
+    Product,
+    single,
+    stage,
+)
 from quant_assets.lineage.scope import Scope, SessionRange
 
 # --------------------------------------------------------------------------------------------------- features
@@ -136,20 +146,73 @@ def feature_report(
 # --------------------------------------------------------------------------------------------------- datasets
 
 
-@stage(group="datasets", rederived=True, kinds=frozenset({"polars"}))
+def _of_the_label(scope: Scope, _: str | None) -> Sequence[str]:
+    """What a label names: a function of the desk's own, the rule of a meta-label, the pack whose feature is one."""
+    label = scope.plan.label
+    if label.plugin is not None:
+        return [label.plugin.reference]
+    if label.kind != "meta":
+        return []
+    options = label.settings
+    return [options.rule.reference] if options.rule is not None else _kernels(scope, options.feature.pack)
+
+
+def _label_identity(scope: Scope, _: str | None) -> str:
+    label = scope.plan.label
+    if label.plugin is not None:
+        return label.plugin.digest
+    if label.kind != "meta":
+        return label.kind
+    options = label.settings
+    return options.rule.digest if options.rule is not None else _declaration(scope, options.feature.pack)
+
+
+def _proven_if_own(scope: Scope) -> Sequence[CheckSpec]:
+    if scope.plan.label.plugin is None:
+        return ()
+    said = "Changing bars after a label's own t1 changes no target; a label is known when it says so."
+    return (CheckSpec("label_horizon", said, blocking=True),)
+
+
+def label_horizon(
+    bars: Artifact, *, label: LabelConfig, sessions: SessionRange, delisting: DelistingConfig
+) -> CheckResult:
+    """The proof by experiment that a desk's own label ends when it says so, so that purging sees all of it."""
+    from quant_assets.datasets.custom_labels import raw_labels
+    from quant_assets.datasets.label_proof import prove_labels
+    from quant_assets.market.calendar import session_times
+
+    times = session_times(*sessions)
+    report = prove_labels(lambda b: raw_labels(b, times, label, delisting), bars.table().frame, times)
+    found = [str(violation) for violation in report.violations]
+    return CheckResult(
+        "label_horizon",
+        bool(report.passed),
+        f"{label.kind}: {'; '.join(found) or f'{report.compared} labels compared, none moved'}",
+        facts={"violations": found, "labels": report.rows, "compared": report.compared},
+    )
+
+
+@stage(
+    group="datasets",
+    rederived=True,
+    kinds=frozenset({"polars"}),
+    roots=_of_the_label,
+    identity=_label_identity,
+    checks=(Check("label_horizon", _proven_if_own, label_horizon),),
+)
 def labels(
     bars: Artifact, *, label: LabelConfig, sessions: SessionRange, delisting: DelistingConfig
 ) -> Product:
-    """Forward returns from the next open, each with the times at which it starts, ends and is known."""
-    from quant_assets.datasets.labels import forward_return_labels
+    """What followed each decision, entered at the next open, with the times at which it starts, ends and is known."""
+    from quant_assets.datasets.label_kinds import make_labels
     from quant_assets.market.calendar import session_times
 
     panel = bars.table().frame
     horizon = label.horizon_sessions
-    frame = forward_return_labels(
-        panel, session_times(*sessions), horizon_sessions=horizon, delisting=delisting
-    )
+    frame = make_labels(panel, session_times(*sessions), label, delisting)
     facts = {
+        "kind": label.kind,
         "horizon_sessions": horizon,
         "return_of_a_name_that_ended": delisting.final_return,
         "names_with_a_return_of_their_own": sum(
@@ -157,6 +220,7 @@ def labels(
         ),
         "mean_return": frame["forward_return"].mean(),
         "sd_return": frame["forward_return"].std(),
+        **({"mean_target": frame["target"].mean()} if "target" in frame.columns else {}),
         "bars_without_label": panel.height - frame.height,
     }
     return Product(Table(frame, {"horizon_sessions": str(horizon)}), facts)

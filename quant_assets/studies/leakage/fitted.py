@@ -352,9 +352,10 @@ def shuffled_labels(
     labels = original.labels
 
     def assembled(rng: np.random.Generator) -> Table:
-        mixed = rng.permutation(labels["forward_return"].to_numpy())
+        column = TARGET if TARGET in labels.columns else "forward_return"
+        mixed = pl.Series(column, rng.permutation(labels[column].to_numpy()), dtype=labels.schema[column])
         return pipeline.training_set(
-            original.features, labels.with_columns(forward_return=mixed), strategy, original.known_by
+            original.features, labels.with_columns(mixed), strategy, original.known_by
         )
 
     def targets(rng: np.random.Generator) -> Table:

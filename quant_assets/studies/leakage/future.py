@@ -112,7 +112,7 @@ def difference(
 TRADED = ("turnover", "commission", "spread_cost", "impact_cost", "borrow_cost", "risk_free")
 EARNED = ("gross_return", "net_return")
 BY_PATH = ("path", "session")
-LABEL_VALUES = ("t0", "t1", "known_at", "forward_return")
+LABEL_VALUES = ("t0", "t1", "known_at", "forward_return", TARGET)
 # Labels published this much later must leave a training set that ends before that.
 DELAY = timedelta(days=30)
 
@@ -190,7 +190,8 @@ def altered_future(
         before, after = (
             f.join(known, on=["symbol", "session"], how="left") for f in (original.labels, new_labels)
         )
-        labels.add(before, after, LABEL_VALUES, pl.col("_known").is_not_null())
+        values = [name for name in LABEL_VALUES if name in original.labels.columns]
+        labels.add(before, after, values, pl.col("_known").is_not_null())
         clean_features = spliced(original.features, new_features, decided)
         clean_labels = _spliced_labels(original.labels, new_labels, known_by)
         table = pipeline.training_set(clean_features, clean_labels, strategy, original.known_by)
