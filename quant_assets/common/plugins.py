@@ -25,6 +25,7 @@ from quant_assets.common.errors import ConfigurationError, closest
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.places import project_dir
 from quant_assets.common.provenance import closure_of_references
+from quant_assets.common.syntax import imports_of, parsed, source_file, touched
 
 ENTRY_POINTS = "quant_assets.plugins"
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -115,6 +116,39 @@ class Plugin(Config):
         """What tells one version of it from another: its code, with all that it imports, and its options."""
         make_importable()
         return json_digest([self.reference, closure_of_references(self.reference).digest, dict(self.options)])
+
+    def require_source(self) -> None:
+        """Refuse a reference to a module or object that is not there, without running the module.
+
+        Raises
+        ------
+        ConfigurationError
+            With the closest name that the module has.
+        """
+        make_importable()
+        module, _, name = self.reference.partition(":")
+        file = source_file(module)
+        if file is None:
+            raise ConfigurationError(
+                f"plug-in {self.use!r}",
+                expected=f"the module {module}",
+                found="no module of that name",
+                action=f"install its package, or put it beside the configuration folder, in {project_dir()}",
+            )
+        if file.suffix != ".py":
+            return
+        tree = parsed(file.read_bytes(), str(file))
+        bound = sorted({n for statement in tree.body for n in touched(statement)[0]})
+        bound += [
+            e.rpartition(":")[2] for e in imports_of(tree, module, is_package=file.name == "__init__.py")
+        ]
+        if name not in bound:
+            raise ConfigurationError(
+                f"plug-in {self.use!r}",
+                expected=f"{name!r} at the top level of {file}",
+                found=", ".join(n for n in bound if n and not n.startswith("_")) or "nothing",
+                action=closest(name, bound) or "correct the reference",
+            )
 
     def load(self, kind: str) -> Any:
         """Import the object.

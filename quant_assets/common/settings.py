@@ -5,7 +5,7 @@ violation into one message that names file, key, value and the closest valid key
 """
 
 import math
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -23,6 +23,7 @@ from quant_assets.common.model_settings import (
     XGBoostConfig,
 )
 from quant_assets.common.plugins import Plugin
+from quant_assets.common.portfolio_settings import ConstraintsConfig, PortfolioConfig
 from quant_assets.common.source_settings import (
     MOST_SEED,
     AssetClass,
@@ -71,6 +72,8 @@ class CostConfig(Config):
 
     Funding (of perpetuals, or carry of currencies) is basis points a year of what is held: long positions pay it and
     short ones receive it, a negative rate the other way round. It is one rate for all names and all years.
+
+    ``model`` is a cost of the desk's own, on top of these and never in place of one.
     """
 
     commission_bps: float = Field(default=0.5, ge=0, le=1000)
@@ -79,39 +82,22 @@ class CostConfig(Config):
     borrow_fee_bps: float = Field(default=50.0, ge=0, le=10_000, description="a year, of short value")
     funding_bps: float = Field(default=0.0, ge=-10_000, le=10_000, description="a year, longs pay shorts")
     capital: float = Field(default=10_000_000.0, gt=0, le=1e15, description="account currency")
+    model: Plugin | None = Field(default=None, description="a further cost, module:object")
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Code that it reaches by name, as ``module:object``."""
+        return () if self.model is None else (self.model.reference,)
 
     @property
     def doubled(self) -> "CostConfig":
         """Every cost twice as high, for an account of the same size.
 
-        Funding is a market's rate of either sign, no assumption about trading: twice of it may be a gift.
+        Funding is a market's rate of either sign, no assumption about trading: twice of it may be a gift. What
+        ``model`` charges is doubled where it is charged.
         """
         names = ("commission_bps", "half_spread_bps", "impact_coefficient", "borrow_fee_bps")
         return self.model_copy(update={name: 2.0 * getattr(self, name) for name in names})
-
-
-class PortfolioConfig(Config):
-    """How scores become positions.
-
-    ``long_short`` holds centred cross-sectional ranks, ``long_only`` the ranks above the median; both sum to
-    ``gross_leverage`` in absolute value. Targets are averaged over
-    ``holding_sessions`` (overlapping tranches).
-
-    Of ``long_only`` the ``risk_free_rate`` (a year, by calendar days over 365) is subtracted on what is invested: a
-    Sharpe ratio is about excess returns, and what stays in cash would earn the rate itself. A long-short book is its
-    own finance. The default is what three-month US bills paid from 2000 to 2023, 1.7 % a year (FRED TB3MS), rounded
-    up.
-    """
-
-    scheme: Literal["long_short", "long_only"] = "long_short"
-    gross_leverage: float = Field(default=1.0, gt=0, le=10)
-    holding_sessions: int = Field(default=5, ge=1, le=252)
-    risk_free_rate: float = Field(default=0.02, ge=0, le=0.5, description="a year, long_only")
-
-    @property
-    def financing_rate(self) -> float:
-        """What invested capital has to earn before it counts, a year."""
-        return self.risk_free_rate if self.scheme == "long_only" else 0.0
 
 
 class ArtifactsConfig(Config):
@@ -125,6 +111,13 @@ class ReportsConfig(Config):
 
     importance: bool = Field(default=True, description="importance and diversity")
     inference_benchmark: bool = Field(default=True, description="which runtime is the fastest, by batch size")
+
+
+class FurtherCheck(Plugin):
+    """A desk's own check of one asset of its strategy."""
+
+    asset: str = Field(pattern=r"^[a-z][a-z0-9_]{1,62}$")
+    blocking: bool = Field(default=True, description="whether what comes after waits for it")
 
 
 class StrategyConfig(Config):
@@ -154,6 +147,8 @@ class StrategyConfig(Config):
     artifacts: ArtifactsConfig = ArtifactsConfig()
     reports: ReportsConfig = ReportsConfig()
     gates: dict[str, float] = Field(default_factory=dict, description="stricter limits of its own")
+    further_gates: tuple[Plugin, ...] = Field(default=(), max_length=32, description="of its own: they close")
+    further_checks: tuple[FurtherCheck, ...] = Field(default=(), max_length=64)
 
     @field_validator("feature_packs", mode="before")
     @classmethod
@@ -182,6 +177,23 @@ class StrategyConfig(Config):
             )
         return self
 
+    @field_validator("further_gates", "further_checks")
+    @classmethod
+    def _told_apart(cls, value: tuple[Plugin, ...]) -> tuple[Plugin, ...]:
+        names = [(getattr(p, "asset", ""), p.use.rpartition(":")[2]) for p in value]
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise ValueError(f"two are called {repeated[0][1]!r}: rename the function of one of them")
+        return value
+
+    @property
+    def plugins(self) -> dict[str, Plugin]:
+        """Every plug-in that it names for trading and judging, by where it names it."""
+        named = {"portfolio.scheme": self.portfolio.plugin, "costs.model": self.costs.model}
+        many = {"further_gates": self.further_gates, "further_checks": self.further_checks}
+        found = {where: plugin for where, plugin in named.items() if plugin is not None}
+        return found | {f"{w}[{i}]": p for w, each in many.items() for i, p in enumerate(each)}
+
     @field_validator("tuning")
     @classmethod
     def _searches_what_is_fitted(
@@ -209,12 +221,14 @@ __all__ = [
     "BokehSource",
     "CatBoostConfig",
     "Config",
+    "ConstraintsConfig",
     "CostConfig",
     "CsvSource",
     "DefectKind",
     "DelistingConfig",
     "EarlyStoppingConfig",
     "Edge",
+    "FurtherCheck",
     "LabelConfig",
     "LightGBMConfig",
     "ModelsConfig",

@@ -237,6 +237,9 @@ class UniverseConfig(Config):
     multipliers: dict[Symbol, Annotated[float, Field(gt=0, le=1e7)]] = Field(
         default_factory=dict, description="value of one contract per point, by symbol or root"
     )
+    sectors: dict[Symbol, Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        default_factory=dict, max_length=MOST_SYMBOLS, description="which sector a name is in"
+    )
 
     @field_validator("symbols", "exclude")
     @classmethod

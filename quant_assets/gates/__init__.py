@@ -7,6 +7,7 @@ from quant_assets.common.lazy import lazy_exports
 if TYPE_CHECKING:
     from quant_assets.gates.admission import admit, closed_reasons, foreign_limits
     from quant_assets.gates.cases import DriftCase, GraphParity, ParityCase, StudentParity, ValidationCase
+    from quant_assets.gates.desk import Finding, TrackRecord, at_least, at_most
     from quant_assets.gates.evidence import judge_candidate
     from quant_assets.gates.gate import (
         Gate,
@@ -28,6 +29,7 @@ else:
 __all__ = [
     "DriftCase",
     "DriftConfig",
+    "Finding",
     "Gate",
     "GateReport",
     "GatesConfig",
@@ -35,9 +37,12 @@ __all__ = [
     "Limit",
     "ParityCase",
     "StudentParity",
+    "TrackRecord",
     "ValidationCase",
     "Verdict",
     "admit",
+    "at_least",
+    "at_most",
     "closed_reasons",
     "find_gate",
     "foreign_limits",

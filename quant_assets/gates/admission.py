@@ -1,22 +1,28 @@
 """Admission: the one place that decides whether verdicts open the way.
 
-Every registered gate is required, at the time of the question. Missing, stale, about another subject, NaN or
-compared with a limit of its own: closed.
+Every registered gate is required, at the time of the question, and so is each that a strategy adds. Missing, stale,
+about another subject, NaN or compared with a limit of its own: closed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from quant_assets.common.errors import GateClosedError
+from quant_assets.gates.desk import PREFIX
 from quant_assets.gates.gate import gate_names, gates
 from quant_assets.gates.verdicts import GateReport, Verdict, meets
 
 
 def foreign_limits(report: GateReport) -> tuple[str, ...]:
-    """Verdicts of a report that were not judged by the limits that the report states; empty when all were."""
+    """Verdicts of a report that were not judged by the limits that the report states; empty when all were.
+
+    A desk's own gates bring their limits themselves.
+    """
     reasons = []
     for verdict in report.verdicts:
         gate = gates().get(verdict.gate)
+        if gate is None and verdict.gate.startswith(PREFIX):
+            continue
         wanted = gate.required_by(report.limits) if gate else None
         if wanted is None or verdict.required != wanted:
             reasons.append(f"{verdict.gate}: judged by {verdict.required}, the report's limit is {wanted}")

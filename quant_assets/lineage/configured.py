@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.configuration import ConfigT, parse, read_yaml
@@ -17,6 +17,7 @@ from quant_assets.common.errors import (
     closest,
 )
 from quant_assets.common.places import config_dir, home_dir
+from quant_assets.common.plugins import Plugin
 from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
 from quant_assets.datasets.custom_labels import label_function
 from quant_assets.features.pack import pack_name, selected_packs
@@ -69,6 +70,20 @@ class Settings(Config):
     monitoring: MonitoringConfig
     minima: MinimaConfig = Field(default_factory=MinimaConfig)
     left_out: tuple[LeftOut, ...] = ()
+
+    @field_validator("strategies")
+    @classmethod
+    def _sectors_of_the_universe(
+        cls, strategies: dict[str, StrategyConfig], info: ValidationInfo
+    ) -> dict[str, StrategyConfig]:
+        """Whoever is weighed by sectors has those of his universe, unless he says others."""
+        universes = info.data.get("universes", {})
+        for name, strategy in strategies.items():
+            held, universe = strategy.portfolio, universes.get(strategy.universe)
+            if universe is not None and held.reads_sectors and not held.sectors and universe.sectors:
+                portfolio = held.model_copy(update={"sectors": dict(sorted(universe.sectors.items()))})
+                strategies[name] = strategy.model_copy(update={"portfolio": portfolio})
+        return strategies
 
     def require(self, name: str) -> None:
         """Refuse the name of a universe or strategy that was left out.
@@ -278,6 +293,17 @@ def _check_strategy(
             found=str(strategy.holdout_sessions),
             action="hold out more sessions, or shorten the drift window",
         )
+    if strategy.portfolio.needs_sectors and not (
+        strategy.portfolio.sectors or universes[strategy.universe].sectors
+    ):
+        raise ConfigurationError(
+            f"{file}, key 'portfolio'",
+            expected="sectors: in the universe's file (sectors: {AAPL: technology, ...}), or in the portfolio",
+            found=f"none, and {strategy.portfolio.scheme} with these constraints needs them",
+            action="say which sector each name is in",
+        )
+    for where, plugin in strategy.plugins.items():
+        _require_plugin(plugin, f"{file}, key {where!r}")
     try:
         selected_packs(strategy.feature_packs)
     except (FeatureError, ConfigurationError) as error:
@@ -322,6 +348,22 @@ def _require_one_pack_of_a_name(
                     f"{pack_name(pack)!r}",
                     action="give one of them another name, or the next version; options belong into the name",
                 )
+
+
+def _require_plugin(plugin: Plugin, where: str) -> None:
+    """Refuse a plug-in whose source is not there. Its module is not run to find out.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the file and the key.
+    """
+    try:
+        plugin.require_source()
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{where}: {error.what}", expected=error.expected, found=error.found, action=error.action
+        ) from error
 
 
 def require_whole(settings: Settings) -> Settings:

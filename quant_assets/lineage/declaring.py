@@ -24,9 +24,11 @@ from pydantic import BaseModel
 
 from quant_assets.common.errors import ConfigurationError, closest
 from quant_assets.common.files import Location
+from quant_assets.common.plugins import Plugin
 from quant_assets.common.provenance import reference
 from quant_assets.common.store import Value
 from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.desk import desk_names, desk_titles
 from quant_assets.gates.gate import gate_modules, gates_of
 from quant_assets.gates.limits import DriftConfig, GatesConfig, limits_in_force, other_limits
 from quant_assets.gates.verdicts import GateReport, ReportKind, Verdict
@@ -415,27 +417,55 @@ def single(name: str, description: str, *, blocking: bool) -> Callable[[Scope], 
 
 
 def gates_behind(kind: ReportKind) -> Callable[[Scope, str | None], Sequence[str]]:
-    """Roots of a report: the modules of the gates that are judged in it, plug-ins included."""
-    return lambda _, __: gate_modules(kind)
+    """Roots of a report: the modules of the gates that are judged in it, and the code of a desk's own."""
+
+    def roots(scope: Scope, _: str | None) -> Sequence[str]:
+        return (*gate_modules(kind), *(desk_code(scope) if kind == DESK_KIND else ()))
+
+    return roots
 
 
-def every_gate(_: Scope, __: str | None) -> Sequence[str]:
+def every_gate(scope: Scope, _: str | None) -> Sequence[str]:
     """Roots of whatever shows or asks for every verdict."""
-    return gate_modules()
+    return (*gate_modules(), *desk_code(scope))
+
+
+def desk_code(scope: Scope) -> tuple[str, ...]:
+    """The code of a strategy's own gates."""
+    return tuple(plugin.reference for plugin in scope.plan.further_gates)
+
+
+def trading_code(scope: Scope, _: str | None) -> Sequence[str]:
+    """Roots of whatever trades: the code of a desk's own scheme and cost model."""
+    return (*scope.plan.portfolio.code, *scope.plan.costs.code)
+
+
+def every_gate_and_trading(scope: Scope, member: str | None) -> Sequence[str]:
+    """Roots of whatever trades, and shows every verdict."""
+    return (*every_gate(scope, member), *trading_code(scope, member))
+
+
+# The report in which a desk's own gates are judged.
+DESK_KIND: ReportKind = "validation"
 
 
 def gate_checks(kind: ReportKind) -> Check:
     """The checks of a report's gates. Which those are is asked each time: a new gate is one object elsewhere."""
 
-    def specs(_: Scope) -> Sequence[CheckSpec]:
-        return [CheckSpec(gate.name, gate.description, blocking=True) for gate in gates_of(kind)]
+    def specs(scope: Scope) -> Sequence[CheckSpec]:
+        own = desk_titles(scope.plan.further_gates) if kind == DESK_KIND else {}
+        told = {**{gate.name: gate.description for gate in gates_of(kind)}, **own}
+        return [CheckSpec(name, description, blocking=True) for name, description in told.items()]
 
-    def said(asset: Artifact, *, limits: GatesConfig, drift: DriftConfig) -> Iterator[CheckResult]:
+    def said(
+        asset: Artifact, *, limits: GatesConfig, drift: DriftConfig, further_gates: Sequence[Plugin]
+    ) -> Iterator[CheckResult]:
         report = GateReport.from_json(asset.json())
         verdicts = {verdict.gate: verdict for verdict in report.verdicts}
         other = other_limits(report.limits, limits_in_force(limits, drift)[kind])
-        for gate in gates_of(kind):
-            yield verdict_result(gate.name, verdicts.get(gate.name), other)
+        own = desk_names(further_gates) if kind == DESK_KIND else ()
+        for name in (*(gate.name for gate in gates_of(kind)), *own):
+            yield verdict_result(name, verdicts.get(name), other)
 
     return Check(f"{kind}_gates", specs, said)
 

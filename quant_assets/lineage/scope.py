@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from quant_assets.common.errors import GateClosedError
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
+from quant_assets.gates.desk import in_identity
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.configured import Settings
 
@@ -219,7 +220,9 @@ def desk_of(scope: Scope) -> tuple[DeskStrategy, ...]:
 # Keys of a configuration that are written for people and shape nothing.
 FOR_PEOPLE = {"owner"}
 # Sections of a strategy that say how results are judged and shown, not how they are made.
-NOT_RESEARCH = ("gates", "reports", "artifacts", "description", "owner")
+NOT_RESEARCH = (
+    "gates", "further_gates", "further_checks", "reports", "artifacts", "description", "owner",
+)  # fmt: skip
 
 
 def research_of(strategy: StrategyConfig) -> StrategyConfig:
@@ -236,20 +239,35 @@ def basis_of(scope: Scope) -> dict[str, Any]:
 
     Those that shape a net return are told in full, all that shape the candidate by their digest.
     """
-    universe, strategy = scope.bars.model_copy(update={"description": ""}), research_of(scope.plan)
+    universe = scope.bars.model_copy(update={"description": "", "sectors": {}})
+    strategy = research_of(scope.plan)
     told = {name: getattr(strategy, name) for name in ("label", "validation", "portfolio", "costs")}
     plain = {name: part.model_dump(mode="json") for name, part in {"universe": universe, **told}.items()}
-    return {**plain, "configuration": json_digest([plain["universe"], strategy.model_dump(mode="json")])}
+    # A desk's own code: what it is called says nothing of what it does.
+    own = {where: plugin.digest for where, plugin in strategy.plugins.items()}
+    gates = in_identity(scope.plan.further_gates)
+    return {
+        **plain,
+        **({"code": own} if own else {}),
+        **({"further_gates": gates} if gates else {}),
+        "configuration": json_digest([plain["universe"], strategy.model_dump(mode="json")]),
+    }
 
 
 # What only the stages of listings and memberships are told of: bars are the same bars without it.
-UNTOLD = {"listings": None, "memberships": None, "members": None}
+UNTOLD: Mapping[str, Any] = {"listings": None, "memberships": None, "members": None, "sectors": {}}
 # Parts of the configuration by the name of a parameter. Whoever reads one has it in his version.
 CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     # The asset class says what costs may be assumed, not how bars are made.
     "universe": lambda s: s.bars.model_copy(update={"description": "", "asset_class": "equity", **UNTOLD}),
     "listing_source": lambda s: s.bars.model_copy(
-        update={"description": "", "asset_class": "equity", "memberships": None, "members": None}
+        update={
+            "description": "",
+            "asset_class": "equity",
+            "memberships": None,
+            "members": None,
+            "sectors": {},
+        }
     ),
     "membership_source": lambda s: s.bars.memberships,
     "members": lambda s: s.bars.members,
@@ -273,6 +291,7 @@ CONFIGURATION: Mapping[str, Callable[[Scope], Any]] = {
     "portfolio": lambda s: s.plan.portfolio,
     "costs": lambda s: s.plan.costs,
     "int8_student": lambda s: s.plan.artifacts.int8_student,
+    "further_gates": lambda s: s.plan.further_gates,
     "limits": lambda s: s.settings.gates.for_strategy(s.plan.gates),
     "gates": lambda s: s.settings.gates,
     "minima": lambda s: s.settings.minima,

@@ -15,6 +15,7 @@ import polars as pl
 from quant_assets.common.pages import page_environment
 from quant_assets.common.settings import DelistingConfig, StrategyConfig
 from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.desk import desk_names
 from quant_assets.gates.gate import gate_names, gate_title
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.statistics import sharpe, track_record
@@ -24,6 +25,7 @@ from quant_assets.trading.paths import (
     rank_ic_by_session,
     unknown_end_sharpes,
 )
+from quant_assets.trading.portfolio import FURTHER
 from quant_assets.trading.regimes import (
     FEWEST_SESSIONS_OF_A_RATIO,
     CapacityPoint,
@@ -81,7 +83,9 @@ def cost_table(path: pl.DataFrame, periods_per_year: float) -> list[dict[str, An
     }
     if "funding_cost" in path.columns:
         columns["funding"] = "funding_cost"
-    taken = {"commission", "spread_cost", "impact_cost", "borrow_cost", "risk_free", "funding_cost"}
+    if FURTHER in path.columns:
+        columns["the desk's own cost"] = FURTHER
+    taken = {"commission", "spread_cost", "impact_cost", "borrow_cost", "risk_free", "funding_cost", FURTHER}
     annual = {
         label: float(path[name].to_numpy().mean()) * periods_per_year for label, name in columns.items()
     }
@@ -273,7 +277,8 @@ def candidate_tear_sheet(
         f"Costs assume an account of {strategy.costs.capital:,.0f}; cash earns nothing, shorts pay "
         f"{strategy.costs.borrow_fee_bps:g} basis points a year"
         + (
-            f", and {strategy.portfolio.financing_rate:.1%} a year on what is invested is no skill: it is subtracted."
+            f", and {strategy.portfolio.financing_rate:.1%} a year on what is held net long is no skill: "
+            "it is subtracted."
             if strategy.portfolio.financing_rate
             else "."
         ),
@@ -318,6 +323,7 @@ def candidate_tear_sheet(
             ),
             capital=strategy.costs.capital,
             caveats=tuple(caveats),
+            required_gates=(*gate_names("validation"), *desk_names(strategy.further_gates)),
         )
     )
 

@@ -1,4 +1,4 @@
-"""What a desk's own tests inherit: one base class for each kind of plug-in, with what the platform relies on."""
+"""What a desk's own tests inherit: a base class for each kind of plug-in, with what the platform relies on."""
 
 from typing import TYPE_CHECKING
 

@@ -6,6 +6,8 @@ from quant_assets.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from quant_assets.trading import backtest
+    from quant_assets.trading.decision import Decision
+    from quant_assets.trading.further_costs import TradeContext
     from quant_assets.trading.paths import (
         PathStatistics,
         information_coefficients,
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
         path_statistics,
         rank_ic_by_session,
     )
-    from quant_assets.trading.portfolio import target_weights
     from quant_assets.trading.regimes import (
         CapacityPoint,
         capacity,
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
         market_regimes,
         regime_table,
     )
+    from quant_assets.trading.sizing import target_weights
 else:
     __getattr__, __dir__ = lazy_exports(__name__)
 
 __all__ = [
     "CapacityPoint",
+    "Decision",
     "PathStatistics",
+    "TradeContext",
     "backtest",
     "capacity",
     "capacity_curve",

@@ -4,6 +4,7 @@ Backtest, paths and capacity all trade through it. Several accounts side by side
 period is one step for all of them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -203,7 +204,8 @@ class Accounts:
     """One row per account, one column per period; fractions of the capital at the fill.
 
     ``net`` is gross less costs and less ``risk_free``, what the invested capital would have earned anyway.
-    ``funding`` is below 0 where the book receives more of it than it pays.
+    ``funding`` is below 0 where the book receives more of it than it pays; ``further`` is what a desk's own model
+    charges.
     ``turnover`` counts both sides: replacing a whole book of gross 1 is 2. ``targets``, of shape (accounts, periods,
     symbols), are the positions that were asked for, or carried through a halt.
     """
@@ -214,6 +216,7 @@ class Accounts:
     impact: Matrix
     borrow: Matrix
     funding: Matrix
+    further: Matrix
     risk_free: Matrix
     net: Matrix
     turnover: Matrix
@@ -245,6 +248,7 @@ def run_accounts(
     days: NDArray[np.float64] | None = None,
     financing_rate: float = 0.0,
     rolled: NDArray[np.bool_] | None = None,
+    further: Callable[[int, Matrix], Matrix] | None = None,
 ) -> Accounts:
     """Trade every account through the same periods.
 
@@ -269,10 +273,13 @@ def run_accounts(
     days : array, shape (periods,), optional
         Calendar days of each period, over which fees and rates accrue; none without them.
     financing_rate : float
-        Subtracted on what is invested, a year: no payment, so it moves no position.
+        Subtracted on what is held net long, a year: no payment, so it moves no position.
     rolled : array of bool, shape (periods, symbols), optional
         Where another contract is held from the fill on: the whole position is sold in the old one and the whole
         target bought in the new one, each a trade that costs.
+    further : callable, optional
+        What else each account pays: from the number of a period and its trades, of shape (accounts, symbols), to
+        fractions of capital >= 0, of shape (accounts,).
 
     Notes
     -----
@@ -282,8 +289,8 @@ def run_accounts(
     """
     accounts, periods, symbols = targets.shape
     targets = targets.copy() if halted is not None else targets
-    gross, commission, spread, impact, borrow, funding, risk_free, net, turnover = (
-        np.zeros((periods, accounts)) for _ in range(9)
+    gross, commission, spread, impact, borrow, funding, model, risk_free, net, turnover = (
+        np.zeros((periods, accounts)) for _ in range(10)
     )
     years = np.zeros(periods) if days is None else days / DAYS_PER_YEAR
     position = np.zeros((accounts, symbols))
@@ -300,13 +307,18 @@ def run_accounts(
             spread[i] += paid.spread.sum(axis=1)
             impact[i] += paid.impact.sum(axis=1)
             turnover[i] += np.abs(part).sum(axis=1)
+            if further is not None:
+                model[i] += further(i, part)
         gross[i] = (target * returns[i]).sum(axis=1)
         borrow[i] = np.maximum(-target, 0.0).sum(axis=1) * (costs.borrow_fee_bps * 1e-4 * years[i])
         if costs.funding_bps:
             funding[i] = target.sum(axis=1) * (costs.funding_bps * 1e-4 * years[i])
         if financing_rate:
-            risk_free[i] = target.sum(axis=1) * (financing_rate * years[i])
+            # A book that is short on balance is paid nothing for it.
+            risk_free[i] = np.maximum(target.sum(axis=1), 0.0) * (financing_rate * years[i])
         earned = gross[i] - commission[i] - spread[i] - impact[i] - borrow[i] - funding[i]
+        if further is not None:
+            earned = earned - model[i]
         net[i] = np.maximum(earned - risk_free[i], -1.0)
         ruined = alive & (earned <= -1.0)
         if ruined.any():
@@ -326,6 +338,7 @@ def run_accounts(
         impact=whole(impact),
         borrow=whole(borrow),
         funding=whole(funding),
+        further=whole(model),
         risk_free=whole(risk_free),
         net=whole(net),
         turnover=whole(turnover),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import LAST_CLOSE, CostConfig, DelistingConfig, PortfolioConfig
 from quant_assets.statistics import sharpe, track_record
-from quant_assets.trading.portfolio import simulate, unknown_ends
+from quant_assets.trading.portfolio import Track, decided, track, unknown_ends
 
 TWICE = "net_return_at_twice_costs"
 
@@ -40,8 +40,19 @@ def path_returns(
     ValidationError
         When predictions break their contract, or do not belong to the bars.
     """
+    return path_track(predictions, bars, portfolio, costs, delisting).frame
+
+
+def path_track(
+    predictions: pl.DataFrame,
+    bars: pl.DataFrame,
+    portfolio: PortfolioConfig,
+    costs: CostConfig,
+    delisting: DelistingConfig = LAST_CLOSE,
+) -> Track:
+    """As `path_returns`, with the weights behind them."""
     _check_predictions(predictions)
-    return simulate(predictions, bars, portfolio, costs, delisting)
+    return track(predictions, bars, portfolio, costs, delisting)
 
 
 @dataclass(frozen=True)
@@ -102,13 +113,13 @@ def unknown_end_sharpes(
     n_ended, names = unknown_ends(bars, delisting)
     if not names:
         return None
-    ratios = {}
+    ratios, wanted = {}, decided(predictions, bars, portfolio, costs)
     for value in sorted({0.0, delisting.final_return, -1.0}, reverse=True):
         other = delisting.model_copy(update={"final_return": value})
-        track = simulate(predictions, bars, portfolio, costs, other)
+        traded = track(predictions, bars, portfolio, costs, other, wanted)
         each = [
             sharpe.annualised_sharpe(sharpe.sharpe_ratio(path["net_return"].to_numpy()), periods_per_year)
-            for path in track.partition_by("path")
+            for path in traded.frame.partition_by("path")
         ]
         ratios[value] = float(np.median(each))
     return UnknownEnds(n_ended, tuple(names), delisting.final_return, ratios)

@@ -1,4 +1,4 @@
-"""From scores to net returns: rank targets, overlapping tranches, fills at the next open, drift and costs.
+"""From scores to net returns: targets, overlapping tranches, fills at the next open, drift and costs.
 
 A decision made at the close of session t is filled at the open of the next session of the bars, and earns
 from that open to the one after it. So no fill comes before its decision, and a score can move nothing that
@@ -25,6 +25,9 @@ from quant_assets.trading.account import (
     run_accounts,
     trailing_liquidity,
 )
+from quant_assets.trading.decision import Known
+from quant_assets.trading.further_costs import charge_of
+from quant_assets.trading.sizing import Sized, sized
 
 PATH_RETURN_COLUMNS = (
     "path", "session", "gross_return", "commission", "spread_cost", "impact_cost", "borrow_cost", "risk_free",
@@ -33,49 +36,8 @@ PATH_RETURN_COLUMNS = (
 
 
 FUNDING = "funding_cost"  # a column of the returns, only where funding is charged
+FURTHER = "further_cost"  # likewise, where a desk's own model charges
 CONTRACT = "contract"  # a column of bars, only of futures: which contract the bar is of
-
-
-def target_weights(scores: Matrix, portfolio: PortfolioConfig) -> Matrix:
-    """Positions wanted for one session's scores (or one row per session), as fractions of capital.
-
-    Parameters
-    ----------
-    scores : array, shape (..., symbols)
-        Higher is better; NaN where a symbol has no score.
-    portfolio : PortfolioConfig
-        ``long_short`` weighs by the rank minus the mean rank (average ranks for ties, so the order of symbols
-        never decides); ``long_only`` keeps the positive part of the same numbers. Either is scaled so that
-        absolute weights sum to ``gross_leverage``.
-
-    Returns
-    -------
-    array
-        Same shape, 0 for symbols without a score. A session whose scores order nothing (one symbol, or all
-        tied) holds cash in both schemes: a rank among one says nothing.
-
-    Raises
-    ------
-    ValidationError
-        When a score is infinite.
-    """
-    from scipy.stats import rankdata
-
-    scores = np.asarray(scores, dtype=np.float64)
-    if np.isinf(scores).any():
-        raise ValidationError(
-            "scores", expected="finite numbers", found="an infinity", action="look at the model's predictions"
-        )
-    scored = ~np.isnan(scores)
-    count = scored.sum(axis=-1, keepdims=True)
-    # Missing scores sort behind every number, so they never move a real symbol's rank.
-    ranks = rankdata(np.where(scored, scores, np.inf), method="average", axis=-1)
-    centred = np.where(scored, ranks - (count + 1) / 2.0, 0.0)
-    if portfolio.scheme == "long_only":
-        centred = np.maximum(centred, 0.0)
-    gross = np.abs(centred).sum(axis=-1, keepdims=True)
-    scale = np.divide(portfolio.gross_leverage, gross, out=np.zeros_like(gross), where=gross > 0.0)
-    return np.asarray(centred * scale)
 
 
 def tranche_average(targets: Matrix, holding_sessions: int) -> Matrix:
@@ -101,6 +63,7 @@ class _Market:
     """What the bars say, as matrices of shape (fills, symbols): row i is decided one session before it."""
 
     sessions: NDArray[np.datetime64]  # of the fills
+    known: Known
     returns: Matrix  # mark to mark, see `quant_assets.trading.account.marks`
     tradable: NDArray[np.bool_]  # has a bar at the fill, and liquidity known at the decision
     halted: NDArray[np.bool_]  # has none at the fill, and has not ended
@@ -108,6 +71,22 @@ class _Market:
     sigma_daily: Matrix  # known at the decision
     adv_notional: Matrix
     days: NDArray[np.float64]  # from each fill to the next
+
+
+@dataclass(frozen=True)
+class Track:
+    """What trading the scores of every path gave.
+
+    Attributes
+    ----------
+    frame : polars.DataFrame
+        As `simulate` gives.
+    sized : Sized
+        What was wanted, before tranches and fills.
+    """
+
+    frame: pl.DataFrame
+    sized: Sized
 
 
 def simulate(
@@ -138,18 +117,19 @@ def simulate(
         ``path`` (Int32), ``session`` (of the fill), ``gross_return``, ``commission``, ``spread_cost``,
         ``impact_cost``, ``borrow_cost``, ``risk_free``, ``net_return``, ``net_return_at_twice_costs``, ``turnover``,
         sorted by (path, session). All are fractions of the capital at the fill, per session; net is gross less the
-        four costs and ``risk_free`` (the rate on what a long-only book has invested), and once more with every cost
+        four costs and ``risk_free`` (the rate on what a book holds net long), and once more with every cost
         doubled; ``turnover`` counts both sides (replacing a whole book of gross 1 is 2). The last row is the last
         fill that has a next session.
 
     Raises
     ------
     ValidationError
-        When a decision has no bar, or no symbol is ever tradable.
+        When a decision has no bar, no symbol is ever tradable, or a desk's own scheme or cost model gives no numbers.
 
     Notes
     -----
-    Where ``funding_bps`` is set there is a further column ``funding_cost``, below 0 when the book receives it. Bars
+    Where ``funding_bps`` is set there is a further column ``funding_cost``, below 0 when the book receives it; with a
+    cost ``model`` a column ``further_cost``. Bars
     of futures say their ``contract``: where it changes, a position pays for leaving the old one and entering the new.
 
     A symbol without a bar at the fill cannot be traded: in a halt its position is carried, worth the last close, to
@@ -158,20 +138,43 @@ def simulate(
     sessions of returns and positive volume are not traded while impact is charged. A path that loses its whole
     capital stops there, at a net return of -1.
     """
-    factors = [name for name in (*ADJUSTMENT, CONTRACT) if name in bars.columns]
-    ends = [name for name in (LISTED_UNTIL, DELISTING_RETURN) if name in bars.columns]
-    bars = bars.select("symbol", "session", "open", "close", "volume", *factors, *ends)
-    market, decisions, symbols = _market(predictions, bars, costs, delisting)
-    rows = np.searchsorted(decisions, predictions["session"].to_numpy().astype("datetime64[D]"))
-    columns = np.searchsorted(symbols, predictions["symbol"].to_numpy())
-    keep = rows < len(decisions)
+    return track(predictions, bars, portfolio, costs, delisting).frame
+
+
+def decided(
+    predictions: pl.DataFrame, bars: pl.DataFrame, portfolio: PortfolioConfig, costs: CostConfig
+) -> Sized:
+    """The weights that `simulate` would trade, without trading them. Arguments as there."""
+    market, decisions, symbols = _market(predictions, _needed(bars), costs, LAST_CLOSE)
+    return sized(_score_matrix(predictions, decisions, symbols), portfolio, market.known, costs.capital)
+
+
+def track(
+    predictions: pl.DataFrame,
+    bars: pl.DataFrame,
+    portfolio: PortfolioConfig,
+    costs: CostConfig,
+    delisting: DelistingConfig = LAST_CLOSE,
+    wanted: Sized | None = None,
+) -> Track:
+    """As `simulate`, with the weights behind it.
+
+    Parameters
+    ----------
+    wanted : Sized, optional
+        Of the very same predictions, bars, portfolio and capital, where they are known already.
+    """
+    market, decisions, symbols = _market(predictions, _needed(bars), costs, delisting)
+    if wanted is None:
+        scores = _score_matrix(predictions, decisions, symbols)
+        wanted = sized(scores, portfolio, market.known, costs.capital)
     names = [name for name in predictions.columns if name.startswith("path_")]
-    targets = np.empty((len(names), len(decisions), len(symbols)))
-    for path, name in enumerate(names):
-        scores = np.full(targets.shape[1:], np.nan)
-        scores[rows[keep], columns[keep]] = predictions[name].to_numpy()[keep]
-        wanted = tranche_average(target_weights(scores, portfolio), portfolio.holding_sessions)
-        targets[path] = np.where(market.tradable, wanted, 0.0)
+    targets = np.empty(wanted.weights.shape)
+    for path, weights in enumerate(wanted.weights):
+        tranches = tranche_average(weights, portfolio.holding_sessions)
+        targets[path] = np.where(market.tradable, tranches, 0.0)
+    charge = charge_of(costs, market.sessions, market.known.symbols, market.sigma_daily, market.adv_notional)
+    dearer_charge = None if charge is None else lambda period, trades: 2.0 * charge(period, trades)
     accounts, dearer = (
         run_accounts(
             targets,
@@ -183,10 +186,11 @@ def simulate(
             market.days,
             portfolio.financing_rate,
             market.rolled,
+            further,
         )
-        for charged in (costs, costs.doubled)
+        for charged, further in ((costs, charge), (costs.doubled, dearer_charge))
     )
-    return pl.concat(
+    frame = pl.concat(
         pl.DataFrame(
             {
                 "path": pl.repeat(
@@ -205,9 +209,33 @@ def simulate(
             }
         )
         .select(PATH_RETURN_COLUMNS)
-        .with_columns(*([pl.Series(FUNDING, accounts.funding[path])] if costs.funding_bps else []))
+        .with_columns(
+            *([pl.Series(FUNDING, accounts.funding[path])] if costs.funding_bps else []),
+            *([pl.Series(FURTHER, accounts.further[path])] if charge is not None else []),
+        )
         for path, name in enumerate(names)
     ).sort("path", "session")
+    return Track(frame, wanted)
+
+
+def _needed(bars: pl.DataFrame) -> pl.DataFrame:
+    factors = [name for name in (*ADJUSTMENT, CONTRACT) if name in bars.columns]
+    ends = [name for name in (LISTED_UNTIL, DELISTING_RETURN) if name in bars.columns]
+    return bars.select("symbol", "session", "open", "close", "volume", *factors, *ends)
+
+
+def _score_matrix(
+    predictions: pl.DataFrame, decisions: NDArray[np.datetime64], symbols: NDArray[np.str_]
+) -> Matrix:
+    """Scores of shape (paths, decisions, symbols), NaN where a symbol has none."""
+    rows = np.searchsorted(decisions, predictions["session"].to_numpy().astype("datetime64[D]"))
+    columns = np.searchsorted(symbols, predictions["symbol"].to_numpy())
+    keep = rows < len(decisions)
+    names = [name for name in predictions.columns if name.startswith("path_")]
+    scores = np.full((len(names), len(decisions), len(symbols)), np.nan)
+    for path, name in enumerate(names):
+        scores[path, rows[keep], columns[keep]] = predictions[name].to_numpy()[keep]
+    return scores
 
 
 def _market(
@@ -257,10 +285,10 @@ def _market(
     present = presence(~np.isnan(opens), delisting.after_sessions, delisted)
     worth = marks(opens, closes, present, final_return)
     sigma, adv = last_known(matrix("sigma_daily")), last_known(matrix("adv_notional"))
-    decided, filled, valued = slice(start, stop), slice(start + 1, stop + 1), slice(start + 2, stop + 2)
+    known_at, filled, valued = slice(start, stop), slice(start + 1, stop + 1), slice(start + 2, stop + 2)
     tradable = present.trading[filled]
     if costs.impact_coefficient > 0.0:
-        tradable &= ~np.isnan(sigma[decided]) & ~np.isnan(adv[decided])
+        tradable &= ~np.isnan(sigma[known_at]) & ~np.isnan(adv[known_at])
     if not tradable.any():
         raise ValidationError(
             "bars",
@@ -270,15 +298,16 @@ def _market(
         )
     market = _Market(
         sessions=grid[filled],
+        known=Known(grid, start, tuple(symbols.tolist()), closes, sigma[known_at], adv[known_at]),
         returns=np.nan_to_num(worth[valued] / worth[filled] - 1.0, nan=0.0),
         tradable=tradable,
         halted=present.halted[filled],
         rolled=None if rolled is None else rolled[filled],
-        sigma_daily=sigma[decided],
-        adv_notional=adv[decided],
+        sigma_daily=sigma[known_at],
+        adv_notional=adv[known_at],
         days=np.diff(grid[start + 1 : stop + 2]).astype(np.float64),
     )
-    return market, grid[decided], symbols
+    return market, grid[known_at], symbols
 
 
 def _ends(

@@ -21,7 +21,8 @@ from quant_assets.trading.paths import (
     path_statistics,
     rank_ic_by_session,
 )
-from quant_assets.trading.portfolio import simulate, target_weights, tranche_average
+from quant_assets.trading.portfolio import simulate, tranche_average
+from quant_assets.trading.sizing import target_weights
 
 FREE = CostConfig(commission_bps=0.0, half_spread_bps=0.0, impact_coefficient=0.0, borrow_fee_bps=0.0)
 COSTS = CostConfig()

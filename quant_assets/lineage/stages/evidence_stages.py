@@ -15,6 +15,7 @@ import polars as pl
 from quant_assets.common.errors import EvidenceError
 from quant_assets.common.home import Home
 from quant_assets.common.listing_settings import MembersConfig
+from quant_assets.common.plugins import Plugin
 from quant_assets.common.settings import (
     CostConfig,
     DelistingConfig,
@@ -37,14 +38,15 @@ from quant_assets.lineage.declaring import (
     Link,
     Picture,
     Product,
-    every_gate,
+    every_gate_and_trading,
     gate_checks,
     gates_behind,
     single,
     stage,
     through,
+    trading_code,
 )
-from quant_assets.lineage.scope import History, Progress, SessionRange
+from quant_assets.lineage.scope import History, Progress, Scope, SessionRange
 from quant_assets.lineage.stages.bar_stages import survivorship
 from quant_assets.lineage.stages.listing_stages import members_have_bars
 from quant_assets.lineage.stages.model_stages import TRAINING_POOL, desk_learners, models_of, recipe_of, tuned
@@ -120,6 +122,7 @@ def count_paths(bars: Artifact, *, value: Table, look: Look, home: Home) -> Mapp
     kinds=frozenset({"numpy"}),
     describe=path_figures,
     counts=count_paths,
+    roots=trading_code,
 )
 def cpcv_paths(
     cpcv_predictions: Artifact,
@@ -130,11 +133,13 @@ def cpcv_paths(
     delisting: DelistingConfig,
 ) -> Product:
     """Net-of-cost returns of each path: decided at close t, filled at open t+1. Counted as a trial when made."""
-    from quant_assets.trading.paths import path_returns
+    from quant_assets.trading.paths import path_track
 
     predictions = cpcv_predictions.table()
-    frame = path_returns(predictions.frame, bars.table().frame, portfolio, costs, delisting)
-    return Product(Table(frame, {"recipe": predictions.metadata["recipe"], "bars": bars.version}))
+    made = path_track(predictions.frame, bars.table().frame, portfolio, costs, delisting)
+    bound = [{"constraint": name, "cuts": times} for name, times in made.sized.bound.items()]
+    facts = {"constraints_bound": pl.DataFrame(bound)} if bound else {}
+    return Product(Table(made.frame, {"recipe": predictions.metadata["recipe"], "bars": bars.version}), facts)
 
 
 # The ledger is the outside world: another run may have added a trial.
@@ -165,13 +170,17 @@ def judged(
     home: Home,
     sessions: SessionRange,
     limits: GatesConfig,
+    strategy: str,
+    further_gates: Sequence[Plugin],
 ) -> GateReport:
     """The verdicts that this evidence gives, for the report, the tear sheet and the record alike."""
+    from quant_assets.gates.desk_judging import with_desk_gates
     from quant_assets.gates.evidence import judge_evidence
     from quant_assets.market.calendar import periods_per_year
 
-    return judge_evidence(
-        cpcv_paths.table(),
+    paths = cpcv_paths.table()
+    report = judge_evidence(
+        paths,
         trial_ledger.json(),
         ensemble.json(),
         ensemble.version,
@@ -179,6 +188,7 @@ def judged(
         periods_per_year=periods_per_year(*sessions),
         limits=limits,
     )
+    return with_desk_gates(report, paths.frame, strategy, further_gates)
 
 
 def whole_ledger(*, book: str, home: Home) -> Sequence[str]:
@@ -211,20 +221,29 @@ def validation_report(
     ensemble: Artifact,
     *,
     sessions: SessionRange,
+    name: str,
     limits: GatesConfig,
+    further_gates: Sequence[Plugin],
     home: Home,
     basis: Mapping[str, Any],
 ) -> Product:
-    """One verdict per CPCV gate, about exactly this candidate."""
+    """One verdict per CPCV gate, and per gate of the desk's own, about exactly this candidate."""
     from quant_assets.gates.evidence import counted_facts, verdict_table
 
-    report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits)
+    report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits, name, further_gates)
     facts = counted_facts(home.path, report.details["trials"]["book"])
     return Product(report.about(basis), {"verdicts": verdict_table(report), **facts})
 
 
+def fitting_and_trading(scope: Scope, member: str | None) -> Sequence[str]:
+    """Roots of what fits the learners and trades their scores."""
+    return (*desk_learners(scope, member), *trading_code(scope, member))
+
+
 # It shows an outcome of what the paths have shown: it reads them, so that nobody sees it before they are counted.
-@stage(group="validation", kinds=lambda s: s.plan.models.learners, pool=TRAINING_POOL, roots=desk_learners)
+@stage(
+    group="validation", kinds=lambda s: s.plan.models.learners, pool=TRAINING_POOL, roots=fitting_and_trading
+)
 def walk_forward(
     training_set: Artifact,
     scored_rows: Artifact,
@@ -340,7 +359,7 @@ def walk_forward_report(
     return Product(report.about(basis), {"verdicts": verdict_table(report), **report.details["track"]})
 
 
-@stage(group="validation", kinds=frozenset({"html"}), fresh=whole_ledger, roots=every_gate)
+@stage(group="validation", kinds=frozenset({"html"}), fresh=whole_ledger, roots=every_gate_and_trading)
 def tear_sheet(
     cpcv_paths: Artifact,
     trial_ledger: Artifact,
@@ -370,7 +389,16 @@ def tear_sheet(
     if members is not None and memberships is not None:
         told = members_have_bars(bars, memberships, listings, universe=universe, members=members)
         survived.append(told.description)
-    report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits)
+    report = judged(
+        cpcv_paths,
+        trial_ledger,
+        ensemble,
+        home,
+        sessions,
+        limits,
+        strategy.name,
+        strategy.further_gates,
+    )
     html = candidate_tear_sheet(
         report,
         cpcv_paths.table().frame,

@@ -8,12 +8,13 @@ import polars as pl
 from quant_assets.common.errors import ArtifactError, GateClosedError, LedgerError
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.home import Home
+from quant_assets.common.plugins import Plugin
 from quant_assets.common.settings import CostConfig, DelistingConfig, PortfolioConfig, StrategyConfig
 from quant_assets.gates.evidence import Look
 from quant_assets.gates.limits import DriftConfig, GatesConfig, MinimaConfig
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lineage.artifact import Artifact, by_pack
-from quant_assets.lineage.declaring import File, Link, Picture, Product, every_gate, stage
+from quant_assets.lineage.declaring import File, Link, Picture, Product, every_gate, stage, trading_code
 from quant_assets.lineage.scope import Guard, RunFacts, SessionRange, now
 from quant_assets.lineage.stages.evidence_stages import judged
 from quant_assets.lineage.stages.model_stages import tuned
@@ -63,6 +64,7 @@ def refuse_strangers(
     made_from: Mapping[str, str],
     reports: Sequence[GateReport],
     in_force: Mapping[str, Mapping[str, Any]],
+    required: Sequence[str],
 ) -> None:
     """Refuse a candidate for which nothing in the registry stands yet, so that there is no version to tag.
 
@@ -75,7 +77,7 @@ def refuse_strangers(
 
     foreign = strangers(subject, made_from)
     if foreign:
-        reasons = (*foreign, *promotion_reasons(subject, reports, in_force))
+        reasons = (*foreign, *promotion_reasons(subject, reports, in_force, required))
         raise GateClosedError(
             f"candidate {subject[:12]}",
             expected="a record, a bundle and a proof about this exact version",
@@ -170,7 +172,16 @@ def training_record(
     )
     record = candidate_record(
         tuned(strategy, tuning),
-        judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits),
+        judged(
+            cpcv_paths,
+            trial_ledger,
+            ensemble,
+            home,
+            sessions,
+            limits,
+            strategy.name,
+            strategy.further_gates,
+        ),
         evidence,
         run_id=run.run_id,
         run_url=run.url,
@@ -220,9 +231,12 @@ def promotion(
     run: RunFacts,
     guard: Guard,
     basis: Mapping[str, Any],
+    further_gates: Sequence[Plugin],
 ) -> Product:
     """The decision: moves the champion alias, or records the refusal with every reason and fails."""
     from quant_assets.gates.admission import closed_reasons, foreign_settings
+    from quant_assets.gates.desk import desk_names
+    from quant_assets.gates.gate import gate_names
     from quant_assets.gates.limits import gates_digest, limits_in_force, unapproved
     from quant_assets.gates.verdicts import GateReport
     from quant_assets.ledgers.promotions import PromotionLedger
@@ -239,10 +253,13 @@ def promotion(
         **made_from,
         "leakage report": leakage_report.json()["subject"],
     }
-    refuse_strangers(ensemble.version, stands_for, judged_reports, in_force)
+    required = (*gate_names(), *desk_names(further_gates))
+    refuse_strangers(ensemble.version, stands_for, judged_reports, in_force, required)
     # A gate that the evidence closes is one reason, not two.
     verdicts = [verdict for report in judged_reports for verdict in report.verdicts]
-    closed = frozenset(reason.split(":")[0] for reason in closed_reasons(ensemble.version, verdicts))
+    closed = frozenset(
+        reason.split(":")[0] for reason in closed_reasons(ensemble.version, verdicts, required)
+    )
     scrutiny = guard(closed)
     uncounted, counted = uncounted_trials(home, book, judged_reports)
     standing = current_champion(home.mlflow_uri, name)
@@ -266,6 +283,7 @@ def promotion(
         signing_key=signing_key,
         model_version=record["model_version"],
         expected_champion=standing.subject if standing else None,
+        required_gates=required,
         ledger=PromotionLedger(home.promotion_ledger),
         keys=ledger_keys(home),
         actor=f"dagster:{run.trigger}",
@@ -291,7 +309,7 @@ def promotion(
 
 # Reads the promotion: a blocked or refused candidate has no holdout to look at. The look is in the ledger before
 # anything is returned.
-@stage(group="registry", kinds=frozenset({"html"}), guarded=True)
+@stage(group="registry", kinds=frozenset({"html"}), guarded=True, roots=trading_code)
 def holdout_report(
     promotion: Artifact,
     ensemble: Artifact,

@@ -431,10 +431,10 @@ def _label_sharpe(
 ) -> float:
     """Per session: the positions that scores ask for, times the labels they would earn. No costs."""
     from quant_assets.statistics.sharpe import sharpe_ratio
-    from quant_assets.trading.portfolio import target_weights
+    from quant_assets.trading.sizing import target_weights
 
     # Market neutral whatever the strategy holds: shuffled labels keep the drift of the market.
-    neutral = portfolio.model_copy(update={"scheme": "long_short"})
+    neutral = PortfolioConfig(gross_leverage=portfolio.gross_leverage)
     rows: Any = frame["session"].rank("dense").to_numpy().astype(np.int64) - 1
     columns: Any = frame["symbol"].rank("dense").to_numpy().astype(np.int64) - 1
     grid = np.full((rows.max() + 1, columns.max() + 1), np.nan)

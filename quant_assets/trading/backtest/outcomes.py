@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.errors import ValidationError
@@ -52,6 +52,13 @@ class BacktestSettings(Config):
     costs: CostConfig = CostConfig()
     periods_per_year: float | None = Field(default=None, gt=0)
     extreme_return: float = Field(default=0.5, gt=0)
+
+    @field_validator("costs")
+    @classmethod
+    def _of_the_platform_alone(cls, value: CostConfig) -> CostConfig:
+        if value.model is not None:
+            raise ValueError("a cost model of a desk's own is charged in strategies, not on a file of scores")
+        return value
 
 
 def top_k(scores: Matrix, k: int) -> NDArray[np.bool_]:
