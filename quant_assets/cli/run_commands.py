@@ -243,14 +243,15 @@ def check(
     quiet()
     require_folder(json_output, "--json")
     require_folder(junit, "--junit")
-    from quant_assets.definitions import build_definitions
-    from quant_assets.defs.checks import run_checks
-    from quant_assets.defs.running import open_instance
     from quant_assets.lineage.configured import load_settings
-    from quant_assets.lineage.graph import Lineage
 
     settings = load_settings()
     require_strategies(strategy or [], settings)
+    from quant_assets.definitions import build_definitions
+    from quant_assets.defs.checks import run_checks
+    from quant_assets.defs.running import open_instance
+    from quant_assets.lineage.graph import Lineage
+
     with open_instance() as instance:
         results = run_checks(build_definitions(settings), Lineage(settings), strategy or [], instance)
     show_checks(results)
