@@ -1,12 +1,12 @@
-"""What a desk's own tests inherit: one base class a kind of plug-in, with the promises that the platform relies on."""
+"""What a desk's own tests inherit: one base class a kind of plug-in, with what the platform relies on."""
 
 from typing import TYPE_CHECKING
 
 from quant_assets.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    pass
+    from quant_assets.testing.learner_contract import LearnerContract, WeightsContract
 else:
     __getattr__, __dir__ = lazy_exports(__name__)
 
-__all__: list[str] = []
+__all__ = ["LearnerContract", "WeightsContract"]
