@@ -7,7 +7,8 @@ from quant_assets.common.lazy import lazy_exports
 if TYPE_CHECKING:
     from quant_assets.testing.feature_contract import FeaturePackContract
     from quant_assets.testing.label_contract import LabelContract
+    from quant_assets.testing.learner_contract import LearnerContract, WeightsContract
 else:
     __getattr__, __dir__ = lazy_exports(__name__)
 
-__all__ = ["FeaturePackContract", "LabelContract"]
+__all__ = ["FeaturePackContract", "LabelContract", "LearnerContract", "WeightsContract"]
