@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING
 from quant_assets.common.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    pass
+    from quant_assets.testing.cost_contract import CostContract
+    from quant_assets.testing.gate_contract import CheckContract, GateContract
+    from quant_assets.testing.sizing_contract import SizingContract
+    from quant_assets.testing.source_contract import SourceContract
 else:
     __getattr__, __dir__ = lazy_exports(__name__)
 
-__all__: list[str] = []
+__all__ = ["CheckContract", "CostContract", "GateContract", "SizingContract", "SourceContract"]

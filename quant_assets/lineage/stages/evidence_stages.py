@@ -47,6 +47,7 @@ from quant_assets.lineage.declaring import (
     trading_code,
 )
 from quant_assets.lineage.scope import History, Progress, SessionRange
+from quant_assets.lineage.sizing_check import SIZING_CHECK
 from quant_assets.lineage.stages.bar_stages import survivorship
 from quant_assets.lineage.stages.listing_stages import members_have_bars
 from quant_assets.lineage.stages.model_stages import TRAINING_POOL, models_of, recipe_of, tuned
@@ -122,6 +123,7 @@ def count_paths(bars: Artifact, *, value: Table, look: Look, home: Home) -> Mapp
     kinds=frozenset({"numpy"}),
     describe=path_figures,
     counts=count_paths,
+    checks=(SIZING_CHECK,),
     roots=trading_code,
 )
 def cpcv_paths(
@@ -382,16 +384,8 @@ def tear_sheet(
     if members is not None and memberships is not None:
         told = members_have_bars(bars, memberships, listings, universe=universe, members=members)
         survived.append(told.description)
-    report = judged(
-        cpcv_paths,
-        trial_ledger,
-        ensemble,
-        home,
-        sessions,
-        limits,
-        strategy.name,
-        strategy.further_gates,
-    )
+    told = (strategy.name, strategy.further_gates)
+    report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits, *told)
     html = candidate_tear_sheet(
         report,
         cpcv_paths.table().frame,
