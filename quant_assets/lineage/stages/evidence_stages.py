@@ -47,6 +47,7 @@ from quant_assets.lineage.declaring import (
     trading_code,
 )
 from quant_assets.lineage.scope import History, Progress, Scope, SessionRange
+from quant_assets.lineage.sizing_check import SIZING_CHECK
 from quant_assets.lineage.stages.bar_stages import survivorship
 from quant_assets.lineage.stages.listing_stages import members_have_bars
 from quant_assets.lineage.stages.model_stages import TRAINING_POOL, desk_learners, models_of, recipe_of, tuned
@@ -122,6 +123,7 @@ def count_paths(bars: Artifact, *, value: Table, look: Look, home: Home) -> Mapp
     kinds=frozenset({"numpy"}),
     describe=path_figures,
     counts=count_paths,
+    checks=(SIZING_CHECK,),
     roots=trading_code,
 )
 def cpcv_paths(

@@ -17,6 +17,7 @@ from quant_assets.common.settings import (
     BokehSource,
     CsvSource,
     ParquetSource,
+    PluginSource,
     PostgresSource,
     Source,
     SyntheticSource,
@@ -37,6 +38,7 @@ from quant_assets.market.sources.bar_source import (
     read_restricted,
 )
 from quant_assets.market.sources.contract import part_bars, settled
+from quant_assets.market.sources.plugged import PluginBars
 from quant_assets.market.synthetic import generate
 
 
@@ -93,6 +95,8 @@ def open_source(config: Source) -> BarSource:
             from quant_assets.market.sources.postgres import PostgresBars
 
             return PostgresBars(config)
+        case PluginSource():
+            return PluginBars(config)
         case BokehSource() | ParquetSource() | CsvSource():
             return FileBars(config)
 
