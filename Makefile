@@ -24,7 +24,7 @@ $(READY): pyproject.toml uv.lock $(filter .uv/bin/uv,$(UV))
 	@touch $@
 
 demo: setup
-	@$(BIN)/quant-assets run --strategy planted_edge --strategy pure_noise --strategy us_tech_daily
+	@$(BIN)/quant-assets demo
 
 test: setup
 	@$(BIN)/pytest

@@ -9,7 +9,9 @@ import typer
 from quant_assets.cli.backtest_command import backtest
 from quant_assets.cli.calibrate_command import calibrate
 from quant_assets.cli.data_command import data_app
+from quant_assets.cli.demo_command import demo
 from quant_assets.cli.features_command import features
+from quant_assets.cli.init_command import init
 from quant_assets.cli.ledger_commands import desk, promotion_app, trials_app
 from quant_assets.cli.model_command import model_app
 from quant_assets.cli.replay_command import replay
@@ -70,13 +72,31 @@ def config_validate() -> None:
     )
 
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Quant machine learning as gated, replayable Dagster assets.",
-)
-for command in (backtest, calibrate, desk, features, replay, validate, run, check):
+# Of unknown commands click itself names the closest one: typer would say it twice.
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, suggest_commands=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        show_text(f"quant-assets {version('quant-assets')}")
+        raise typer.Exit
+
+
+@app.callback()
+def quant_assets(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version of the package."
+        ),
+    ] = False,
+) -> None:
+    """Quant machine learning as gated, replayable Dagster assets."""
+
+
+for command in (backtest, calibrate, demo, desk, features, init, replay, validate, run, check):
     app.command()(command)
 app.command("try")(try_)
 app.add_typer(config_app, name="config")

@@ -263,7 +263,7 @@ def show_outcomes(outcomes: "Sequence[StrategyOutcome]") -> None:
         console.print("\n[bold]Tear sheets[/]")
     for outcome in sheets:
         console.print(f"  {outcome.strategy:<24} {plain(str(outcome.tear_sheet))}")
-    console.print("\nOpen the UI on everything made here:  [bold]make dev[/]  (http://127.0.0.1:3000)")
+    console.print("\nOpen the UI on everything made here:  [bold]quant-assets ui[/]  (http://127.0.0.1:3000)")
 
 
 def outcomes_json(outcomes: "Sequence[StrategyOutcome]") -> list[dict[str, Any]]:
@@ -291,13 +291,15 @@ def check(
     quiet()
     require_folder(json_output, "--json")
     require_folder(junit, "--junit")
+    from quant_assets.lineage.configured import load_settings
+
+    settings = load_settings()
+    require_strategies(strategy or [], settings)
     from quant_assets.definitions import build_definitions
     from quant_assets.defs.checks import run_checks
     from quant_assets.defs.running import open_instance
-    from quant_assets.lineage.configured import load_settings
     from quant_assets.lineage.graph import Lineage
 
-    settings = load_settings()
     with open_instance() as instance:
         results = run_checks(build_definitions(settings), Lineage(settings), strategy or [], instance)
     show_checks(results)

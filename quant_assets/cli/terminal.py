@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from quant_assets.common.errors import ConfigurationError, closest
+from quant_assets.common.places import config_dir
 
 if TYPE_CHECKING:
     from quant_assets.lineage.configured import Settings
@@ -63,7 +64,7 @@ def require_strategies(names: Iterable[str], settings: "Settings", option: str =
             expected=f"one of {', '.join(sorted(settings.strategies))}",
             found=", ".join(unknown),
             action=closest(unknown[0], settings.strategies)
-            or "correct the name, or add its file to configs/strategies/",
+            or f"correct the name, or add its file to {config_dir() / 'strategies'}",
         )
 
 

@@ -6,14 +6,28 @@ from pathlib import Path
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.files import is_url, local_path, shown
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+
 
 def config_dir() -> Path:
-    """Where the configuration lives: ``$QUANT_ASSETS_CONFIGS``, else ``./configs``, else the checkout's."""
+    """Where the configuration lives: ``$QUANT_ASSETS_CONFIGS``, else ``./configs``, else `shipped_configs`."""
     chosen = os.environ.get("QUANT_ASSETS_CONFIGS")
     if chosen:
         return Path(chosen)
     local = Path("configs")
-    return local if local.is_dir() else Path(__file__).resolve().parents[2] / "configs"
+    return local if local.is_dir() else shipped_configs()
+
+
+def shipped_configs() -> Path:
+    """The configuration that ships: a folder of the installed package, in a checkout the folder beside it."""
+    packaged = _PACKAGE / "configs"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "configs"
+
+
+def shipped_project() -> Path:
+    """The example project that ``quant-assets init`` copies, beside `shipped_configs` in either place."""
+    packaged = _PACKAGE / "project"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "infra" / "project"
 
 
 def home_address() -> str:
@@ -51,5 +65,9 @@ def home_dir(address: str = "") -> Path:
 
 
 def project_dir() -> Path:
-    """The desk's project: the folder that its configuration folder lies in. Its modules lie there too."""
-    return config_dir().resolve().parent
+    """The desk's project: the folder that its configuration folder lies in. Its modules lie there too.
+
+    Where the installed package's own configuration is in force there is no project, and it is the working directory.
+    """
+    folder = config_dir().resolve()
+    return Path.cwd() if _PACKAGE in folder.parents else folder.parent

@@ -8,6 +8,7 @@ from zoneinfo import available_timezones
 from pydantic import (
     BeforeValidator,
     Field,
+    JsonValue,
     SecretStr,
     field_validator,
     model_validator,
@@ -17,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from quant_assets.common.config_model import Config
 from quant_assets.common.errors import closest
 from quant_assets.common.listing_settings import Lives
+from quant_assets.common.plugins import Plugin
 
 # ---------------------------------------------------------------------------------------------------- symbols
 
@@ -239,10 +241,39 @@ class SyntheticSource(SourceConfig):
     defects: tuple[PlantedDefect, ...] = ()
 
 
+class PluginSource(SourceConfig):
+    """A function of a desk's own: ``(symbols, start, end, **options)`` to a polars or pandas frame of bars.
+
+    ``columns`` maps our name to the frame's where no known alias fits.
+    """
+
+    kind: Literal["plugin"]
+    use: str = Field(min_length=1, max_length=200, description="module:object, or an entry point")
+    options: dict[str, JsonValue] = Field(default_factory=dict, max_length=64)
+    columns: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_an_object(self) -> Self:
+        Plugin(use=self.use, options=self.options)
+        return self
+
+    @property
+    def plugin(self) -> Plugin:
+        """Its reference and options."""
+        return Plugin(use=self.use, options=self.options)
+
+
 AssetClass = Literal["equity", "future", "fx", "crypto"]
 
 Source = Annotated[
-    BokehSource | ParquetSource | ArrowSource | ExcelSource | CsvSource | PostgresSource | SyntheticSource,
+    BokehSource
+    | ParquetSource
+    | ArrowSource
+    | ExcelSource
+    | CsvSource
+    | PostgresSource
+    | SyntheticSource
+    | PluginSource,
     Field(discriminator="kind"),
 ]
 

@@ -220,13 +220,13 @@ def _require_contract(
     nulls = frame.filter(pl.any_horizontal(pl.all().is_null()) | ~pl.col("target").is_finite())
     if nulls.height:
         _refuse(what, "a value in every column, the target finite", nulls, "target", "leave such rows out")
+    rows = frame.join(bars.select(KEYS).unique(), on=KEYS, how="anti")
+    if rows.height:
+        _refuse(what, "rows of bars", rows, "target", "label the bars that are there")
     twice = frame.filter(frame.select(KEYS).is_duplicated())
     if twice.height:
         _refuse(what, "one row for each symbol and session", twice, "target", "decide which one is right")
     days = session_times.sort("session")
-    rows = frame.join(bars.select(KEYS).unique(), on=KEYS, how="anti")
-    if rows.height:
-        _refuse(what, "rows of bars", rows, "target", "label the bars that are there")
     timed = frame.join(days.select("session", "close_at"), on="session", how="left")
     # The bar that ends it: of the first session that closes at t1 or later.
     index = days["close_at"].search_sorted(timed["t1"], side="left").cast(pl.Int64)

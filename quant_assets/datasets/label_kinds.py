@@ -205,8 +205,11 @@ def _triple_barrier(
         trailing_volatility(bars, options.volatility_sessions), on=KEYS, how="left", maintain_order="left"
     )
     volatility = known["volatility"].fill_null(0.0).to_numpy()
-    up = 1.0 + (np.inf if options.profit_taking is None else options.profit_taking) * volatility
-    down = 1.0 - (np.inf if options.stop_loss is None else options.stop_loss) * volatility
+    up, down = np.full((2, base.height), [[np.inf], [-np.inf]])  # a side without a barrier
+    if options.profit_taking is not None:
+        up = 1.0 + options.profit_taking * volatility
+    if options.stop_loss is not None:
+        down = 1.0 - options.stop_loss * volatility
     touched, at = np.zeros((2, base.height), dtype=np.int64)
     ratio_at = np.full(base.height, np.nan)
     for ahead in range(1, horizon + 1):

@@ -201,7 +201,7 @@ class PlainFunction:
                     raise FeatureError(
                         f"feature {name!r} of {self.name}, {where}",
                         expected=f"the {part.height} rows of the input, in their order",
-                        found=_other_rows(list(keys), list(expected)),
+                        found=_other_rows([str(k) for k in _days(keys)], [str(k) for k in expected]),
                         action="drop, add and sort nothing; give NaN where there is no value",
                     )
             try:
@@ -298,8 +298,14 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _other_rows(found: list[Any], expected: list[Any]) -> str:
-    if sorted(map(str, found)) == sorted(map(str, expected)):
+def _days(keys: Any) -> Iterator[Any]:
+    """Keys of a pandas index; midnights as days."""
+    array = np.asarray(keys)
+    return iter(array.astype("datetime64[D]") if array.dtype.kind == "M" else array)
+
+
+def _other_rows(found: list[str], expected: list[str]) -> str:
+    if sorted(found) == sorted(expected):
         return "the same rows in another order"
     lacking = [e for e in expected if e not in set(found)]
     added = [f for f in found if f not in set(expected)]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from quant_assets.ledgers.trials import TrialSnapshot
     from quant_assets.statistics.overfitting import BacktestOverfitting
     from quant_assets.statistics.superior_ability import SuperiorAbility
-    from quant_assets.trading.paths import PathStatistics
+    from quant_assets.trading.path_figures import PathStatistics
 
 DRAWDOWN_QUANTILE = 0.1  # the worst decile of paths
 # PBO ranks the best of several trials. Two return streams that correlate above .96 have an effective number below

@@ -17,7 +17,7 @@ from quant_assets.gates.verdicts import Comparison, GateReport, Verdict, judge
 if TYPE_CHECKING:
     import polars as pl
 
-    from quant_assets.trading.paths import PathStatistics
+    from quant_assets.trading.path_figures import PathStatistics
 
 PREFIX = "desk_"
 _WORDS = 300  # of what a gate says, characters
@@ -93,14 +93,17 @@ class TrackRecord:
         told : mapping
             As `told_of` gives.
         """
-        from quant_assets.trading.paths import median_path, path_statistics
+        from quant_assets.trading.path_figures import PathStatistics
 
-        statistics = path_statistics(paths, told["periods_per_year"], standard=told["standard"])
+        statistics = tuple(
+            PathStatistics(**{n: math.nan if v is None else v for n, v in dict[str, Any](row).items()})
+            for row in told["paths"]
+        )
         return cls(
             strategy=told["strategy"],
             paths=paths,
             statistics=statistics,
-            median=median_path(statistics),
+            median=next(path for path in statistics if path.path == told["median_path"]),
             periods_per_year=told["periods_per_year"],
             n_trials=told["n_trials"],
             verdicts=dict(told["verdicts"]),
@@ -112,7 +115,8 @@ def told_of(strategy: str, report: GateReport) -> dict[str, Any]:
     return {
         "strategy": strategy,
         "periods_per_year": report.details["periods_per_year"],
-        "standard": report.details["standard"],
+        "paths": report.details["paths"],
+        "median_path": report.details["median_path"],
         "n_trials": report.details["trials"]["n_trials"],
         "verdicts": {verdict.gate: verdict.status for verdict in report.verdicts},
     }

@@ -18,7 +18,7 @@ from quant_assets.common.errors import (
 )
 from quant_assets.common.places import config_dir, home_dir
 from quant_assets.common.plugins import Plugin
-from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
+from quant_assets.common.settings import PluginSource, RetrainingConfig, StrategyConfig, UniverseConfig
 from quant_assets.datasets.custom_labels import label_function
 from quant_assets.features.pack import pack_name, selected_packs
 from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile, MinimaConfig, Shortfall
@@ -241,6 +241,9 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
         try:
             universes[name] = with_limits(universe, where=str(file))
             _require_strict(file, limits.minima.of_universe(universe), MINIMUM, RAISE)
+            for label, source in universe.sources.items():
+                if isinstance(source, PluginSource):
+                    _require_plugin(source.plugin, f"{file}, source {label!r}")
         except QuantAssetsError as error:
             read.drop("universe", universes, name, error)
     broken = {problem.name: problem for problem in read.left_out if problem.kind == "universe"}

@@ -16,6 +16,7 @@ from quant_assets.gates.evidence import Look
 from quant_assets.lineage.artifact import FEEDS, PANELS, Artifact, Partitions, stated
 from quant_assets.lineage.configured import Settings
 from quant_assets.lineage.declaring import GROUPS, Check, CheckSpec, Product, Stage, keywords_of, registered
+from quant_assets.lineage.desk_checks import desk_checks, require_assets
 from quant_assets.lineage.scope import CONFIGURATION, FOR_PEOPLE, Scope
 
 Key = tuple[str, str]
@@ -118,7 +119,8 @@ class Node:
     @cached_property
     def specs(self) -> Mapping[Check, tuple[CheckSpec, ...]]:
         """The checks in force for it, by what judges them."""
-        return {check: tuple(check.specs(self.scope)) for check in self.stage.checks}
+        checks = (*self.stage.checks, *desk_checks(self.scope, self.name))
+        return {check: tuple(check.specs(self.scope)) for check in checks}
 
     def configuration(self, name: str) -> Any:
         """One part of the configuration."""
@@ -189,6 +191,8 @@ class Lineage:
         universes = dict.fromkeys(s.universe for s in strategies)  # others have no assets
         scopes = [Scope(self.settings, self.settings.universes[name]) for name in universes]
         scopes += [self.scope(s.name) for s in strategies]
+        for scope in scopes:
+            require_assets(scope, self.stages)
         found: dict[Key, Node] = {}
         for scope in (*scopes, Scope(self.settings)):
             for node in self._nodes(scope):

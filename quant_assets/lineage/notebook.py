@@ -263,7 +263,8 @@ def make(
         if checks:
             judged[node.key] = [
                 result
-                for check in node.stage.checks
+                for check, specs in node.specs.items()
+                if specs
                 for result in check.judge(node.arguments(check.function, artifacts, told, lineage))
             ]
     return Run("", "", artifacts, shown, judged)

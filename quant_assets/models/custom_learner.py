@@ -270,9 +270,10 @@ def _fit_network(
     try:
         model = checked_network(returned)
         data = graph_bytes(model, reach, "score")
-        require_independent_rows(f"learner {name!r}", data, rows.features)
         some = rows.features[:: -(-len(rows.features) // most_rows)]
         native, ours = run_graph(returned, reach.held(some)), run_graph(data, some)
+        if np.isfinite(native).all():
+            require_independent_rows(f"learner {name!r}", data, rows.features)
     except (ArtifactError, ModelError) as error:
         raise _refused(name, error.expected, error.found, error.action) from error
     if not np.isfinite(native).all():
@@ -319,6 +320,18 @@ def _controller(imported: int) -> Any:
 
 
 @contextmanager
+def _in_control() -> Iterator[None]:
+    """Let this thread set the limit of OpenBLAS: the first fit enters in one thread, the last leaves in another."""
+    from threadpoolctl import OpenBLASController
+
+    OpenBLASController.clear_controlling_thread(force=True)
+    try:
+        yield
+    finally:
+        OpenBLASController.clear_controlling_thread(force=True)
+
+
+@contextmanager
 def one_thread() -> Iterator[None]:
     """Run linear algebra and OpenMP loops on one thread: sums of several have no fixed order.
 
@@ -331,13 +344,15 @@ def one_thread() -> Iterator[None]:
     controller = _controller(len(sys.modules))
     with _LIMITING:
         if _inside == 0:
-            _limits.append(controller.limit(limits=1, user_api="blas"))
+            with _in_control():
+                _limits.append(controller.limit(limits=1, user_api="blas"))
         _inside += 1
     try:
-        with controller.limit(limits=1, user_api="openmp"):
+        with controller.select(user_api="openmp").limit(limits=1):
             yield
     finally:
         with _LIMITING:
             _inside -= 1
             if _inside == 0:
-                _limits.pop().restore_original_limits()
+                with _in_control():
+                    _limits.pop().restore_original_limits()

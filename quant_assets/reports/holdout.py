@@ -18,7 +18,8 @@ from quant_assets.common.pages import ACCENT, FAN, figure_png, page_environment,
 from quant_assets.gates.evidence import plain_json
 from quant_assets.statistics import sharpe
 from quant_assets.statistics.sharpe_inference import SharpeStandard, critical_value, sharpe_standard_error
-from quant_assets.trading.paths import PathStatistics, median_path, path_statistics
+from quant_assets.trading.path_figures import PathStatistics
+from quant_assets.trading.paths import median_path, path_statistics
 
 
 @dataclass(frozen=True)

@@ -239,6 +239,7 @@ def candidate_tear_sheet(
     n_symbols: int,
     counted: str = "",
     survivorship: Sequence[str] = (),
+    remarks: Sequence[str] = (),
     group: str = "",
 ) -> str:
     """The tear sheet of one candidate of a configured strategy.
@@ -262,6 +263,8 @@ def candidate_tear_sheet(
         How many trials are behind the figures, and since when they are counted.
     survivorship : sequence of str
         What the checks of bars and members say of it.
+    remarks : sequence of str
+        What stands before all caveats: the comparison with the linear baseline, and whether it is for research only.
     group : str
         Whose members alone are scored and trained on, where there is such a group.
     """
@@ -274,6 +277,7 @@ def candidate_tear_sheet(
         report.details["periods_per_year"],
     )
     caveats = [
+        *remarks,
         f"Costs assume an account of {strategy.costs.capital:,.0f}; cash earns nothing, shorts pay "
         f"{strategy.costs.borrow_fee_bps:g} basis points a year"
         + (

@@ -1,6 +1,5 @@
 """What every feature pack of a desk's own has to keep, as tests that its own test class inherits."""
 
-from functools import cache
 from typing import Any, ClassVar
 
 import polars as pl
@@ -11,6 +10,9 @@ from quant_assets.testing.random_market import random_market
 
 # Beside the warm-up: enough for every experiment to compare something.
 FURTHER_SESSIONS = 400
+
+# The proof of each test class, made once.
+_REPORTS: dict[type, CausalityReport] = {}
 
 
 class FeaturePackContract:
@@ -49,7 +51,9 @@ class FeaturePackContract:
     @classmethod
     def report(cls) -> CausalityReport:
         """What `quant_assets.features.prove_causal` finds."""
-        return _report(cls)
+        if cls not in _REPORTS:
+            _REPORTS[cls] = prove_causal(cls.bars(), cls.chosen())
+        return _REPORTS[cls]
 
     def test_no_value_changes_when_later_bars_change(self) -> None:
         """The causality proof: neither of its own symbol, nor across symbols."""
@@ -101,11 +105,6 @@ class FeaturePackContract:
             _require(
                 head[feature.name].null_count() == head.height, f"{feature.name} shows while it warms up"
             )
-
-
-@cache
-def _report(contract: type[FeaturePackContract]) -> CausalityReport:
-    return prove_causal(contract.bars(), contract.chosen())
 
 
 def _refuse_violations(report: CausalityReport, *experiments: str) -> None:

@@ -1,7 +1,6 @@
 """What every label of a desk's own has to keep, as tests that its own test class inherits."""
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, ClassVar
 
 import polars as pl
@@ -11,6 +10,9 @@ from quant_assets.datasets.custom_labels import raw_labels
 from quant_assets.datasets.label_kinds import make_labels
 from quant_assets.datasets.label_proof import LabelReport, prove_labels
 from quant_assets.testing.random_market import random_market, times
+
+# The proof of each test class, made once.
+_REPORTS: dict[type, LabelReport] = {}
 
 
 class LabelContract:
@@ -67,7 +69,9 @@ class LabelContract:
     @classmethod
     def report(cls) -> LabelReport:
         """What `quant_assets.datasets.prove_labels` finds."""
-        return _report(cls)
+        if cls not in _REPORTS:
+            _REPORTS[cls] = prove_labels(cls.make, cls.bars(), times(cls.n_sessions))
+        return _REPORTS[cls]
 
     def test_its_rows_keep_the_contract(self) -> None:
         """One row a bar, its times in order and in the calendar, a finite target: anything else raises."""
@@ -99,11 +103,6 @@ class LabelContract:
     def _refuse(self, *experiments: str) -> None:
         found = [str(v) for v in self.report().violations if v.experiment in experiments]
         _require(not found, "; ".join(found))
-
-
-@cache
-def _report(contract: type[LabelContract]) -> LabelReport:
-    return prove_labels(contract.make, contract.bars(), times(contract.n_sessions))
 
 
 def _require(holds: bool, message: str) -> None:

@@ -1,4 +1,4 @@
-"""A seeded market without an edge, with what real ones have: a name that comes late, one that ends, one that halts."""
+"""A seeded market without an edge, with what real ones have: a name that comes late, one that ends, and one halts."""
 
 from datetime import date
 from functools import cache

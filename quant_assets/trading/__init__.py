@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from quant_assets.trading import backtest
     from quant_assets.trading.decision import Decision
     from quant_assets.trading.further_costs import TradeContext
+    from quant_assets.trading.path_figures import PathStatistics
     from quant_assets.trading.paths import (
-        PathStatistics,
         information_coefficients,
         median_path,
         path_returns,

@@ -1,14 +1,16 @@
 """What is known at a decision: all that a scheme is shown beside scores, in a backtest and in live trading."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.settings import PortfolioConfig
-from quant_assets.trading.account import Matrix, last_known
+from quant_assets.trading.account import Matrix, last_known, trailing_liquidity
 
 DAYS_PER_YEAR = 365.25
 # Below a month of returns nobody knows what a name does: it has no volatility, and no part in a covariance.
@@ -90,6 +92,36 @@ class Known:
     closes: Matrix
     sigma_daily: Matrix
     adv_notional: Matrix
+
+    @classmethod
+    def of(cls, bars: pl.DataFrame, symbols: Sequence[str], first: date, last: date) -> "Known":
+        """What a panel says by the close of each session between two, for a decision that is not filled yet.
+
+        Parameters
+        ----------
+        bars : polars.DataFrame
+            Adjusted panel, ``symbol, session, close, volume`` and its factors.
+        symbols : sequence of str
+            Of the columns, in order.
+        first, last : datetime.date
+            Sessions of the panel.
+        """
+        grid = np.unique(bars["session"].to_numpy().astype("datetime64[D]"))
+        bars = bars.filter(pl.col("symbol").is_in(list(symbols)))
+        bars = bars.join(trailing_liquidity(bars), on=["symbol", "session"])
+        place = {name: column for column, name in enumerate(symbols)}
+        at = np.searchsorted(grid, bars["session"].to_numpy().astype("datetime64[D]"))
+        of = np.array([place[name] for name in bars["symbol"].to_list()], dtype=np.int64)
+        start, stop = (int(np.searchsorted(grid, np.datetime64(day, "D"))) for day in (first, last))
+
+        def matrix(name: str) -> Matrix:
+            values = np.full((len(grid), len(symbols)), np.nan)
+            values[at, of] = bars[name].to_numpy()
+            return values
+
+        sigma, adv = last_known(matrix("sigma_daily")), last_known(matrix("adv_notional"))
+        decided = slice(start, stop + 1)
+        return cls(grid, start, tuple(symbols), matrix("close"), sigma[decided], adv[decided])
 
     @property
     def decisions(self) -> int:

@@ -96,7 +96,14 @@ def test_run_reuses_everything_and_ends_with_the_verdicts_and_exit_code_0(desk: 
     done = desk("run", "-s", "edge", "-s", "noise", "--json", str(verdicts))
     assert done.returncode == 0, done.stdout + done.stderr
     assert " computed " not in done.stdout
-    for text in ("reused", "cpcv_deflated_sharpe", "edge: promoted", "noise: refused", "make dev", ".html"):
+    for text in (
+        "reused",
+        "cpcv_deflated_sharpe",
+        "edge: promoted",
+        "noise: refused",
+        "quant-assets ui",
+        ".html",
+    ):
         assert text in done.stdout
     edge, noise = json.loads(verdicts.read_text())
     assert (edge["decision"], noise["decision"]) == ("promoted", "refused")

@@ -18,9 +18,11 @@ from quant_assets.gates.admission import closed_reasons, foreign_limits
 from quant_assets.gates.apart import asked_apart
 from quant_assets.gates.desk import Finding, at_least, at_most, desk_name, desk_names, desk_verdict
 from quant_assets.gates.desk_judging import with_desk_gates
+from quant_assets.gates.evidence import plain_json
 from quant_assets.gates.gate import gate_names, gates_of
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport, Verdict
+from quant_assets.trading.paths import path_statistics
 
 SUBJECT = "a" * 40
 
@@ -72,7 +74,13 @@ def report(status: str = "pass") -> GateReport:
         )
         for gate in gates_of("validation")
     )  # fmt: skip
-    details = {"periods_per_year": 252.0, "standard": "2025", "trials": {"n_trials": 3}}
+    statistics = [plain_json(asdict(path)) for path in path_statistics(paths(), 252.0)]
+    details = {
+        "periods_per_year": 252.0,
+        "trials": {"n_trials": 3},
+        "paths": statistics,
+        "median_path": 1,
+    }
     return GateReport("validation", SUBJECT, limits_held, judged, details)
 
 

@@ -13,7 +13,7 @@ import polars as pl
 from quant_assets.common.hashing import frame_digest
 from quant_assets.common.listing_settings import MembersConfig
 from quant_assets.common.logging import get_logger
-from quant_assets.common.settings import UniverseConfig
+from quant_assets.common.settings import PluginSource, UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.common.universe_settings import ActionsConfig
 from quant_assets.lineage.artifact import Artifact, Panel, Partitions, frame_of
@@ -246,12 +246,19 @@ def _results(findings: Iterable[Any]) -> Iterator[CheckResult]:
         )
 
 
+def _code_of_sources(scope: Scope, _: str | None) -> Sequence[str]:
+    """The code of a desk's own sources, which no import statement shows."""
+    sources = scope.bars.sources.values()
+    return [source.plugin.reference for source in sources if isinstance(source, PluginSource)]
+
+
 @stage(
     group="market",
     owner="universe",
     team="team:data",
     kinds=lambda s: {*(source.kind for source in s.bars.sources.values()), "parquet"},
     partitions=lambda s: s.bars.years,
+    roots=_code_of_sources,
     # Read every time: only the source itself knows whether it has changed.
     always=True,
     checks=(

@@ -47,6 +47,7 @@ from quant_assets.lineage.declaring import (
     trading_code,
 )
 from quant_assets.lineage.scope import History, Progress, Scope, SessionRange
+from quant_assets.lineage.sizing_check import SIZING_CHECK
 from quant_assets.lineage.stages.bar_stages import survivorship
 from quant_assets.lineage.stages.listing_stages import members_have_bars
 from quant_assets.lineage.stages.model_stages import TRAINING_POOL, desk_learners, models_of, recipe_of, tuned
@@ -131,6 +132,7 @@ def _members(member_rows: Artifact | None) -> pl.DataFrame | None:
     kinds=frozenset({"numpy"}),
     describe=path_figures,
     counts=count_paths,
+    checks=(SIZING_CHECK,),
     roots=trading_code,
 )
 def cpcv_paths(
@@ -262,20 +264,57 @@ def validation_report(
 ) -> Product:
     """One verdict per CPCV gate, and per gate of the desk's own, about exactly this candidate."""
     from quant_assets.gates.evidence import counted_facts, verdict_table
+    from quant_assets.models.ensemble import Ensemble
 
     report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits, name, further_gates)
     facts = counted_facts(home.path, report.details["trials"]["book"])
-    return Product(report.about(basis), {"verdicts": verdict_table(report), **facts})
+    research = Ensemble.from_json(ensemble.json()).research_only
+    only = {"research_only": research_sentence(research)} if research else {}
+    return Product(report.about(basis), {"verdicts": verdict_table(report), **only, **facts})
 
 
-def learners_and_trading(scope: Scope, member: str | None) -> Sequence[str]:
-    """Roots of what fits and trades: the desk's own code of both."""
-    return [*desk_learners(scope, member), *trading_code(scope, member)]
+# It shows an outcome beside what the paths have shown: it reads them, so that nobody sees it before they are counted.
+@stage(group="validation", rederived=True, kinds=frozenset({"numpy"}), roots=trading_code)
+def linear_baseline(
+    training_set: Artifact,
+    scored_rows: Artifact,
+    bars: Artifact,
+    cpcv_paths: Artifact,
+    *,
+    models: ModelsConfig,
+    validation: ValidationConfig,
+    sessions: SessionRange,
+    portfolio: PortfolioConfig,
+    costs: CostConfig,
+    delisting: DelistingConfig,
+) -> Product:
+    """What the candidate adds over ridge on the same features in the same splits. It is no trial and no gate."""
+    from quant_assets.datasets.training_set import feature_names_of
+    from quant_assets.gates.linear_comparison import compare_with_linear
+    from quant_assets.market.calendar import periods_per_year
+    from quant_assets.models.linear_baseline import linear_predict
+    from quant_assets.trading.paths import path_returns
+
+    table = training_set.table()
+    scored = scored_rows.table().frame
+    predictions = linear_predict(table.frame, feature_names_of(table), models, validation, scored=scored)
+    returns = path_returns(predictions, bars.table().frame, portfolio, costs, delisting)
+    found = compare_with_linear(cpcv_paths.table().frame, returns, periods_per_year(*sessions))
+    facts = {name: value for name, value in found.to_json().items() if value is not None}
+    return Product(
+        {**found.to_json(), "recipe": cpcv_paths.table().metadata["recipe"]},
+        {"summary": found.sentence, **facts},
+    )
+
+
+def fitting_and_trading(scope: Scope, member: str | None) -> Sequence[str]:
+    """Roots of what fits the learners and trades their scores."""
+    return (*desk_learners(scope, member), *trading_code(scope, member))
 
 
 # It shows an outcome of what the paths have shown: it reads them, so that nobody sees it before they are counted.
 @stage(
-    group="validation", kinds=lambda s: s.plan.models.learners, pool=TRAINING_POOL, roots=learners_and_trading
+    group="validation", kinds=lambda s: s.plan.models.learners, pool=TRAINING_POOL, roots=fitting_and_trading
 )
 def walk_forward(
     training_set: Artifact,
@@ -403,6 +442,7 @@ def tear_sheet(
     labels: Artifact,
     bars: Artifact,
     walk_forward: Artifact,
+    linear_baseline: Artifact,
     listings: Artifact | None = None,
     memberships: Artifact | None = None,
     *,
@@ -416,6 +456,7 @@ def tear_sheet(
 ) -> Product:
     """The candidate on one page: why it was refused or admitted, with the plots behind it."""
     from quant_assets.gates.evidence import counted_sentence, publish_html
+    from quant_assets.gates.linear_comparison import LinearComparison
     from quant_assets.models.ensemble import Ensemble
     from quant_assets.reports.tear_sheet import candidate_tear_sheet
 
@@ -434,6 +475,11 @@ def tear_sheet(
         strategy.name,
         strategy.further_gates,
     )
+    candidate = Ensemble.from_json(ensemble.json())
+    importance = candidate.importance()
+    remarks = [LinearComparison.from_json(linear_baseline.json()).sentence]
+    if candidate.research_only:
+        remarks.insert(0, research_sentence(candidate.research_only))
     html = candidate_tear_sheet(
         report,
         cpcv_paths.table().frame,
@@ -441,7 +487,8 @@ def tear_sheet(
         labels.table().frame,
         bars.table().frame,
         walk_forward=walk_forward.table().frame,
-        importance=Ensemble.from_json(ensemble.json()).importance(),
+        importance=importance if any(importance.values()) else {},
+        remarks=remarks,
         strategy=strategy,
         delisting=delisting,
         n_symbols=predictions["symbol"].n_unique(),
@@ -451,6 +498,12 @@ def tear_sheet(
     )
     file = publish_html(home.path, strategy.name, ensemble.version, html)
     return Product(html, {"file": File(file), "open": Link(home.page_address(file))})
+
+
+def research_sentence(reasons: Mapping[str, str]) -> str:
+    """That a candidate is for research only, and why."""
+    told = "; ".join(f"{name}: {why}" for name, why in reasons.items())
+    return f"For research only ({told}): no graph, no bundle, and no promotion whatever the verdicts."
 
 
 def no_leakage(leakage_report: Artifact) -> CheckResult:

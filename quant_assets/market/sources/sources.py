@@ -19,6 +19,7 @@ from quant_assets.common.settings import (
     CsvSource,
     ExcelSource,
     ParquetSource,
+    PluginSource,
     PostgresSource,
     Source,
     SyntheticSource,
@@ -39,6 +40,7 @@ from quant_assets.market.sources.bar_source import (
     read_restricted,
 )
 from quant_assets.market.sources.contract import part_bars, settled
+from quant_assets.market.sources.plugged import PluginBars
 from quant_assets.market.synthetic import generate
 
 
@@ -95,6 +97,8 @@ def open_source(config: Source) -> BarSource:
             from quant_assets.market.sources.postgres import PostgresBars
 
             return PostgresBars(config)
+        case PluginSource():
+            return PluginBars(config)
         case BokehSource() | ParquetSource() | ArrowSource() | ExcelSource() | CsvSource():
             return FileBars(config)
 
