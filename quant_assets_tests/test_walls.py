@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PASSED_ON = {f"validation/{name}.py" for name in ("cpcv", "overfitting", "sharpe")}
 # Under one name the same thing in three rooms: the packs, gates and bar rules that ship, one module an idea.
 CATALOGUES = {"catalogue"}
-MOST_MODULES, MOST_DEFS_MODULES, MOST_DEFS_LINES = 300, 10, 1_600
+MOST_MODULES, MOST_DEFS_MODULES, MOST_DEFS_LINES = 330, 10, 1_600
 
 
 def imports_of(file: Path) -> set[str]:
