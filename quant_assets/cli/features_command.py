@@ -100,8 +100,8 @@ def _list() -> None:
     else:
         broken += [str(problem.error) for problem in settings.left_out if problem.kind == "strategy"]
         for strategy in settings.strategies.values():
-            for pack in strategy.feature_packs:
-                used.setdefault(pack, []).append(strategy.name)
+            for chosen in strategy.feature_packs:
+                used.setdefault(chosen, []).append(strategy.name)
     table = table_of("Feature packs", ("pack", "named as", "features", "warm-up", "used by"), overflow="fold")
     for named, strategies in used.items():
         try:
