@@ -15,7 +15,8 @@ from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import TARGET, feature_names_of
 from quant_assets.features.as_known import FOUND_WRONG
-from quant_assets.features.causality import SCALES
+from quant_assets.features.causality import HISTORY_TOLERANCE, SCALES
+from quant_assets.features.pack import selected_packs
 from quant_assets.studies.leakage.leakage_report import Evidence, Pipeline, Stage, evidence_of
 
 # ------------------------------------------------------------------------------------ changes, and what moved
@@ -106,6 +107,25 @@ def difference(
     return Difference(one.height * len(columns), violations, tuple(found))
 
 
+def without_rounding(before: pl.DataFrame, after: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """The second frame with the values of the first in these columns, where they differ by rounding alone.
+
+    A desk's own function may take a logarithm, whose last bits depend on the scale of prices. What moves by at most
+    `HISTORY_TOLERANCE` of the column's standard deviation is rounding, as in the proof of causality.
+    """
+    keys = ["symbol", "session"]
+    if not columns or not before.select(keys).equals(after.select(keys)):
+        return after
+    kept = []
+    for name in columns:
+        one, other = before[name].cast(pl.Float64), after[name].cast(pl.Float64)
+        spread = one.std()
+        scale = spread if isinstance(spread, float) and spread > 0.0 else 1.0
+        rounding = ((one - other).abs() <= HISTORY_TOLERANCE * scale).fill_null(value=False)
+        kept.append(before[name].zip_with(rounding, after[name]))
+    return after.with_columns(kept)
+
+
 # ------------------------------------------------------------------------------------------------- later bars
 
 
@@ -115,6 +135,11 @@ BY_PATH = ("path", "session")
 LABEL_VALUES = ("t0", "t1", "known_at", "forward_return", TARGET)
 # Labels published this much later must leave a training set that ends before that.
 DELAY = timedelta(days=30)
+
+
+def label_values(labels: pl.DataFrame) -> list[str]:
+    """What labels say: times, forward return, and of most kinds a target of its own."""
+    return [name for name in LABEL_VALUES if name in labels.columns]
 
 
 @dataclass(frozen=True)
@@ -190,8 +215,7 @@ def altered_future(
         before, after = (
             f.join(known, on=["symbol", "session"], how="left") for f in (original.labels, new_labels)
         )
-        values = [name for name in LABEL_VALUES if name in original.labels.columns]
-        labels.add(before, after, values, pl.col("_known").is_not_null())
+        labels.add(before, after, label_values(original.labels), pl.col("_known").is_not_null())
         clean_features = spliced(original.features, new_features, decided)
         clean_labels = _spliced_labels(original.labels, new_labels, known_by)
         table = pipeline.training_set(clean_features, clean_labels, strategy, original.known_by)
@@ -354,9 +378,15 @@ def rescaled_history(
         (*TRADED, *EARNED),
         BY_PATH,
     )
+    own = [
+        n for pack in selected_packs(strategy.feature_packs) if pack.recipe is not None for n in pack.names
+    ]
+    features = without_rounding(original.features, pipeline.features(bars, strategy), own)
+    target = [TARGET] if strategy.label.plugin is not None else []
+    labels = without_rounding(original.labels, pipeline.labels(bars, universe, strategy), target)
     outputs: tuple[tuple[Stage, pl.DataFrame, pl.DataFrame, Sequence[str]], ...] = (
-        ("features", original.features, pipeline.features(bars, strategy), original.inputs),
-        ("labels", original.labels, pipeline.labels(bars, universe, strategy), LABEL_VALUES),
+        ("features", original.features, features, original.inputs),
+        ("labels", original.labels, labels, label_values(original.labels)),
     )
     found: list[tuple[Stage, str, Difference]] = [
         (stage, "split", difference(before, after, columns)) for stage, before, after, columns in outputs
