@@ -249,7 +249,7 @@ def _fit_estimator(
     except (ArtifactError, ModelError) as error:
         if not research_only:
             raise _refused(name, error.expected, error.found, error.action) from error
-        return b"", None, weighted, estimator, f"{why}; {error.what}: {error.found}"
+        return b"", None, weighted, estimator, f"{why} ({error.what}: {error.found})"
     return data, agreed, weighted, None, why
 
 

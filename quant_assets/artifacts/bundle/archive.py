@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from quant_assets.common.errors import ArtifactError
 from quant_assets.common.hashing import bytes_digest, canonical_json, json_digest
+from quant_assets.common.model_settings import OWN_LEARNERS
 from quant_assets.models.ensemble import Ensemble
 
 # -------------------------------------------------------------------------------------- the files of a bundle
@@ -244,6 +245,13 @@ def model_card(
         "forward_return": "the expected forward return as a fraction",
         "log_odds": "the log-odds of a forward return above the median of its session",
     }[ensemble.score_unit]
+    graphs = [learner.name for learner in ensemble.learners if learner.name not in OWN_LEARNERS]
+    kinds = (
+        "tree ensembles"
+        if not graphs
+        else f"base learners, of which {', '.join(graphs)} are of the desk's own"
+    )
+    texts = "library's own text" if not graphs else "library's own text, or as its own graph"
     learners = "\n".join(
         f"| {name} | {coefficient:.6g} | {spread:.6g} | {sum(t.n_splits for t in learner.trees())} |"
         for name, coefficient, spread, learner in zip(
@@ -265,11 +273,11 @@ def model_card(
 Subject `{subject}`, recipe `{ensemble.recipe}`.
 
 ## What it is
-A linear stack of tree ensembles. Input: {len(ensemble.feature_names)} float32 features of one instrument at one
+A linear stack of {kinds}. Input: {len(ensemble.feature_names)} float32 features of one instrument at one
 close. Output: a score, {unit}. A row with a missing or infinite feature has the score NaN, which no consumer may
 trade on.
 
-`model.onnx` is the whole stack in one graph. {int8} Each learner is also there in its library's own text: {native}.
+`model.onnx` is the whole stack in one graph. {int8} Each learner is also there in its {texts}: {native}.
 
 | learner | coefficient | out-of-fold spread | splits |
 |---|---|---|---|

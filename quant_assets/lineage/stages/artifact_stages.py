@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, Field
 
-from quant_assets.common.errors import ArtifactError
+from quant_assets.common.errors import ArtifactError, GateClosedError
 from quant_assets.common.hashing import bytes_digest
 from quant_assets.common.home import Home
 from quant_assets.common.store import Table
@@ -48,9 +48,15 @@ def onnx_fp32(ensemble: Artifact, *, name: str) -> Product:
     from quant_assets.artifacts.onnx.export import export_onnx
     from quant_assets.models.ensemble import Ensemble
 
-    model = export_onnx(
-        Ensemble.from_json(ensemble.json()), subject=ensemble.version, metadata={"strategy": name}
-    )
+    candidate = Ensemble.from_json(ensemble.json())
+    if candidate.research_only:
+        raise GateClosedError(
+            f"graph of {name}",
+            expected="learners that are exported with parity, and none that is marked research_only",
+            found="; ".join(f"{learner}: {why}" for learner, why in candidate.research_only.items()),
+            action="nothing of it is promoted: use learners that convert exactly, or take the mark off",
+        )
+    model = export_onnx(candidate, subject=ensemble.version, metadata={"strategy": name})
     return Product(model, {"bytes": len(model), "subject": ensemble.version})
 
 

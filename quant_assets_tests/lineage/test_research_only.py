@@ -1,0 +1,40 @@
+"""A strategy with a learner for research only has no graph: its stage is a closed gate that says why."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from quant_assets.common.errors import GateClosedError
+from quant_assets.common.settings import ModelsConfig
+from quant_assets.lineage.stages.artifact_stages import onnx_fp32
+from quant_assets.lineage.stages.evidence_stages import research_sentence
+from quant_assets.models.ensemble import fit_ensemble
+from quant_assets_tests.models.training_frames import FEATURES, training_frame
+
+DESK = "quant_assets_tests.models.desk_learners:"
+
+
+def candidate(**ridge: bool) -> SimpleNamespace:
+    models = ModelsConfig.model_validate(
+        {
+            "lightgbm": None,
+            "xgboost": None,
+            "stacker": {"inner_folds": 2},
+            "custom": {"ridge": {"use": DESK + "ridge", **ridge}},
+        }
+    )
+    made = fit_ensemble(training_frame(60), FEATURES, models, seed=1, embargo_sessions=2, recipe="r")
+    return SimpleNamespace(json=lambda: json.loads(json.dumps(made.to_json())), version="v")
+
+
+def test_its_graph_is_a_closed_gate_that_names_the_learner() -> None:
+    with pytest.raises(GateClosedError, match="ridge: marked for research only"):
+        onnx_fp32(candidate(research_only=True), name="own")
+    assert onnx_fp32(candidate(), name="own").facts["subject"] == "v"
+
+
+def test_the_reports_say_so() -> None:
+    said = research_sentence({"knn": "marked for research only (graph of a learner: Scan)"})
+    assert said.startswith("For research only (knn: marked")
+    assert "no promotion whatever the verdicts" in said
