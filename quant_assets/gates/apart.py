@@ -1,7 +1,8 @@
 """Code that may only close is asked in a process of its own: there it can touch nothing that judges.
 
-It cannot keep anything waiting. What it is shown lies in a folder of its own; the process has neither the platform's home nor keys in its environment.
-What it writes back is read as plain data. Whatever else happens there, a crash, an exit, silence, is no finding.
+It cannot keep anything waiting. What it is shown lies in a folder of its own, and the process has neither the
+platform's home nor keys in its environment. What it writes back is read as plain data. Whatever else happens there, a
+crash, an exit, silence, is no finding.
 """
 
 import json
