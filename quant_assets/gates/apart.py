@@ -62,7 +62,8 @@ def asked_apart(
             frame.write_parquet(folder / _FRAME)
         else:
             (folder / _VALUE).write_text(json.dumps(value))
-        job = {"plugin": plugin.model_dump(mode="json"), "kind": kind, "told": dict(told) if told else None}
+        named = plugin.model_dump(mode="json", include={"use", "options"})
+        job = {"plugin": named, "kind": kind, "told": dict(told) if told else None}
         (folder / _JOB).write_text(json.dumps(job))
         with (folder / "said").open("wb") as said:
             child = subprocess.Popen(  # noqa: S603 - this interpreter and this module

@@ -30,6 +30,11 @@ def forgetful_of_nothing(scores, known):
     MEMORY.setdefault(known.session, len(MEMORY))
     return np.where(np.isnan(scores), 0.0, 0.05 + 0.001 * len(MEMORY) + 1e-4 * scores.sum())
 
+CALLS = []
+def counting(scores, known):
+    CALLS.append(1)
+    return np.where(np.isnan(scores), 0.0, 0.05 + 0.001 * len(CALLS))
+
 def stamp_duty(traded: np.ndarray, known: TradeContext, *, bps: float = 50.0) -> np.ndarray:
     return np.maximum(traded, 0.0) * bps * 1e-4
 
@@ -112,6 +117,10 @@ class _Memory(SizingContract):
     plugin: ClassVar[Any] = "the_desk:forgetful_of_nothing"
 
 
+class _Counting(SizingContract):
+    plugin: ClassVar[Any] = "the_desk:counting"
+
+
 class _Rebate(CostContract):
     plugin: ClassVar[Any] = "the_desk:rebate"
 
@@ -131,7 +140,9 @@ class _Holes(TestPrices):
 
 PLANTED: dict[str, Callable[[], None]] = {
     "memory": lambda: _Memory().test_it_looks_at_nothing_later_than_its_decision(),
-    "memory, by the bit": lambda: _Memory().test_the_same_numbers_give_the_same_weights_to_the_bit(),
+    "a scheme that is no function": lambda: (
+        _Counting().test_the_same_numbers_give_the_same_weights_to_the_bit()
+    ),
     "a negative cost": lambda: _Rebate().test_it_charges_a_finite_cost_of_at_least_nothing(),
     "a cost without a trade": lambda: _Fee().test_no_trade_costs_nothing(),
     "a gate that asks the clock": lambda: _Clock().test_the_same_record_gives_the_same_finding(),

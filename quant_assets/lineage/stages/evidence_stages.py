@@ -384,8 +384,8 @@ def tear_sheet(
     if members is not None and memberships is not None:
         told = members_have_bars(bars, memberships, listings, universe=universe, members=members)
         survived.append(told.description)
-    told = (strategy.name, strategy.further_gates)
-    report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits, *told)
+    own = strategy.further_gates
+    report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits, strategy.name, own)
     html = candidate_tear_sheet(
         report,
         cpcv_paths.table().frame,
