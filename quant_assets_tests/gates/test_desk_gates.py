@@ -245,7 +245,7 @@ def test_one_that_takes_for_ever_is_ended_with_all_that_it_started(
     )
     started = time.monotonic()
     assert asked_apart(plugin, "a gate", value=None, seconds=2.5) == "no answer within 2.5 s"
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     time.sleep(3.2)
     assert not mark.exists()
 

@@ -10,7 +10,16 @@ from quant_assets.common.home import Home
 from quant_assets.common.settings import DelistingConfig, ModelsConfig, StrategyConfig
 from quant_assets.gates.evidence import Look
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.declaring import Check, CheckResult, LongTable, Picture, Product, single, stage
+from quant_assets.lineage.declaring import (
+    Check,
+    CheckResult,
+    LongTable,
+    Picture,
+    Product,
+    single,
+    stage,
+    trading_code,
+)
 from quant_assets.lineage.scope import Progress, SessionRange
 
 TRAINING_POOL = "training"
@@ -59,6 +68,7 @@ def search_history(*, value: Mapping[str, Any], sessions: SessionRange) -> Mappi
     wanted=lambda s: s.plan.tuning is not None,
     pool=TRAINING_POOL,
     describe=search_history,
+    roots=trading_code,
 )
 def tuning(
     training_set: Artifact,
