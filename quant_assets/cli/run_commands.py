@@ -358,6 +358,8 @@ def validate(
     """
     from quant_assets.common.errors import EvidenceError
     from quant_assets.gates.baseline_comparison import Validation, compare_with_baseline, read_baseline
+    from quant_assets.gates.desk import desk_names
+    from quant_assets.gates.gate import gate_names
     from quant_assets.lineage.configured import load_settings
 
     quiet()
@@ -383,7 +385,8 @@ def validate(
         )
     limit = settings.gates.baseline_max_sharpe_fall
     comparison = compare_with_baseline(candidate, earlier, limit) if earlier else None
-    outcome = Validation(candidate, comparison)
+    own = desk_names(settings.strategies[strategy].further_gates)
+    outcome = Validation(candidate, comparison, (*gate_names(), *own))
     show_validation(outcome)
     write_json(json_output, outcome.to_json())
     raise typer.Exit(outcome.exit_code)

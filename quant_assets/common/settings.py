@@ -5,6 +5,7 @@ violation into one message that names file, key, value and the closest valid key
 """
 
 import math
+import re
 from typing import Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -183,7 +184,8 @@ class StrategyConfig(Config):
     @field_validator("further_gates", "further_checks")
     @classmethod
     def _told_apart(cls, value: tuple[Plugin, ...]) -> tuple[Plugin, ...]:
-        names = [(getattr(p, "asset", ""), p.use.rpartition(":")[2]) for p in value]
+        # As `quant_assets.gates.desk.desk_name` makes a name of it.
+        names = [(getattr(p, "asset", ""), re.sub(r"\W", "_", p.use.rpartition(":")[2])) for p in value]
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:
             raise ValueError(f"two are called {repeated[0][1]!r}: rename the function of one of them")

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from quant_assets.common.errors import EvidenceError
 from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.desk import PREFIX
 from quant_assets.gates.gate import gate_names, gates
 from quant_assets.gates.verdicts import Verdict
 
@@ -82,7 +83,7 @@ class CandidateSummary:
 
 
 def judged_by(verdict: Verdict, limits: Mapping[str, Any]) -> bool:
-    """Whether a verdict applied the limit that is in force for its gate.
+    """Whether a verdict applied the limit that is in force for its gate. A desk's own gate brings its limit itself.
 
     Parameters
     ----------
@@ -90,6 +91,8 @@ def judged_by(verdict: Verdict, limits: Mapping[str, Any]) -> bool:
         Limits by the names of the configuration.
     """
     gate = gates().get(verdict.gate)
+    if gate is None and verdict.gate.startswith(PREFIX):
+        return True
     wanted = gate.required_by(limits) if gate else None
     return wanted is not None and verdict.required == wanted
 
@@ -180,7 +183,7 @@ class Validation:
     comparison : BaselineComparison or None
         None without a baseline.
     required_gates : tuple of str
-        Gates that decide.
+        Gates that decide, beside the desk's own that gave a verdict.
     """
 
     candidate: CandidateSummary
@@ -195,7 +198,9 @@ class Validation:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why the candidate is not let through; empty when it is."""
-        closed = closed_reasons(self.candidate.subject, self.candidate.verdicts, self.required_gates)
+        own = {v.gate: None for v in self.candidate.verdicts if v.gate.startswith(PREFIX)}
+        required = tuple(dict.fromkeys((*self.required_gates, *own)))
+        closed = closed_reasons(self.candidate.subject, self.candidate.verdicts, required)
         worse = self.comparison is not None and not self.comparison.passed
         return (*closed, f"baseline: {self.comparison.reason}") if worse and self.comparison else closed
 

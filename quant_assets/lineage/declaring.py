@@ -437,13 +437,13 @@ def every_gate(scope: Scope, _: str | None) -> Sequence[str]:
 
 
 def desk_code(scope: Scope) -> tuple[str, ...]:
-    """The code of a strategy's own gates."""
-    return tuple(plugin.reference for plugin in scope.plan.further_gates)
+    """The code of a strategy's own gates; none outside of a strategy."""
+    return tuple(plugin.reference for plugin in scope.strategy.further_gates) if scope.strategy else ()
 
 
 def trading_code(scope: Scope, _: str | None) -> Sequence[str]:
     """Roots of whatever trades: the code of a desk's own scheme and cost model."""
-    return (*scope.plan.portfolio.code, *scope.plan.costs.code)
+    return (*scope.strategy.portfolio.code, *scope.strategy.costs.code) if scope.strategy else ()
 
 
 def every_gate_and_trading(scope: Scope, member: str | None) -> Sequence[str]:

@@ -7,10 +7,13 @@ from quant_assets.common.errors import ConfigurationError, closest
 from quant_assets.common.settings import FurtherCheck
 from quant_assets.common.store import Table, decode
 from quant_assets.gates.apart import asked_apart
-from quant_assets.gates.desk import desk_name, desk_verdict
+from quant_assets.gates.desk import desk_name, desk_names, desk_verdict
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.declaring import Check, CheckResult, Stage, single, verdict_result
 from quant_assets.lineage.scope import Scope
+
+# The asset on which a desk's own gates are checks too.
+DESK_REPORT = "validation_report"
 
 
 def desk_checks(scope: Scope, asset: str) -> tuple[Check, ...]:
@@ -39,7 +42,15 @@ def require_assets(scope: Scope, stages: Mapping[str, Stage]) -> None:
         and not stage.guarded
         for name in (stage.members(scope) if stage.members else (stage.name,))
     ]
-    for further in scope.plan.further_checks:
+    gates = desk_names(scope.strategy.further_gates)
+    for further in scope.strategy.further_checks:
+        if further.asset == DESK_REPORT and desk_name(further) in gates:
+            raise ConfigurationError(
+                f"strategy {scope.key}, further_checks: {further.use}",
+                expected=f"a name that no further gate has: both are checks of {DESK_REPORT}",
+                found=desk_name(further),
+                action="rename one of the two functions",
+            )
         if further.asset not in known:
             raise ConfigurationError(
                 f"strategy {scope.key}, further_checks: asset {further.asset!r}",

@@ -153,3 +153,14 @@ def test_a_file_that_is_broken_is_refused_by_name(tmp_path: Path, content: bytes
         read_baseline(file)
     with pytest.raises(EvidenceError, match=r"absent\.json"):
         read_baseline(tmp_path / "absent.json")
+
+
+def test_a_gate_of_the_desks_own_closes_it_too() -> None:
+    made = candidate()
+    own = dataclasses.replace(made.verdicts[0], gate="desk_max_turnover")
+    assert Validation(dataclasses.replace(made, verdicts=(*made.verdicts, own))).exit_code == 0
+    closed = dataclasses.replace(own, status="fail", reason="too much is traded")
+    outcome = Validation(dataclasses.replace(made, verdicts=(*made.verdicts, closed)))
+    assert (outcome.exit_code, outcome.reasons) == (1, ("desk_max_turnover: fail: too much is traded",))
+    assert judged_by(closed, GatesConfig().model_dump())
+    assert Validation(made, None, (*gate_names(), "desk_max_turnover")).exit_code == 2

@@ -46,11 +46,18 @@ from quant_assets.lineage.declaring import (
     through,
     trading_code,
 )
-from quant_assets.lineage.scope import History, Progress, Scope, SessionRange
+from quant_assets.lineage.scope import History, Progress, SessionRange
 from quant_assets.lineage.sizing_check import SIZING_CHECK
 from quant_assets.lineage.stages.bar_stages import survivorship
 from quant_assets.lineage.stages.listing_stages import members_have_bars
-from quant_assets.lineage.stages.model_stages import TRAINING_POOL, desk_learners, models_of, recipe_of, tuned
+from quant_assets.lineage.stages.model_stages import (
+    TRAINING_POOL,
+    desk_learners,
+    fitting_and_trading,
+    models_of,
+    recipe_of,
+    tuned,
+)
 from quant_assets.models.kept_fits import FitStore
 
 
@@ -305,11 +312,6 @@ def linear_baseline(
         {**found.to_json(), "recipe": cpcv_paths.table().metadata["recipe"]},
         {"summary": found.sentence, **facts},
     )
-
-
-def fitting_and_trading(scope: Scope, member: str | None) -> Sequence[str]:
-    """Roots of what fits the learners and trades their scores."""
-    return (*desk_learners(scope, member), *trading_code(scope, member))
 
 
 # It shows an outcome of what the paths have shown: it reads them, so that nobody sees it before they are counted.

@@ -15,7 +15,16 @@ from quant_assets.common.provenance import closure_of
 from quant_assets.common.settings import DelistingConfig, ModelsConfig, StrategyConfig
 from quant_assets.gates.evidence import Look
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.declaring import Check, CheckResult, LongTable, Picture, Product, single, stage
+from quant_assets.lineage.declaring import (
+    Check,
+    CheckResult,
+    LongTable,
+    Picture,
+    Product,
+    single,
+    stage,
+    trading_code,
+)
 from quant_assets.lineage.scope import Progress, Scope, SessionRange
 from quant_assets.models.kept_fits import FitStore
 
@@ -48,6 +57,11 @@ def desk_learners(scope: Scope, _: str | None) -> Sequence[str]:
     return references(scope.plan.models.plugins())
 
 
+def fitting_and_trading(scope: Scope, member: str | None) -> Sequence[str]:
+    """Roots of what fits the learners and trades their scores."""
+    return (*desk_learners(scope, member), *trading_code(scope, member))
+
+
 def own_learner(scope: Scope, member: str | None) -> Sequence[str]:
     """Roots of one base learner: its own code and that of the weights, of no other learner."""
     return references(scope.plan.models.plugins(member))
@@ -74,7 +88,7 @@ def search_history(*, value: Mapping[str, Any], sessions: SessionRange) -> Mappi
     kinds=frozenset({"optuna"}),
     wanted=lambda s: s.plan.tuning is not None,
     pool=TRAINING_POOL,
-    roots=desk_learners,
+    roots=fitting_and_trading,
     describe=search_history,
 )
 def tuning(

@@ -7,7 +7,12 @@ import polars as pl
 from quant_assets.studies.leakage.future import difference, label_values, without_rounding
 
 BEFORE = pl.DataFrame(
-    {"symbol": ["A", "B", "C"], "session": [date(2024, 1, 2)] * 3, "x": [1.0, 2.0, None], "y": [1.0, 2.0, 3.0]}
+    {
+        "symbol": ["A", "B", "C"],
+        "session": [date(2024, 1, 2)] * 3,
+        "x": [1.0, 2.0, None],
+        "y": [1.0, 2.0, 3.0],
+    }
 )
 
 
