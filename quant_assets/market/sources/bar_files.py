@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from quant_assets.common.errors import BarContractError, SourceError
+from quant_assets.common.errors import BarContractError, SourceError, closest
 from quant_assets.common.settings import BokehSource, CsvSource, UniverseConfig
 from quant_assets.market.calendar import zone_of
 from quant_assets.market.parsing import has_time_of_day, session_reading
@@ -232,8 +232,10 @@ class FileBars:
     def read(self, universe: UniverseConfig) -> SourceRead:
         """All bars of all files; what is broken counts where the universe asks for it."""
         read = self.read_everything(Terms.of(universe))
-        if strangers := sorted(set(universe.exclude) - set(read.bars["symbol"].unique())):
-            note = f"exclude: there was no bar of {', '.join(strangers[:5])}"
+        held = {*read.bars["symbol"].unique(), *read.aside["symbol"].drop_nulls()}
+        if strangers := sorted(set(universe.exclude) - held):
+            near = closest(strangers[0], sorted(held), cutoff=0.6)
+            note = f"exclude: there was no bar of {', '.join(strangers[:5])}{f' ({near})' if near else ''}"
             return replace(read, notes=(*read.notes, note))
         return read
 

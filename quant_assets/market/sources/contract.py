@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from quant_assets.common.errors import BarContractError, brief, closest
-from quant_assets.common.source_settings import SYMBOL
+from quant_assets.common.source_settings import FIRST_SESSION, LAST_SESSION, SYMBOL
 from quant_assets.market.parsing import (
     ALIASES,
     RAW_SCHEMA,
@@ -229,7 +229,11 @@ def part_bars(frame: pl.DataFrame, *, origin: str, terms: Terms) -> Parted:
     cause = None
     if offenders.height:
         cause = repetition_cause(typed)
-        offenders = offenders.join(typed.select("row", *KEY), on="row", how="left", maintain_order="left")
+        # A day that no session can be is none: told of with what has no date, and not left out as not asked for.
+        dated = pl.when(pl.col("session").is_between(FIRST_SESSION, LAST_SESSION)).then("session")
+        offenders = offenders.join(
+            typed.select("row", "symbol", session=dated), on="row", how="left", maintain_order="left"
+        )
         if offenders["problem"].eq("differs only in case").any():  # rows of the symbol that they should name
             usual = case_variants(typed)
             renamed = pl.col("symbol").replace(usual["symbol"], usual["usual"])
