@@ -74,7 +74,9 @@ def test_a_misspelt_name_under_exclude_is_told_with_the_one_that_is_near(tmp_pat
 
 def test_a_broken_name_is_counted_once_over_all_its_years() -> None:
     """Each year has its own number; the sentence of the run has that of all of them, and no other."""
-    evidence = "S7 is set aside as a whole: 251 rows are no bars, the first: f.csv row 9, column close, value x (word)"
+    evidence = (
+        "S7 is set aside as a whole: 251 rows are no bars, the first: f.csv row 9, column close (a word)"
+    )
     listed = pl.DataFrame(
         {
             "symbol": ["S7", "S7"],
@@ -85,5 +87,14 @@ def test_a_broken_name_is_counted_once_over_all_its_years() -> None:
         }
     )
     assert set_aside_sentences(listed) == [
-        "S7 is set aside as a whole: as f.csv row 9, column close, value x (word) (1008 rows in all)"
+        "S7 is set aside as a whole: as f.csv row 9, column close (a word) (1008 rows in all)"
     ]
+
+
+def test_a_broken_row_that_nobody_asked_for_leaves_the_others_in_order(tmp_path: Path) -> None:
+    bars = feed().sort("session", "symbol")
+    broken = pl.when((pl.col("symbol") == "S000") & (pl.int_range(pl.len()) < 9)).then(-1.0).otherwise("close")
+    config = universe(tmp_path, bars.with_columns(close=broken), symbols=["S001", "S002"])
+    expected = bars.filter(pl.col("symbol") != "S000").sort("symbol", "session")
+    read = read_bars(config).bars
+    assert read.select("symbol", "session", "volume").equals(expected.select("symbol", "session", "volume"))

@@ -10,7 +10,6 @@ import polars as pl
 
 from quant_assets.common.errors import BarContractError, SourceError, closest
 from quant_assets.common.settings import BokehSource, CsvSource, UniverseConfig
-from quant_assets.market.calendar import zone_of
 from quant_assets.market.parsing import has_time_of_day, session_reading
 from quant_assets.market.set_aside import Terms
 from quant_assets.market.sources.bar_source import Holdings, SourceRead, State, holdings_of
@@ -131,7 +130,7 @@ def part_bar_file(file: Path, source: FileSource, terms: Terms) -> PartedFile:
         origin=str(file),
         date_format=None if isinstance(source, BokehSource) else source.date_format,
         time_zone=None if isinstance(source, BokehSource) else source.time_zone,
-        exchange_zone=None if terms.calendar is None else zone_of(terms.calendar),
+        calendar=terms.calendar,
     )
     bars, numbers = plain_numbers(dates.rows, _style_of(source))
     daily = daily_rows(

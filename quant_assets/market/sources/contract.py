@@ -224,8 +224,8 @@ def part_bars(frame: pl.DataFrame, *, origin: str, terms: Terms) -> Parted:
             )
     typed = typed_rows(frame)
     _refuse_swapped(typed, origin=origin)
-    ordered = in_order(typed)
-    offenders = offenders_of(typed, ordered=ordered)
+    by_key = None if in_order(typed) else typed.select("row", *KEY).sort(KEY, maintain_order=True)
+    offenders = offenders_of(typed, by_key)
     cause = None
     if offenders.height:
         cause = repetition_cause(typed)
@@ -252,7 +252,9 @@ def part_bars(frame: pl.DataFrame, *, origin: str, terms: Terms) -> Parted:
     else:
         counts = typed.group_by("symbol").len("n")
     bars = typed.select(*RAW_SCHEMA)
-    return Parted(origin, bars if ordered else bars.sort(KEY), offenders, counts, cause)
+    if by_key is not None:
+        bars = bars[by_key["row"] - 1] if bars.height == by_key.height else bars.sort(KEY)
+    return Parted(origin, bars, offenders, counts, cause)
 
 
 def unreadable(symbol: str, origin: str, found: str) -> Parted:
