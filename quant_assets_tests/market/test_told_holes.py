@@ -93,7 +93,9 @@ def test_a_broken_name_is_counted_once_over_all_its_years() -> None:
 
 def test_a_broken_row_that_nobody_asked_for_leaves_the_others_in_order(tmp_path: Path) -> None:
     bars = feed().sort("session", "symbol")
-    broken = pl.when((pl.col("symbol") == "S000") & (pl.int_range(pl.len()) < 9)).then(-1.0).otherwise("close")
+    broken = (
+        pl.when((pl.col("symbol") == "S000") & (pl.int_range(pl.len()) < 9)).then(-1.0).otherwise("close")
+    )
     config = universe(tmp_path, bars.with_columns(close=broken), symbols=["S001", "S002"])
     expected = bars.filter(pl.col("symbol") != "S000").sort("symbol", "session")
     read = read_bars(config).bars
