@@ -18,6 +18,9 @@ MOST_OUTSIDE = 0.5
 UNFINISHED_MINUTES = 15
 
 
+_HALF_DAY, _HALF = r"(?i)\d ?[AP]M\b", 12 * 3600 * 10**6
+
+
 @dataclass(frozen=True)
 class Daily:
     """Conformed rows of one bar a session, and what was done for it (empty: nothing)."""
@@ -88,7 +91,11 @@ def _clock(rows: pl.DataFrame) -> pl.Series | None:
         clock = found.to_frame("t").select(full.str.to_time("%H:%M:%S", strict=False)).to_series()
     else:
         return None
-    return (clock.cast(pl.Int64) // 1000).alias("clock")
+    micros = (clock.cast(pl.Int64) // 1000).alias("clock")
+    if column.dtype == pl.String and column.str.contains(_HALF_DAY).any():
+        noon = column.str.contains(r"(?i)\d ?PM\b").fill_null(value=False)
+        micros = (micros % _HALF + noon.cast(pl.Int64) * _HALF).alias("clock")
+    return micros
 
 
 def _interval(timed: pl.DataFrame) -> str:
