@@ -201,6 +201,14 @@ class DelistingConfig(Config):
 LAST_CLOSE = DelistingConfig()
 
 
+# Of exchanges that trade shares by day: no currency or coin keeps their sessions, nor a future that is not theirs.
+SHARE_CALENDARS = frozenset({
+    "XNYS", "NYSE", "NASDAQ", "XNAS", "XASE", "XTSE", "XLON", "LSE", "XETR", "XFRA", "XPAR", "XAMS", "XBRU", "XLIS",
+    "XMIL", "XMAD", "XSWX", "XSTO", "XCSE", "XHEL", "XOSL", "XWAR", "XTKS", "XHKG", "XSHG", "XBOM", "XASX", "XKRX",
+    "XTAI", "XSES", "BVMF", "XJSE",
+})  # fmt: skip
+
+
 class UniverseConfig(Config):
     """A set of instruments: where their bars come from, which symbols, which calendar, which dates.
 
@@ -259,6 +267,26 @@ class UniverseConfig(Config):
     def _dates_in_order(self) -> Self:
         if self.end <= self.start:
             raise ValueError(f"end {self.end} must come after start {self.start}")
+        return self
+
+    @model_validator(mode="after")
+    def _an_asset_class_that_its_market_can_be(self) -> Self:
+        """The class lowers what trading may cost and lets multipliers through: its market must be of that class."""
+        plain = re.split(r"[+~]", self.calendar)[0].upper()
+        if self.asset_class in ("fx", "crypto") and plain in SHARE_CALENDARS:
+            raise ValueError(
+                f"asset_class {self.asset_class} trades around the clock, calendar {plain} is that of a stock "
+                "exchange: set `calendar: 24/5` (fx) or `24/7` (crypto), or leave `asset_class:` out"
+            )
+        if self.asset_class == "future" and self.rolls is None and plain in SHARE_CALENDARS:
+            raise ValueError(
+                f"asset_class future without `rolls:` on {plain}, the calendar of a stock exchange: name the "
+                "contracts' own calendar (as CMES), declare their `rolls:`, or leave `asset_class:` out"
+            )
+        if self.asset_class != "equity" and self.listings is not None:
+            raise ValueError(
+                f"`listings:` are of shares, asset_class is {self.asset_class}: leave one of them out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -157,6 +157,7 @@ def canonical_calendar(name: str) -> str:
     raise _unknown(name, [*known, *EXCHANGES])
 
 
+@lru_cache(maxsize=128)
 def zone_of(calendar: str) -> str:
     """The time zone of an exchange, by a name as `session_times` takes it.
 

@@ -43,7 +43,7 @@ ALIASES: dict[str, frozenset[str]] = {
 # Year first only: 03/04/2024 is March in one country and April in the next. A time of day may follow.
 _CLOCK = r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?: ?[AaPp][Mm])?"
 _ZONE = r"(?: ?(?:Z|[A-Z]{3,4}|[+-][0-9]{2}:?[0-9]{2}))?"
-_YEAR_FIRST = rf"^([0-9]{{4}})([-/]?)([0-9]{{2}})([-/]?)([0-9]{{2}})(?:[T ]{_CLOCK}{_ZONE})?$"
+_YEAR_FIRST = rf"^([0-9]{{4}})([-/.]?)([0-9]{{2}})([-/.]?)([0-9]{{2}})(?:[T ]{_CLOCK}{_ZONE})?$"
 # The name of a month leaves no doubt where the day stands: 01-Jan-2021, 2021-Jan-01, January 1, 2021.
 _TIME_AFTER = rf"[T ]{_CLOCK}{_ZONE}$"
 _NAMED_MONTH = {

@@ -110,10 +110,10 @@ def test_the_costs_of_an_asset_class_are_its_own(configs: Path) -> None:
     cheap = {"costs": {"commission_bps": 0.05, "half_spread_bps": 0.2}}
     with pytest.raises(ConfigurationError, match=r"costs\.commission_bps"):
         edited(configs, "strategies/pure_noise.yaml", **cheap)
-    settings = edited(configs, "universes/synthetic_noise.yaml", asset_class="future")
+    settings = edited(configs, "universes/synthetic_noise.yaml", asset_class="future", calendar="CMES")
     assert settings.universes["synthetic_noise"].asset_class == "future"
     with pytest.raises(ConfigurationError, match=r"costs\.commission_bps"):
-        edited(configs, "universes/synthetic_noise.yaml", asset_class="crypto")
+        edited(configs, "universes/synthetic_noise.yaml", asset_class="crypto", calendar="24/7")
 
 
 def test_config_validate_says_it_in_one_line(configs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

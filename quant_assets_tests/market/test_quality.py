@@ -74,6 +74,7 @@ def test_the_rules_and_their_severities_are_these() -> None:
         ("late_starts", "WARN"),
         ("early_ends", "WARN"),
         ("panel_edges", "WARN"),
+        ("identical_symbols", "WARN"),
         ("stale_prices", "WARN"),
         ("flat_bars", "WARN"),
         ("possible_split", "WARN"),

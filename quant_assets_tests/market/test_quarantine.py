@@ -303,6 +303,7 @@ def test_the_severities_that_a_universe_can_change_are_these() -> None:
         "late_starts": ("WARN", "ERROR"),
         "early_ends": ("WARN", "ERROR"),
         "panel_edges": ("WARN", "ERROR"),
+        "identical_symbols": ("WARN", "ERROR"),
         "stale_prices": ("WARN", "ERROR"),
         "flat_bars": ("WARN", "ERROR"),
         "possible_split": ("WARN", "ERROR"),

@@ -85,7 +85,7 @@ def test_of_a_hundred_names_three_broken_ones_are_set_aside_and_97_go_on(tmp_pat
         "no bars; 250 rows are left out",
         "S050 is set aside as a whole, missing_fraction from 2023-08-01: 23 of 250 sessions between its first and "
         "last bar are missing; 227 rows are left out",
-        f"S099 is set aside as a whole: 250 rows are no bars, the first: {tmp_path}/feed.parquet row 24728, column "
+        f"S099 is set aside as a whole: as {tmp_path}/feed.parquet row 24728, column "
         "open, value NaN (not finite); 250 rows are left out",
     ]
     findings = check_bars(parted.kept, NO_ACTIONS, config, quarantined=parted.listed)
@@ -307,10 +307,10 @@ def files_of_names(folder: Path, n: int = 12) -> UniverseConfig:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"<html>\n<title>404</title>\n</html>\n", "an HTML page inside the file"),
+        (b"<html>\n<title>404</title>\n</html>\n", "a web page with the title '404'"),
         (b"", "an empty file"),
         (b"session,open\n2023-01-03,1\n", "columns ['session', 'open']"),
-        (b"session,open,high,low,close,volume\n\xff\n", "byte 0xff"),
+        (b"session,open,high,low,close,volume\n\x81\n", "byte 0x81"),
     ],
 )
 def test_a_file_that_is_no_table_is_its_name_set_aside(tmp_path: Path, content: bytes, said: str) -> None:

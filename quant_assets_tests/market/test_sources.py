@@ -160,8 +160,8 @@ def test_a_csv_that_is_no_table_of_bars_says_what_and_where(
 
 
 def test_bytes_that_are_no_text_or_no_archive_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "latin.csv").write_bytes(HEADER.encode() + b"2024-01-02,\xff,1,1,1,1,1\n")
-    with pytest.raises(SourceError, match="byte 0xff at offset 53"):
+    (tmp_path / "latin.csv").write_bytes(HEADER.encode() + b"2024-01-02,\x81,1,1,1,1,1\n")
+    with pytest.raises(SourceError, match="byte 0x81 at offset 53"):
         read_bars(csv_universe(tmp_path / "latin.csv"))
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress((HEADER + TWO_ROWS).encode())[:-9])
     with pytest.raises(SourceError, match="do not unpack"):

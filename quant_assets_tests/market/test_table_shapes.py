@@ -219,3 +219,29 @@ def test_a_zip_of_several_files_or_with_a_table_of_another_format_says_to_unpack
     assert "2 files: 'a.csv, b.csv'" in found.problems[0]
     assert "unpack it into a folder" in found.problems[0]
     assert found.exit_code == 2
+
+
+def test_a_clock_of_half_days_is_read_in_its_order(tmp_path: Path) -> None:
+    """1:30 PM comes after 9:30 AM: read as 1:30 its bar would be the session's first."""
+    clock = pl.col("session").dt.strftime("%m/%d/%Y %I:%M:%S %p")
+    path = written(shapes.minutes(BARS).with_columns(clock), tmp_path)
+    assert_frame_equal(read_bars(universe(path, resample="session")).bars, BARS)
+
+
+def test_columns_that_share_a_word_are_of_no_symbol_of_that_name(tmp_path: Path) -> None:
+    worded = shapes.one(BARS).rename({name: f"day_{name}" for name in shapes.FIELDS})
+    found = inspect(written(worded, tmp_path, "AAPL.csv"), None, "XNYS")
+    assert found.exit_code != 0
+    assert "day" not in found.mapping.values()
+
+
+def test_a_header_written_twice_is_no_second_level(tmp_path: Path) -> None:
+    text = shapes.text(BARS).splitlines()
+    path = shapes.file(tmp_path, "twice.csv", "\n".join([text[0], *text, ""]))
+    with pytest.raises(BarContractError, match=r"header repeated: 1"):
+        read_bars(universe(path))
+
+
+def test_dates_parted_by_points_year_first_have_one_reading(tmp_path: Path) -> None:
+    path = written(BARS.with_columns(pl.col("session").dt.strftime("%Y.%m.%d")), tmp_path)
+    assert_frame_equal(read_bars(universe(path)).bars, BARS)

@@ -1,5 +1,6 @@
 """Symbols that a rule on their whole history finds wrong: set aside while they are few, and told of in sentences."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -148,6 +149,11 @@ def contract_rows(contract: pl.DataFrame, symbols: pl.DataFrame, like: pl.DataFr
     )
 
 
+def _of_all_years(evidence: str) -> str:
+    """Evidence of one year's broken rows, without their number: whoever tells of all years has his own."""
+    return re.sub(r"\b\d+ rows are no bars, the first: ", "as ", evidence)
+
+
 def set_aside_sentences(quarantined: pl.DataFrame) -> list[str]:
     """What is left out of the panel and why, for the last lines of a run: ten at most, the gravest first.
 
@@ -176,7 +182,7 @@ def set_aside_sentences(quarantined: pl.DataFrame) -> list[str]:
         "symbol", keep="first", maintain_order=True
     )
     lines = [
-        f"{evidence}; {n:,} {'row is' if n == 1 else 'rows are'} left out"
+        f"{_of_all_years(evidence)}; {n:,} {'row is' if n == 1 else 'rows are'} left out"
         for evidence, n in first.filter("whole").sort("symbol").select("evidence", "n").iter_rows()
     ]
     single = told.filter(~pl.col("whole"))
@@ -185,7 +191,7 @@ def set_aside_sentences(quarantined: pl.DataFrame) -> list[str]:
     for symbol, n, evidence in counted.iter_rows():
         name = "a symbol that cannot be read" if symbol is None else symbol
         lines.append(
-            f"{name}: {n} {'row is no bar' if n == 1 else 'rows are no bars'} and left out: {evidence}"
+            f"{name}: {n} {'row is no bar' if n == 1 else 'rows are no bars'} and left out: {_of_all_years(evidence)}"
         )
     bars = single.filter(pl.col("rule") != ROW_CONTRACT)
     rest = len(lines) - (MOST_SENTENCES - 1 if bars.height else MOST_SENTENCES)

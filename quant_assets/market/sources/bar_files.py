@@ -8,9 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from quant_assets.common.errors import BarContractError, SourceError
+from quant_assets.common.errors import BarContractError, SourceError, closest
 from quant_assets.common.settings import BokehSource, CsvSource, UniverseConfig
-from quant_assets.market.calendar import zone_of
 from quant_assets.market.parsing import has_time_of_day, session_reading
 from quant_assets.market.set_aside import Terms
 from quant_assets.market.sources.bar_source import Holdings, SourceRead, State, holdings_of
@@ -131,7 +130,7 @@ def part_bar_file(file: Path, source: FileSource, terms: Terms) -> PartedFile:
         origin=str(file),
         date_format=None if isinstance(source, BokehSource) else source.date_format,
         time_zone=None if isinstance(source, BokehSource) else source.time_zone,
-        exchange_zone=None if terms.calendar is None else zone_of(terms.calendar),
+        calendar=terms.calendar,
     )
     bars, numbers = plain_numbers(dates.rows, _style_of(source))
     daily = daily_rows(
@@ -232,8 +231,10 @@ class FileBars:
     def read(self, universe: UniverseConfig) -> SourceRead:
         """All bars of all files; what is broken counts where the universe asks for it."""
         read = self.read_everything(Terms.of(universe))
-        if strangers := sorted(set(universe.exclude) - set(read.bars["symbol"].unique())):
-            note = f"exclude: there was no bar of {', '.join(strangers[:5])}"
+        held = {*read.bars["symbol"].unique(), *read.aside["symbol"].drop_nulls()}
+        if strangers := sorted(set(universe.exclude) - held):
+            near = closest(strangers[0], sorted(held), cutoff=0.6)
+            note = f"exclude: there was no bar of {', '.join(strangers[:5])}{f' ({near})' if near else ''}"
             return replace(read, notes=(*read.notes, note))
         return read
 

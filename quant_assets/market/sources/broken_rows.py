@@ -87,8 +87,16 @@ def _once_each(column: pl.Series, reading: pl.Expr) -> pl.Series:
     return joined["value"].alias(column.name)
 
 
-def offenders_of(typed: pl.DataFrame, *, ordered: bool) -> pl.DataFrame:
-    """Every broken cell as `OFFENDERS`, by row. ``ordered``: whether the rows are in order (`in_order`)."""
+def offenders_of(typed: pl.DataFrame, by_key: pl.DataFrame | None) -> pl.DataFrame:
+    """Every broken cell as `OFFENDERS`, by row.
+
+    Parameters
+    ----------
+    typed : polars.DataFrame
+        As `typed_rows`.
+    by_key : polars.DataFrame, optional
+        Its ``row``, ``symbol`` and ``session``, sorted by the last two; None when the rows are in order, each once.
+    """
     variants = case_variants(typed)["symbol"]
     gappy = _with_gaps(typed)
     unfinished = is_unfinished(typed)
@@ -98,7 +106,7 @@ def offenders_of(typed: pl.DataFrame, *, ordered: bool) -> pl.DataFrame:
     doubtful = masks[0]
     for mask in masks[1:]:
         doubtful = doubtful | mask
-    repeated = pl.DataFrame(schema=OFFENDERS) if ordered else _repeated(typed)
+    repeated = pl.DataFrame(schema=OFFENDERS) if by_key is None else _repeated(typed, by_key)
     if not doubtful.any():
         return repeated
     some_clear = typed["session"].null_count() < typed.height
@@ -211,12 +219,11 @@ def _in_cells(
     return pl.concat([*told, *parts])
 
 
-def _repeated(typed: pl.DataFrame) -> pl.DataFrame:
+def _repeated(typed: pl.DataFrame, by_key: pl.DataFrame) -> pl.DataFrame:
     """Rows whose symbol and session an earlier row has: its exact repetition, or another account of it."""
     key, values = list(KEY), [*PRICES, "volume"]
-    by_key = typed.select(key).drop_nulls().sort(key)
     again = pl.all_horizontal(pl.col(name) == pl.col(name).shift() for name in key)
-    twice = by_key.filter(again).unique()
+    twice = by_key.filter(again).select(key).drop_nulls().unique()
     if twice.is_empty():
         return pl.DataFrame(schema=OFFENDERS)
     keyed = typed.join(twice, on=key, how="semi", maintain_order="left")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from quant_assets.common.errors import BarContractError, brief, closest
-from quant_assets.common.source_settings import SYMBOL
+from quant_assets.common.source_settings import FIRST_SESSION, LAST_SESSION, SYMBOL
 from quant_assets.market.parsing import (
     ALIASES,
     RAW_SCHEMA,
@@ -224,12 +224,16 @@ def part_bars(frame: pl.DataFrame, *, origin: str, terms: Terms) -> Parted:
             )
     typed = typed_rows(frame)
     _refuse_swapped(typed, origin=origin)
-    ordered = in_order(typed)
-    offenders = offenders_of(typed, ordered=ordered)
+    by_key = None if in_order(typed) else typed.select("row", *KEY).sort(KEY, maintain_order=True)
+    offenders = offenders_of(typed, by_key)
     cause = None
     if offenders.height:
         cause = repetition_cause(typed)
-        offenders = offenders.join(typed.select("row", *KEY), on="row", how="left", maintain_order="left")
+        # A day that no session can be is none: told of with what has no date, and not left out as not asked for.
+        dated = pl.when(pl.col("session").is_between(FIRST_SESSION, LAST_SESSION)).then("session")
+        offenders = offenders.join(
+            typed.select("row", "symbol", session=dated), on="row", how="left", maintain_order="left"
+        )
         if offenders["problem"].eq("differs only in case").any():  # rows of the symbol that they should name
             usual = case_variants(typed)
             renamed = pl.col("symbol").replace(usual["symbol"], usual["usual"])
@@ -248,7 +252,9 @@ def part_bars(frame: pl.DataFrame, *, origin: str, terms: Terms) -> Parted:
     else:
         counts = typed.group_by("symbol").len("n")
     bars = typed.select(*RAW_SCHEMA)
-    return Parted(origin, bars if ordered else bars.sort(KEY), offenders, counts, cause)
+    if by_key is not None:
+        bars = bars[by_key["row"] - 1] if bars.height == by_key.height else bars.sort(KEY)
+    return Parted(origin, bars, offenders, counts, cause)
 
 
 def unreadable(symbol: str, origin: str, found: str) -> Parted:

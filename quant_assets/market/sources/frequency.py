@@ -9,13 +9,16 @@ from quant_assets.common.errors import BarContractError, CalendarError, SourceEr
 from quant_assets.market.calendar import session_times, zone_of
 from quant_assets.market.parsing import PRICES, number_of, session_of, text_of
 
-FEWEST_GAPS = 20
+FEWEST_GAPS, SYMBOLS_LOOKED_AT = 20, 50
 WEEKLY, MONTHLY, QUARTERLY = 5, 20, 70  # days between two bars, at least
 # Of minute bars the names that trade thinly have a few a session; two bars of one session may be a repetition.
 FEWEST_A_SESSION = 3.0
 MOST_OUTSIDE = 0.5
 # A session whose last bars are missing is still running, or the download was cut.
 UNFINISHED_MINUTES = 15
+
+
+_HALF_DAY, _HALF = r"(?i)\d ?[AP]M\b", 12 * 3600 * 10**6
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,9 @@ def daily_rows(
     BarContractError
         When a row that is to be put together is no bar.
     """
-    session = session_of("session", rows.schema["session"])
-    keyed = rows.select(symbol=text_of("symbol"), session=session)
     clock = _clock(rows)
     if clock is not None:
-        timed = keyed.with_columns(clock)
+        timed = _keyed(rows).with_columns(clock)
         each = timed.drop_nulls().group_by("symbol", "session").agg(n=pl.col("clock").n_unique())
         often = each["n"].mean() if each.height else None
         if isinstance(often, float) and often >= FEWEST_A_SESSION:
@@ -68,8 +69,13 @@ def daily_rows(
                     option="--resample session",
                 )
             return _together(rows, timed, origin, calendar, interval)
-    _require_daily(keyed, origin)
+    some = rows["symbol"].unique(maintain_order=True).head(SYMBOLS_LOOKED_AT)
+    _require_daily(_keyed(rows.filter(pl.col("symbol").is_in(some.implode()))), origin)
     return Daily(rows)
+
+
+def _keyed(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(symbol=text_of("symbol"), session=session_of("session", rows.schema["session"]))
 
 
 def _clock(rows: pl.DataFrame) -> pl.Series | None:
@@ -85,7 +91,11 @@ def _clock(rows: pl.DataFrame) -> pl.Series | None:
         clock = found.to_frame("t").select(full.str.to_time("%H:%M:%S", strict=False)).to_series()
     else:
         return None
-    return (clock.cast(pl.Int64) // 1000).alias("clock")
+    micros = (clock.cast(pl.Int64) // 1000).alias("clock")
+    if column.dtype == pl.String and column.str.contains(_HALF_DAY).any():
+        noon = column.str.contains(r"(?i)\d ?PM\b").fill_null(value=False)
+        micros = (micros % _HALF + noon.cast(pl.Int64) * _HALF).alias("clock")
+    return micros
 
 
 def _interval(timed: pl.DataFrame) -> str:

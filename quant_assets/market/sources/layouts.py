@@ -51,6 +51,8 @@ def header_height(lines: Sequence[Sequence[str]]) -> int:
         return 1
     height = 1
     for cells in lines[1:MOST_HEADER_ROWS]:
+        if [plain_name(cell) for cell in cells] == [plain_name(cell) for cell in lines[0]]:
+            break  # the header once more, as appended downloads have it: told of as a row
         first, rest = cells[0].strip(), [cell.strip() for cell in cells[1:]]
         named = plain_name(first) in _LEVELS or (not first and any(rest))
         index = field_of(first) == "session" and not any(rest)
@@ -162,14 +164,19 @@ def _flat_levels(names: Sequence[str]) -> list[list[str]] | None:
         split = [_tuple_of(name) for name in names]
         return [[first for first, _ in split], [second for _, second in split]]
     plain = {field_of(name) for name in names}
-    if plain & set(FIELDS):
+    if plain & {*FIELDS, "symbol"}:
         return None
     for separator in _SEPARATORS:
         for last in (False, True):
             parts = [_split(name, separator, last=last) for name in names]
             split_fields = [field_of(first) for first, _ in parts], [field_of(second) for _, second in parts]
-            for fields in split_fields:
-                if len(set(fields) & set(FIELDS)) >= len(PRICES):
+            for fields, others in zip(
+                split_fields, ([s for _, s in parts], [f for f, _ in parts]), strict=True
+            ):
+                symbols = [other for field, other in zip(fields, others, strict=True) if field in FIELDS]
+                # `day_open` and `day_close` are of no symbol called day: tickers have no small letters.
+                tickers = all(re.fullmatch(r"[A-Z0-9^][A-Z0-9.=^-]*", symbol) for symbol in symbols)
+                if len(set(fields) & set(FIELDS)) >= len(PRICES) and tickers:
                     return [[first for first, _ in parts], [second for _, second in parts]]
     return None
 

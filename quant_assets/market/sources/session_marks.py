@@ -11,6 +11,7 @@ from datetime import time
 import polars as pl
 
 from quant_assets.common.errors import BarContractError, UndecidedTableError
+from quant_assets.market.calendar import zone_of
 from quant_assets.market.parsing import EPOCH_UNITS, MOSTLY, is_epoch, text_of
 
 # Two numbers and a year of four digits, or of two.
@@ -49,7 +50,7 @@ def plain_sessions(
     origin: str,
     date_format: str | None = None,
     time_zone: str | None = None,
-    exchange_zone: str | None = None,
+    calendar: str | None = None,
 ) -> SessionReading:
     """Read the session column of conformed rows.
 
@@ -59,8 +60,8 @@ def plain_sessions(
         As the source says it; then nothing is concluded.
     time_zone : str, optional
         Of times without a zone.
-    exchange_zone : str, optional
-        Whose days instants belong to; UTC while no exchange is known.
+    calendar : str, optional
+        Of the exchange whose days instants belong to; UTC's while none is known.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def plain_sessions(
         When some can only be read day first and others only month first, or few fit ``date_format``.
     """
     rows, told = _numeric_dates(rows, origin, date_format)
-    reading = _zoned(rows, time_zone, exchange_zone)
+    reading = _zoned(rows, time_zone, calendar)
     return SessionReading(reading.rows, "; ".join(filter(None, (told, reading.told))), reading.instants)
 
 
@@ -195,7 +196,7 @@ def _date_part(form: str) -> pl.Expr:
 # --------------------------------------------------------------------------------------------- instants and zones
 
 
-def _zoned(rows: pl.DataFrame, time_zone: str | None, exchange_zone: str | None) -> SessionReading:
+def _zoned(rows: pl.DataFrame, time_zone: str | None, calendar: str | None) -> SessionReading:
     """Instants as the clock of the exchange showed them; days that are written at their own midnight as they are."""
     column = rows["session"]
     if isinstance(column.dtype, pl.Datetime):
@@ -207,7 +208,7 @@ def _zoned(rows: pl.DataFrame, time_zone: str | None, exchange_zone: str | None)
     if read is None:
         return SessionReading(rows)
     instants, how = read
-    zone = exchange_zone or "UTC"
+    zone = "UTC" if calendar is None else zone_of(calendar)
     local: pl.Series = instants.dt.convert_time_zone(zone).dt.replace_time_zone(None)
     if column.dtype == pl.String:
         local = local.dt.strftime(LOCAL).zip_with(local.is_not_null(), column)
