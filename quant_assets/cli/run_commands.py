@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import typer
 
+from quant_assets.cli.ledger_commands import make_desk
 from quant_assets.cli.terminal import (
     VERDICT_COLUMNS,
     out,
@@ -96,16 +97,20 @@ def run(
     from quant_assets.defs.running import open_instance, run_strategies
     from quant_assets.lineage.graph import Lineage
 
+    definitions = build_definitions(settings)
     with open_instance() as instance:
         outcomes += run_strategies(
-            build_definitions(settings),
+            definitions,
             Lineage(settings),
             [name for name in names if name not in refused],
             instance,
             Home(),
             lambda t: out().print(f"\n[bold]{t}[/]"),
         )
+        desk = make_desk(definitions, instance)
     show_outcomes(outcomes)
+    if desk is not None:
+        out().print(f"The desk's page:  {plain(str(desk.metadata['file'].value))}")
     write_json(json_output, outcomes_json(outcomes), sort_keys=False)
     raise typer.Exit(1 if any(o.decision in ("error", "blocked") for o in outcomes) else 0)
 

@@ -72,8 +72,9 @@
     const known = two.filter((one) => one.days.length);
     if (!known.length) return make("p", { class: "muted" }, "No track of these candidates is in the trial ledger.");
     const [first, last] = [Math.min(...known.map((o) => o.days[0])), Math.max(...known.map((o) => o.days.at(-1)))];
-    const [low, high] = range([0, ...known.flatMap((one) => one.growth)]);
-    const x = (day) => 62 + (560 * (day - first)) / (last - first || 1), y = (value) => 12 + (176 * (high - value)) / (high - low);
+    const grown = (value) => Math.log1p(value);  // of one strategy that doubles and one that stands still both are seen
+    const [low, high] = range([0, ...known.flatMap((one) => one.growth.map(grown))]);
+    const x = (day) => 62 + (560 * (day - first)) / (last - first || 1), y = (value) => 12 + (176 * (high - grown(value))) / (high - low);
     const date = (day) => new Date(day * 864e5).toISOString().slice(0, 10);
     const picture = draw("svg", { viewBox: "0 0 640 220", class: "chart", role: "img", "aria-label": "Net equity of the median paths" },
       draw("line", { x1: 62, x2: 622, y1: y(0), y2: y(0), class: "axis" }),
@@ -97,7 +98,7 @@
       table(["setting", "first", "second"], settings(two), "They have the same settings."),
       make("h3", {}, "Gates"), table(["gate", "first", "second"], gates(two), "Neither was judged."),
       make("h3", {}, "Annual net Sharpe ratio of each path"), spread(two),
-      make("h3", {}, "Net equity of the path with the median Sharpe ratio"), equity(two));
+      make("h3", {}, "Net equity of the path with the median Sharpe ratio, logarithmic"), equity(two));
   };
   left.addEventListener("change", compare);
   right.addEventListener("change", compare);
