@@ -92,8 +92,10 @@ def histograms(histograms: pl.DataFrame, summary: pl.DataFrame) -> str:
 def correlation_map(correlation: pl.DataFrame, clusters: pl.DataFrame) -> str:
     """Rank correlations in the order of the tree's leaves, a frame around each cluster of two or more."""
     names = correlation["feature"].to_list()
-    side = 1.6 + ROW * len(names)
-    with themed_figure(side + 1.0, side) as (figure, axes):
+    # Square cells leave no room of their own: names to the left and below have to find theirs.
+    room = 0.3 + 0.085 * max((len(plot_label(name)) for name in names), default=0)
+    side = room + ROW * len(names)
+    with themed_figure(side + 1.2, side + 0.2) as (figure, axes):
         image = axes.imshow(
             correlation.drop("feature").to_numpy(),
             cmap=LinearSegmentedColormap.from_list("correlation", [BAD, "#ffffff", ACCENT]),
