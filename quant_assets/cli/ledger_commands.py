@@ -368,21 +368,14 @@ def desk(
     Example: quant-assets desk --json desk.json
     """
     from quant_assets.definitions import build_definitions
-    from quant_assets.defs.assets import asset_key
-    from quant_assets.defs.running import executed, failures, open_instance
-    from quant_assets.defs.storage import latest_event
+    from quant_assets.defs.running import open_instance
     from quant_assets.lineage.configured import load_settings
 
     quiet()
     require_folder(json_output, "--json")
-    definitions = build_definitions(load_settings())
     with open_instance() as instance:
-        result = executed(definitions, "desk_report", instance)
-        refused, broken = failures(result.all_events)
-        key = asset_key(("platform", "desk_report"))
-        event = latest_event(instance, key, None, result.run_id) if result.success else None
+        event = make_desk(build_definitions(load_settings()), instance)
     if event is None:
-        show_error("; ".join((*refused, *broken)))
         raise typer.Exit(1)
     figures: Any = event.metadata["figures"].value
     show_desk(figures, out())
@@ -391,6 +384,20 @@ def desk(
         f"In the UI:    {plain(str(event.metadata['open'].value))} of the address that quant-assets ui says"
     )
     write_json(json_output, figures)
+
+
+def make_desk(definitions: Any, instance: Any) -> Any:
+    """Materialise the desk's page: its event; None, with what broke said, where that fails."""
+    from quant_assets.defs.assets import asset_key
+    from quant_assets.defs.running import executed, failures
+    from quant_assets.defs.storage import latest_event
+
+    result = executed(definitions, "desk_report", instance)
+    if not result.success:
+        refused, broken = failures(result.all_events)
+        show_error("; ".join((*refused, *broken)))
+        return None
+    return latest_event(instance, asset_key(("platform", "desk_report")), None, result.run_id)
 
 
 def show_desk(figures: dict[str, Any], console: "Console") -> None:

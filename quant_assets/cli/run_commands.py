@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import typer
 
 from quant_assets.cli.data_command import Columns, DateFormat, Resample, Sheet, TimeZone, said_of_table
+from quant_assets.cli.ledger_commands import make_desk
 from quant_assets.cli.terminal import (
     VERDICT_COLUMNS,
     RunBar,
@@ -108,8 +109,11 @@ def run(
     if len(refused) == len(names):
         raise next(iter(refused.values()))
     outcomes += [_never_run(name, "blocked", error) for name, error in refused.items()]
-    outcomes += _run_all(settings, [name for name in names if name not in refused], verbose=verbose)
+    ran, page = _run_all(settings, [name for name in names if name not in refused], verbose=verbose)
+    outcomes += ran
     show_outcomes(outcomes)
+    if page:
+        out().print(f"The desk's page:  {plain(page)}")
     write_json(json_output, outcomes_json(outcomes), sort_keys=False)
     raise typer.Exit(max((EXIT_CODES.get(outcome.decision, 0) for outcome in outcomes), default=0))
 
@@ -119,15 +123,19 @@ def run(
 EXIT_CODES = {"blocked": 1, "error": 3}
 
 
-def _run_all(settings: "Settings", names: "Sequence[str]", *, verbose: bool) -> "list[StrategyOutcome]":
-    """Run strategies one after the other, with a bar where somebody looks."""
+def _run_all(
+    settings: "Settings", names: "Sequence[str]", *, verbose: bool
+) -> "tuple[list[StrategyOutcome], str]":
+    """Run strategies one after the other, with a bar where somebody looks; and where the desk's page is made anew."""
     from contextlib import ExitStack
+    from functools import cache
 
     from quant_assets.common.home import Home
     from quant_assets.common.processes import stoppable
     from quant_assets.defs.running import cancel_own_runs, open_instance, run_strategies
     from quant_assets.lineage.graph import Lineage
 
+    @cache
     def definitions() -> Any:
         from quant_assets.definitions import build_definitions
 
@@ -143,7 +151,7 @@ def _run_all(settings: "Settings", names: "Sequence[str]", *, verbose: bool) -> 
         ends.enter_context(stoppable(last_words))
         if out().is_terminal and not verbose:
             show_events(ends.enter_context(RunBar()))
-        return run_strategies(
+        outcomes = run_strategies(
             definitions,
             Lineage(settings),
             names,
@@ -151,6 +159,10 @@ def _run_all(settings: "Settings", names: "Sequence[str]", *, verbose: bool) -> 
             Home(),
             lambda t: out().print(f"\n[bold]{t}[/]"),
         )
+        if all(outcome.unchanged for outcome in outcomes):
+            return outcomes, ""
+        desk = make_desk(definitions(), instance)
+        return outcomes, "" if desk is None else str(desk.metadata["file"].value)
 
 
 def _never_run(name: str, decision: str, error: Exception) -> "StrategyOutcome":

@@ -155,14 +155,10 @@ def _shown(value: float | None, form: str) -> str:
 # ------------------------------------------------------------------------------------------------------ plots
 
 
-LONGEST_LABEL = 24
-
-
-def plot_label(name: str) -> str:
+def plot_label(name: str, longest: int = 24) -> str:
     """A name beside an axis: as it is spelt, without mathematics ("$x$"), a long one without its middle."""
-    if len(name) > LONGEST_LABEL:
-        half = LONGEST_LABEL // 2
-        name = f"{name[: half - 1]}…{name[-half:]}"
+    if len(name) > longest:
+        name = f"{name[: longest // 2 - 1]}…{name[-longest // 2 :]}"
     return name.replace("$", r"\$")
 
 

@@ -78,7 +78,7 @@ def histograms(histograms: pl.DataFrame, summary: pl.DataFrame) -> str:
             edges = np.linspace(row["low"], row["high"], len(row["counts"]) + 1)
             colour = BAD if dead[row["feature"]] else ACCENT
             axes.stairs(row["counts"], edges, fill=True, color=colour, alpha=0.85)
-            axes.set_title(plot_label(row["feature"]), fontsize=8, pad=3)
+            axes.set_title(plot_label(row["feature"], 16), fontsize=8, pad=3)
             axes.set_yticks([])
             axes.spines["left"].set_visible(False)
             axes.grid(visible=False)
@@ -92,8 +92,10 @@ def histograms(histograms: pl.DataFrame, summary: pl.DataFrame) -> str:
 def correlation_map(correlation: pl.DataFrame, clusters: pl.DataFrame) -> str:
     """Rank correlations in the order of the tree's leaves, a frame around each cluster of two or more."""
     names = correlation["feature"].to_list()
-    side = 1.6 + ROW * len(names)
-    with themed_figure(side + 1.0, side) as (figure, axes):
+    # Square cells leave no room of their own: names to the left and below have to find theirs.
+    room = 0.3 + 0.085 * max((len(plot_label(name)) for name in names), default=0)
+    side = room + ROW * len(names)
+    with themed_figure(side + 1.2, side + 0.2) as (figure, axes):
         image = axes.imshow(
             correlation.drop("feature").to_numpy(),
             cmap=LinearSegmentedColormap.from_list("correlation", [BAD, "#ffffff", ACCENT]),
@@ -141,7 +143,7 @@ def rejection_bars(stationarity: pl.DataFrame) -> str:
         axes.set_xlim(0.0, 1.0)
         axes.grid(visible=True, axis="x")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_xlabel("symbols that reject a unit root at 5% (red: too few)")
+        axes.set_xlabel("symbols that reject (red: too few)")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=1, handlelength=1.6)
         return _address(figure)
 

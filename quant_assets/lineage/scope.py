@@ -285,14 +285,14 @@ def desk_of(scope: Scope) -> tuple[DeskStrategy, ...]:
 
 
 def _on_the_desk(own: Scope) -> DeskStrategy:
-    basis, plan = basis_of(own), research_of(own.plan).model_dump(mode="json")
+    basis, plan = basis_of(own), research_of(own.plan).model_dump(mode="json", exclude={"name"})
     return DeskStrategy(
         name=own.key,
         universe=own.bars.name,
         description=own.plan.description,
         book=own.book,
         sessions=own.sessions,
-        settings={"universe": basis["universe"], **plan},
+        settings={**plan, "universe": basis["universe"]},
         configuration=basis["configuration"],
     )
 

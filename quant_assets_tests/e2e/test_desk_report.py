@@ -1,13 +1,18 @@
 """The desk's report as Dagster makes it: from the ledgers of the home, each time, and never from damaged ones."""
 
 import json
+import re
+from html import unescape
 from pathlib import Path
 
 import pytest
 
+from quant_assets.common.pages import sentence
 from quant_assets.defs.running import executed, failures
+from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.ledgers.trials import TrialLedger
 from quant_assets_tests.e2e.lineage import Lineage, lineage_in
+from quant_assets_tests.reports.page_structure import require_fits
 from quant_assets_tests.reports.test_desk import count, stream
 
 EDGE, NOISE = "edge_market.forward_return", "noise_market.forward_return"
@@ -23,7 +28,7 @@ def materialised(lineage: Lineage) -> list[str]:
 def test_the_report_follows_the_ledgers_of_the_home_and_stops_at_a_damaged_one(tmp_path: Path) -> None:
     with lineage_in(tmp_path) as lineage:
         assert materialised(lineage) == []
-        assert "Nothing was tried yet" in lineage.artifact("platform", "desk_report").text()
+        assert lineage.artifact("platform", "desk_report").text().count(">no candidate<") == 4
         empty = lineage.event("platform", "desk_report")
         assert empty is not None
         assert empty.metadata["strategies"].value.records == []  # type: ignore[union-attr]
@@ -38,7 +43,11 @@ def test_the_report_follows_the_ledgers_of_the_home_and_stops_at_a_damaged_one(t
         facts = event.metadata
         page = Path(str(facts["file"].value))
         assert page.read_text(encoding="utf-8") == lineage.artifact("platform", "desk_report").text()
-        assert facts["open"].value == page.as_uri()
+        assert (page.parent, page.name) == (tmp_path / "reports", "index.html")
+        assert facts["open"].value == "/reports/index.html"
+        beside = tmp_path / str(facts["beside_all_trials"].value).lstrip("/")
+        require_fits(page.read_text(encoding="utf-8"), beside={beside.name})
+        require_fits(beside.read_text(encoding="utf-8"), beside={page.name})
         assert str(facts["haircuts"].value).startswith("![Sharpe ratios as shown")
         (row,) = facts["strategies"].value.records  # type: ignore[union-attr]
         assert (row.data["strategy"], row.data["desk_trials"], row.data["stepm"]) == ("edge", 2, "yes")
@@ -96,3 +105,18 @@ def test_the_tracks_are_those_that_the_strategies_runs_counted(lineage: Lineage)
         assert row["p_value"] == pytest.approx(1.0 - median["psr"])
     assert rows["edge"]["stepm"] == "yes"
     assert rows["noise"]["stepm"] == "no"
+    page = lineage.artifact("platform", "desk_report").text()
+    require_fits(page, beside={file.name for file in (lineage.home.path / "reports").iterdir()})
+    assert page.count(">in charge<") == 2  # of ``edge``, in the table and over its own part
+    for verdict in refused_of(lineage, "noise"):
+        assert sentence(verdict.remedy) in unescape(page), verdict.gate
+    (data,) = re.findall(r'id="candidates">(.*?)</script>', page)
+    edge, noise = json.loads(data)
+    assert edge["settings"]["universe.name"] == "edge_market"
+    assert len(edge["days"]) == len(noise["growth"]) == 160
+
+
+def refused_of(lineage: Lineage, strategy: str) -> list[Verdict]:
+    """The verdicts that close a gate of a strategy."""
+    report = GateReport.from_json(lineage.artifact(strategy, "validation_report").json())
+    return [verdict for verdict in report.verdicts if verdict.status not in ("pass", "not_applicable")]
