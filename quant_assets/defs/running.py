@@ -190,10 +190,7 @@ def tag_outcome(instance: dg.DagsterInstance, run_id: str, events: Iterable[dg.D
 
 def cancel_own_runs(instance: dg.DagsterInstance) -> None:
     """Mark the runs of this process as cancelled, and free the pool slots that they hold."""
-    ended = [
-        *IN_PROGRESS_RUN_STATUSES,
-        dg.DagsterRunStatus.FAILURE,
-    ]  # Dagster takes an interrupt for a failure
+    ended = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.FAILURE]  # an interrupt is a failure to Dagster
     for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: THIS_PROCESS}, statuses=ended)):
         if OUTCOME_TAG not in run.tags:
             instance.report_run_canceled(run, "Somebody asked for an end. The next run goes on from here.")
@@ -235,7 +232,7 @@ def run_strategies(
         elif before.moved and universe.name not in ready and (lost := _run_years(made(), universe, instance)):
             outcomes.append(StrategyOutcome(strategy, "error", (), lost, None))
         else:
-            ready.add(universe.name)
+            ready |= {universe.name} if before.moved else set()
             outcomes.append(_run_strategy(made(), lineage, strategy, instance, home, before))
         _log.info("ended", names=names[strategy])
     return outcomes
