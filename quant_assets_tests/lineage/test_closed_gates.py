@@ -51,5 +51,5 @@ def test_a_refusal_that_leaves_the_block_carries_the_table_and_each_reason_whole
 
 
 def test_a_refusal_crosses_a_process_border_with_its_reasons() -> None:
-    again = pickle.loads(pickle.dumps(refusal()))  # noqa: S301 (bytes of a line above)
+    again = pickle.loads(pickle.dumps(refusal()))
     assert (str(again), again.reasons) == (str(refusal()), REASONS)
