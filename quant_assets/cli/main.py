@@ -1,4 +1,4 @@
-"""The ``quant-assets`` command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or no verdict."""
+"""The ``quant-assets`` command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or no verdict, 130 ended."""
 
 import os
 import sys

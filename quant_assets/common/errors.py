@@ -192,9 +192,9 @@ class GateClosedError(QuantAssetsError):
         self.reasons, self.facts = tuple(reasons) or (found,), facts
 
     def __reduce__(self) -> tuple[Any, ...]:
-        parts = {"expected": self.expected, "found": self.found, "action": self.action}
-        more = {"reasons": self.reasons, "facts": dict(self.facts)}
-        return partial(type(self), self.what, **parts, **more), ()
+        parts: dict[str, Any] = {"expected": self.expected, "found": self.found, "action": self.action}
+        parts |= {"reasons": self.reasons, "facts": dict(self.facts)}
+        return partial(type(self), self.what, **parts), ()
 
 
 class DriftError(QuantAssetsError):

@@ -70,6 +70,7 @@ def asset_key(key: Key) -> dg.AssetKey:
 def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
     """A node as an asset: the group is the UI's, the store keeps the bytes, each upstream asset is an input."""
     stage = node.stage
+    reports = lineage.reports(node.scope) if stage.decides else ()
 
     @dg.asset(
         key=asset_key(node.key),
@@ -79,12 +80,12 @@ def asset_of(node: Node, lineage: Lineage) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run() if node.partitions else None,
         output_required=not node.partitions,
         # A check of its own would wait for an output, which a run of several years does not have.
-        check_specs=[check_spec(node, s) for every in node.specs.values() for s in every]
-        if node.partitions
-        else None,
+        check_specs=[check_spec(node, s) for s in sum(node.specs.values(), ())] if node.partitions else None,
         config_schema=_schema(stage.options) if stage.options else None,
         kinds=set(node.kinds),
         description=node.sentence,
+        # From the decision one click to what it decides by: the reports, whose checks are its gates.
+        metadata={f"why: {r}": dg.MetadataValue.asset(asset_key((node.key[0], r))) for r in reports},
         code_version=node.code_version,
         group_name=f"{node.key[0]}/{stage.group}",  # strategies and universes stand apart in the graph
         owners=[node.team],

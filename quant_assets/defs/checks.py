@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._core.execution.context.system import StepExecutionContext
 from dagster_shared.record import copy
 
+from quant_assets.common.errors import closest
 from quant_assets.defs.assets import asset_key, check_spec, judged
 from quant_assets.defs.running import QUIET, judged_in
 from quant_assets.defs.storage import latest_event
@@ -78,9 +79,9 @@ def run_checks(
     keys = {asset_key(n.key) for s in chosen for n in lineage.of(s) if not n.partitions and _due(n, instance)}
     selected = sorted(k for k in definitions.resolve_asset_graph().asset_check_keys if k.asset_key in keys)
     if unknown or not selected:
-        return CheckRun(
-            tuple(CheckOutcome(s, "-", "no verdict", "ERROR", "no such strategy") for s in unknown)
-        )
+        known = lineage.settings.strategies
+        said = {s: f"no such strategy. {closest(s, known)}".strip() for s in unknown}
+        return CheckRun(tuple(CheckOutcome(s, "-", "no verdict", "ERROR", why) for s, why in said.items()))
     job = dg.define_asset_job("gates", selection=dg.AssetSelection.checks(*selected))
     with_job = dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
     result = with_job.resolve_job_def("gates").execute_in_process(

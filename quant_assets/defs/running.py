@@ -36,9 +36,9 @@ from quant_assets.defs.storage import EventHistory, EventLog, check_state, lates
 from quant_assets.gates.verdicts import StrategyOutcome, Verdict, refusals
 from quant_assets.lineage.causes import Judged, closed_upstream, set_aside, waits
 from quant_assets.lineage.found import strategy_verdicts
-from quant_assets.lineage.graph import Lineage, Node, names_of
+from quant_assets.lineage.graph import Key, Lineage, Node, names_of
 from quant_assets.lineage.scope import RunFacts, effects_of
-from quant_assets.lineage.settled import Settled, settled
+from quant_assets.lineage.settled import CheckState, Settled, settled
 from quant_assets.reports.desk_page import SCRIPTS
 
 # Dagster's own console lines would drown the progress lines; everything is in the run's event log.
@@ -190,10 +190,7 @@ def tag_outcome(instance: dg.DagsterInstance, run_id: str, events: Iterable[dg.D
 
 def cancel_own_runs(instance: dg.DagsterInstance) -> None:
     """Mark the runs of this process as cancelled, and free the pool slots that they hold."""
-    ended = [
-        *IN_PROGRESS_RUN_STATUSES,
-        dg.DagsterRunStatus.FAILURE,
-    ]  # Dagster takes an interrupt for a failure
+    ended = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.FAILURE]  # an interrupt is a failure to Dagster
     for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: THIS_PROCESS}, statuses=ended)):
         if OUTCOME_TAG not in run.tags:
             instance.report_run_canceled(run, "Somebody asked for an end. The next run goes on from here.")
@@ -229,11 +226,13 @@ def run_strategies(
         heading(f"{strategy} on {universe.name}")
         before = settled_before(lineage, strategy, instance, home)
         if before.refusal is not None:
-            outcomes.append(_unchanged(lineage, strategy, instance, home, before))
+            seen, sheet, aside = _seen(lineage, strategy, instance, home)
+            said = StrategyOutcome(strategy, "refused", seen, refusals(seen), sheet, aside, before.since)
+            outcomes.append(said)
         elif before.moved and universe.name not in ready and (lost := _run_years(made(), universe, instance)):
             outcomes.append(StrategyOutcome(strategy, "error", (), lost, None))
         else:
-            ready.add(universe.name)
+            ready |= {universe.name} if before.moved else set()
             outcomes.append(_run_strategy(made(), lineage, strategy, instance, home, before))
         _log.info("ended", names=names[strategy])
     return outcomes
@@ -263,24 +262,12 @@ def settled_before(lineage: Lineage, strategy: str, instance: dg.DagsterInstance
         options = node.stage.options() if node.stage.options else None
         return effects_of(home, RunFacts("before a run"), history, partition, options)
 
-    read = EventLog(instance, home).evidence()
-    found = settled(
-        lineage,
-        strategy,
-        home,
-        read,
-        told,
-        lambda key, check: check_state(instance, dg.AssetCheckKey(asset_key(key), check)),
-    )
+    def state(key: Key, check: str) -> CheckState:
+        return check_state(instance, dg.AssetCheckKey(asset_key(key), check))
+
+    found = settled(lineage, strategy, home, EventLog(instance, home).evidence(), told, state)
     _log.info("settled", strategy=strategy, assets=found.n_assets, moved=found.moved)
     return found
-
-
-def _unchanged(
-    lineage: Lineage, strategy: str, instance: dg.DagsterInstance, home: Home, before: Settled
-) -> StrategyOutcome:
-    verdicts, sheet, aside = _seen(lineage, strategy, instance, home)
-    return StrategyOutcome(strategy, "refused", verdicts, refusals(verdicts), sheet, aside, before.since)
 
 
 def _seen(

@@ -2,8 +2,8 @@
 
 Asked before a run is started, with the very questions that its steps would ask: the fingerprint, who signed, whether
 the object is whole. A source is read again; what a stage did to the outside world is looked for there. A decision in
-favour is never taken as settled: promotion is asked each time. A refusal is, while a verdict closes its gate and the
-ledger holds the refusal of exactly this evidence, because only other evidence could open it.
+favour is never taken as settled: promotion is asked each time. A refusal is, while a verdict closes its gate or the
+proof of no leakage fails, and the ledger holds the refusal of just this evidence: only other evidence could open it.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +20,7 @@ from quant_assets.ledgers.promotions import LedgerEntry, PromotionLedger
 from quant_assets.lineage.artifact import Artifact, Partitions, part_name
 from quant_assets.lineage.graph import Key, Lineage, Node, computed, fingerprint_of
 from quant_assets.lineage.scrutiny import Evidence, Read, disbelief, inputs_of, told_of, trusted_in
+from quant_assets.lineage.stages.registry_stages import leaks
 
 Effects = Callable[[Node, str | None], Mapping[str, Any]]
 
@@ -164,10 +165,12 @@ def _refusal(
     subject = made["ensemble"].version
     reports = [_report(made[name]) for name in lineage.reports(lineage.scope(strategy))]
     verdicts = [verdict for report in reports for verdict in report.verdicts]
-    if not closed_reasons(subject, verdicts):
-        return None
     decided = [e for e in PromotionLedger(home.promotion_ledger).entries(strategy) if e.action != "shown"]
     if not decided or decided[-1].action != "refused" or decided[-1].subject != subject:
+        return None
+    proof = made["leakage_report"]
+    leaking = leaks(proof) if isinstance(proof, Artifact) else ()
+    if not closed_reasons(subject, verdicts) and not set(leaking) & set(decided[-1].reasons):
         return None
     evidence: dict[str, str] = {report.kind: json_digest(report.to_json()) for report in reports}
     evidence["bundle"] = _bytes_of(made["bundle"])
