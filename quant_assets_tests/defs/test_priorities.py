@@ -21,7 +21,8 @@ def test_what_stands_behind_a_verdict_comes_first(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["importance_report", "leakage_report", "inference_benchmark", "walk_forward", "tear_sheet", "promotion"]
+    "name",
+    ["importance_report", "leakage_report", "inference_benchmark", "walk_forward", "tear_sheet", "promotion"],
 )
 def test_what_no_verdict_waits_for_comes_after(name):
     assert priority_of(name) == "0"
