@@ -342,14 +342,9 @@ def enter_trial(
             action="give the panel that was traded",
         )
     ledger.adopt(look.book, look.strategy)
-    described = trial_of(
-        look.book,
-        json_digest({"idea": look.idea, "outcome": frame_digest(paths.frame)}),
-        returns,
-        sessions,
-        run_id=look.run_id,
-        recorded_at=datetime.now(UTC).isoformat(),
-    )
+    fingerprint = json_digest({"idea": look.idea, "outcome": frame_digest(paths.frame)})
+    seen_at = datetime.now(UTC).isoformat()
+    described = trial_of(look.book, fingerprint, returns, sessions, run_id=look.run_id, recorded_at=seen_at)
     trial = replace(
         described,
         strategy=look.strategy,

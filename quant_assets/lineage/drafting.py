@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from quant_assets.artifacts.kept_fits import KeptFits
+from quant_assets.artifacts.signed_fits import KeptFits
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.home import Home

@@ -14,7 +14,7 @@ from typing import Any
 
 from quant_assets.artifacts.attestation import Material, Materialisation, attest, attested
 from quant_assets.artifacts.bundle.signing import TrustedKeys, signing_key, trusted_keys
-from quant_assets.artifacts.kept_fits import KeptFits
+from quant_assets.artifacts.signed_fits import KeptFits
 from quant_assets.common.errors import ArtifactError, ConfigurationError, QuantAssetsError
 from quant_assets.common.hashing import bytes_digest
 from quant_assets.common.home import Home

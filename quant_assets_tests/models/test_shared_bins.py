@@ -10,14 +10,16 @@ import pytest
 from distributed import LocalCluster
 
 from quant_assets.common.errors import ModelError
-from quant_assets.common.model_settings import ModelsConfig
+from quant_assets.common.model_settings import ModelsConfig, WeightsConfig
 from quant_assets.common.processes import SCHEDULER_VARIABLE
 from quant_assets.common.settings import ValidationConfig
 from quant_assets.lineage.configured import load_settings
 from quant_assets.lineage.pipeline import cross_predictions
 from quant_assets.models.cross_prediction import cross_predict
 from quant_assets.models.ensemble import fit_ensemble
-from quant_assets.models.fitting import fit_base
+from quant_assets.models.fitting import fit_base, inner_folds
+from quant_assets.models.learners import fit_learner
+from quant_assets.models.stacking import out_of_fold_predictions
 from quant_assets.models.training_arrays import BinnedRows, SharedBins, TrainingArrays, training_arrays
 from quant_assets.splits.cpcv import CombinatorialPurgedCV
 from quant_assets.studies.leakage.fitted import Probe, fitted_inside_splits, probe_of
@@ -162,3 +164,66 @@ def test_the_candidate_itself_has_equal_bits_with_either(frame):
 
 def test_exact_bins_are_the_default():
     assert ModelsConfig().binning == "exact"
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+@KINDS
+def test_a_learner_of_all_rows_has_the_bits_of_one_that_found_bins_for_itself(frame, name, models):
+    data = training_arrays(frame, FEATURES, models.label_kind)
+    plain = models.model_copy(update={"early_stopping": None})
+    own = fit_learner(
+        name, getattr(plain, name), data.features, data.target, seed=7, feature_names=FEATURES,
+        weights=data.weights(plain.weights) if name == "lightgbm" else None,
+    )  # fmt: skip
+    if name == "xgboost":  # it would weigh the quantiles too: bins are those of the rows
+        plain = plain.model_copy(update={"weights": WeightsConfig()})
+    assert (
+        fit_base(name, data, plain, **OPTIONS).predict(data.features).tobytes()
+        == own.predict(data.features).tobytes()
+    )
+
+
+@KINDS
+def test_bins_of_a_split_are_the_same_whether_the_split_or_a_fold_of_it_asks_first(frame, models):
+    data = training_arrays(frame, FEATURES, models.label_kind)
+    fold = a_split(data)
+    for name in ("lightgbm", "xgboost"):
+        found = []
+        for order in ((data, fold), (fold, data)):
+            binned, made = data.with_shared_bins(), {}
+            for rows in order:
+                part = binned if rows is data else binned.take(fold)
+                made[rows is data] = fit_base(name, part, models, **OPTIONS).predict(data.features).tobytes()
+            found.append(made)
+        assert found[0] == found[1]
+
+
+def test_no_row_beside_the_training_rows_of_a_split_shapes_the_bins_of_its_folds(frame):
+    data = training_arrays(frame, FEATURES)
+    train = a_split(data)
+    features = data.features.copy()
+    features[np.setdiff1d(np.arange(len(data.target)), train)] = 1e4
+
+    def folds(matrix: np.ndarray) -> bytes:
+        return out_of_fold_predictions(
+            replace(data, features=matrix).take(train), SMALL_MODELS, **OPTIONS
+        ).tobytes()
+
+    assert folds(features) == folds(data.features)
+
+
+def test_a_fold_knows_where_the_features_of_its_held_out_rows_lie_and_nothing_else_of_them(frame):
+    """What is shared, said aloud: their quantiles shape the bins, their outcomes shape nothing."""
+    data = training_arrays(frame, FEATURES)
+    (_, held_out), *_ = inner_folds(data, SMALL_MODELS.stacker.inner_folds, 2, setting="inner_folds")
+    features, target = data.features.copy(), data.target.copy()
+    features[held_out[::2]] *= 3.0
+    target[held_out] = 1e6
+    kept = held_out[1::2]
+
+    def of_kept(**other: np.ndarray) -> bytes:
+        rows = replace(data, **other)
+        return out_of_fold_predictions(rows, SMALL_MODELS, **OPTIONS)[kept].tobytes()
+
+    assert of_kept(features=features) != of_kept()
+    assert of_kept(target=target) == of_kept()

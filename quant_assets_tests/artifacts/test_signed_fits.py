@@ -8,7 +8,7 @@ import pytest
 
 from quant_assets.artifacts.attestation import Materialisation, attest
 from quant_assets.artifacts.bundle.signing import signing_key
-from quant_assets.artifacts.kept_fits import KeptFits
+from quant_assets.artifacts.signed_fits import KeptFits
 from quant_assets.common.hashing import bytes_digest
 from quant_assets.common.home import Home
 
