@@ -339,6 +339,15 @@ def compute_in_blocks(
         When the configured cluster cannot be used.
     """
     chosen_pack = find_pack(pack)
+    if chosen_pack.recipe is not None:
+        if chosen_pack.across:
+            raise FeatureError(
+                f"feature pack {chosen_pack.name!r} in blocks",
+                expected="a pack that is computed per symbol, or one whose cross-section is a kernel",
+                found="expressions or a function across the symbols of a session",
+                action="compute it over the whole panel with quant_assets.features.compute",
+            )
+        processes = False  # its functions may be made anywhere, and need not travel
     for name, value in (("block_rows", block_rows), ("workers", workers)):
         if value < 1:
             raise FeatureError(name, expected="1 or more", found=str(value), action="correct it")

@@ -49,4 +49,5 @@ def random_market(n_symbols: int, n_sessions: int, seed: int = 11) -> pl.DataFra
             ~((pl.col("symbol") == "S3") & pl.col("index").is_between(middle, middle + 2)),
         )
         .drop("index")
+        .sort("symbol", "session")
     )

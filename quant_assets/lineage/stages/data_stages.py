@@ -176,8 +176,10 @@ def _proven_if_own(scope: Scope) -> Sequence[CheckSpec]:
 
 def label_horizon(
     bars: Artifact, *, label: LabelConfig, sessions: SessionRange, delisting: DelistingConfig
-) -> CheckResult:
+) -> Sequence[CheckResult]:
     """The proof by experiment that a desk's own label ends when it says so, so that purging sees all of it."""
+    if label.plugin is None:
+        return ()
     from quant_assets.datasets.custom_labels import raw_labels
     from quant_assets.datasets.label_proof import prove_labels
     from quant_assets.market.calendar import session_times
@@ -185,12 +187,9 @@ def label_horizon(
     times = session_times(*sessions)
     report = prove_labels(lambda b: raw_labels(b, times, label, delisting), bars.table().frame, times)
     found = [str(violation) for violation in report.violations]
-    return CheckResult(
-        "label_horizon",
-        bool(report.passed),
-        f"{label.kind}: {'; '.join(found) or f'{report.compared} labels compared, none moved'}",
-        facts={"violations": found, "labels": report.rows, "compared": report.compared},
-    )
+    said = f"{label.kind}: {'; '.join(found) or f'{report.compared} labels compared, none moved'}"
+    facts = {"violations": found, "labels": report.rows, "compared": report.compared}
+    return (CheckResult("label_horizon", bool(report.passed), said, facts=facts),)
 
 
 @stage(
