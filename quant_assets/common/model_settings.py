@@ -204,6 +204,10 @@ class ModelsConfig(Config):
                     f"a name of small letters, digits and _ for the learner custom.{name}, and none of "
                     f"{', '.join(OWN_LEARNERS)}"
                 )
+        if self.research_only and not self.custom:
+            raise _wrong(
+                "no research_only without custom learners: those of the platform are always exported"
+            )
         kinds = {label_kind_of(objective) for objective in self.objectives.values()}
         if len(kinds) > 1:
             raise _wrong(
@@ -237,10 +241,7 @@ class ModelsConfig(Config):
     @property
     def research_learners(self) -> tuple[str, ...]:
         """Learners that are judged whether or not they can be exported; with any, nothing is promoted."""
-        marked = (
-            name for name in sorted(self.custom) if self.custom[name].research_only or self.research_only
-        )
-        return tuple(marked) or (self.learners if self.research_only else ())
+        return tuple(n for n in sorted(self.custom) if self.custom[n].research_only or self.research_only)
 
     def plugins(self, learner: str | None = None) -> tuple[Plugin, ...]:
         """Code of the desk's own that shapes one base learner, or all of them: the learners and the weights."""
@@ -421,7 +422,9 @@ class TuningConfig(Config):
         found: dict[str, Range] = {}
         for learner in models.learners:
             space: LearnerSpace | None = getattr(self.space, learner, None)
-            for name in type(space).model_fields if space is not None else ():
+            if space is None:
+                continue
+            for name in type(space).model_fields:
                 chosen: Range | None = getattr(space, name)
                 if chosen is None:
                     continue

@@ -73,8 +73,8 @@ class LinearComparison:
         """
         try:
             names = ("candidate_sharpe", "baseline_sharpe", "difference", "low", "high")
-            figures = (math.nan if data[name] is None else float(data[name]) for name in names)
-            return cls(*figures, n_sessions=int(data["n_sessions"]))
+            own, other, gap, low, high = (math.nan if data[n] is None else float(data[n]) for n in names)
+            return cls(own, other, gap, low, high, int(data["n_sessions"]))
         except (KeyError, TypeError, ValueError) as error:
             raise EvidenceError(
                 "comparison with the linear baseline",

@@ -83,7 +83,7 @@ def _trained(
         "verbose": -1,
     }
     fitted = ranked(config.objective, rows, config.relevance_grades)
-    watching = unseen and ranked(config.objective, unseen, config.relevance_grades)
+    watching = None if unseen is None else ranked(config.objective, unseen, config.relevance_grades)
     if watching is not None and watching.sizes is not None:
         parameters |= {"metric": "ndcg", "eval_at": [int(watching.sizes.max())]}  # of whole sessions
     data = _dataset(fitted, parameters, feature_names)

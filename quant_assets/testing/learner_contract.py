@@ -50,7 +50,7 @@ def _as_plugin(named: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a plug-in that a test names by text, by mapping, or by the function itself."""
     if callable(named):
         named = f"{named.__module__}:{named.__qualname__}"
-    given = {"use": named} if isinstance(named, str) else dict(named)
+    given: dict[str, Any] = {"use": named} if isinstance(named, str) else dict(named)
     return {**given, "options": {**given.get("options", {}), **options}}
 
 

@@ -447,6 +447,7 @@ def test_a_learner_for_research_only_is_not_exported(data):
         ({"custom": {"up": {"use": DESK + "logit", "target": "class"}}}, "one kind of label"),
         ({"custom": {"ridge": "no reference"}}, "module:object"),
         ({"lightgbm": None, "xgboost": None}, "at least one"),
+        ({"research_only": True}, "without custom learners"),
         ({"lightgbm": {"relevance_grades": 5}}, "relevance_grades"),
         ({"custom": {"ridge": {"use": DESK + "ridge", "reserach_only": True}}}, "Extra"),
     ],

@@ -37,18 +37,20 @@ from quant_assets.models.graphs import checked_model
 # ---------------------------------------------------------------------------------------------- native models
 
 
-_ENDINGS = {"lightgbm": "txt", "xgboost": "json", "catboost": "json"}
+_TEXTS = {"lightgbm"}  # every other learner is JSON
 
 
 def split_ensemble(record: Mapping[str, Any]) -> dict[str, bytes]:
     """The stored ensemble as files: one per base learner, and the stack with references to them.
 
-    LightGBM's text, XGBoost's and CatBoost's JSON can be loaded by the library alone; none of them is a pickle.
+    LightGBM's text, XGBoost's and CatBoost's JSON can be loaded by the library alone; any other learner's holds its
+    graph. None of them is a pickle.
     """
     files: dict[str, bytes] = {}
     references = []
     for learner in record["learners"]:
-        name = f"{NATIVE_FOLDER}{learner['name']}.{_ENDINGS[learner['name']]}"
+        ending = "txt" if learner["name"] in _TEXTS else "json"
+        name = f"{NATIVE_FOLDER}{learner['name']}.{ending}"
         files[name] = learner["text"].encode()
         references.append({key: value for key, value in learner.items() if key != "text"} | {"file": name})
     return {ENSEMBLE: canonical_json({**record, "learners": references}), **files}

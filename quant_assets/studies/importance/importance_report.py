@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from quant_assets.common.model_settings import OWN_LEARNERS
 from quant_assets.common.settings import ModelsConfig
 from quant_assets.features.column_statistics import rank_correlation
 from quant_assets.features.feature_report import REDUNDANT_CORRELATION, clusters
@@ -362,6 +363,8 @@ def _held_out(rows: Rows, folds: Sequence[Fold]) -> list[HeldOut]:
         kept, _ = _thinned(rows, fold, permutation.MOST_SHUFFLED_ROWS)
         unseen = fold.test[kept]
         used = {int(c) for member in fold.members for tree in member.trees() for c in tree.feature}
+        if any(member.name not in OWN_LEARNERS for member in fold.members):
+            used = set(range(rows.arrays.features.shape[1]))  # what a graph reads is not looked into
         held.append(
             HeldOut(
                 fold.score,

@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import ValidationError
+from quant_assets.common.model_settings import OWN_LEARNERS
 from quant_assets.common.settings import ModelsConfig
 from quant_assets.models import catboost_learner, lightgbm_learner, xgboost_learner
 from quant_assets.models.fitting import fit_base
@@ -28,6 +29,7 @@ from quant_assets.studies.importance.permutation import (
     mean_with_error,
     thinned_sessions,
 )
+from quant_assets.studies.importance.sampled_contributions import sampled_contributions
 
 # ------------------------------------------------------------------------------ members and stackers refitted
 
@@ -358,7 +360,7 @@ class ShapValues:
 def learner_contributions(
     learner: FittedLearner, features: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], float]:
-    """SHAP values of one learner and their base value, by the library that grew it.
+    """SHAP values of one learner and their base value, by the library that grew it; sampled for any other.
 
     Parameters
     ----------
@@ -371,6 +373,8 @@ def learner_contributions(
         Expected return, or log-odds for a classification.
     base : float
     """
+    if learner.name not in OWN_LEARNERS:
+        return sampled_contributions(learner.predict, features)
     explained = {"lightgbm": _lightgbm, "xgboost": _xgboost, "catboost": _catboost}[learner.name]
     contributions = np.asarray(explained(learner.text, np.ascontiguousarray(features)), dtype=np.float64)
     return contributions[:, :-1], float(contributions[0, -1])
