@@ -1,7 +1,8 @@
 """Code that may only close is asked in a process of its own: there it can touch nothing that judges.
 
-It cannot keep anything waiting. What it is shown lies in a folder of its own; the process has neither the platform's home nor keys in its environment.
-What it writes back is read as plain data. Whatever else happens there, a crash, an exit, silence, is no finding.
+It cannot keep anything waiting. What it is shown lies in a folder of its own, and the process has neither the
+platform's home nor keys in its environment. What it writes back is read as plain data. Whatever else happens there, a
+crash, an exit, silence, is no finding.
 """
 
 import json
@@ -61,7 +62,8 @@ def asked_apart(
             frame.write_parquet(folder / _FRAME)
         else:
             (folder / _VALUE).write_text(json.dumps(value))
-        job = {"plugin": plugin.model_dump(mode="json"), "kind": kind, "told": dict(told) if told else None}
+        named = plugin.model_dump(mode="json", include={"use", "options"})
+        job = {"plugin": named, "kind": kind, "told": dict(told) if told else None}
         (folder / _JOB).write_text(json.dumps(job))
         with (folder / "said").open("wb") as said:
             child = subprocess.Popen(  # noqa: S603 - this interpreter and this module

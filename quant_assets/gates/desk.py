@@ -1,8 +1,8 @@
 """A desk's own gates and checks: what they are shown, what they may say, and what becomes of it.
 
 They can close and never open. The platform's gates are judged first and without them. Then each of the desk's
-is asked in a process of its own (`quant_assets.gates.apart`), with copies of the numbers; all that comes back is a number
-and a limit, and the verdict is written here, under a name that no gate of the platform can have.
+is asked in a process of its own (`quant_assets.gates.apart`), with copies of the numbers. All that comes back
+is a number and a limit, and the verdict is written here, under a name that no gate of the platform can have.
 """
 
 import math
@@ -95,10 +95,11 @@ class TrackRecord:
         """
         from quant_assets.trading.path_figures import PathStatistics
 
-        statistics = tuple(
-            PathStatistics(**{n: math.nan if v is None else v for n, v in dict[str, Any](row).items()})
+        rows: list[dict[str, Any]] = [
+            {name: math.nan if value is None else value for name, value in row.items()}
             for row in told["paths"]
-        )
+        ]
+        statistics = tuple(PathStatistics(**row) for row in rows)
         return cls(
             strategy=told["strategy"],
             paths=paths,

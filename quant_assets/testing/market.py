@@ -14,7 +14,8 @@ def small_market(n_symbols: int = 10, n_sessions: int = 500, seed: int = 11) -> 
     polars.DataFrame
         ``symbol, session, open, high, low, close, volume``, sorted.
     """
-    days, day = [], date(2020, 1, 1)
+    days: list[date] = []
+    day = date(2020, 1, 1)
     while len(days) < n_sessions:
         if day.weekday() < 5:
             days.append(day)

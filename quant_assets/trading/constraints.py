@@ -53,14 +53,14 @@ def _largest_sector(weights: Matrix, known: Decision, cap: float) -> Matrix:
     for sector in sorted(set(known.sectors)):
         inside = sectors == sector
         total = float(np.abs(weights[inside]).sum())
-        if total > cap:
+        if total > cap + ROUNDING:
             cut[inside] *= cap / total
     return cut
 
 
 def _net(weights: Matrix, _: Decision, cap: float) -> Matrix:
     net = float(weights.sum())
-    if abs(net) <= cap:
+    if abs(net) <= cap + ROUNDING:
         return weights
     larger = weights > 0.0 if net > 0.0 else weights < 0.0
     own = float(np.abs(weights[larger]).sum())
@@ -70,7 +70,7 @@ def _net(weights: Matrix, _: Decision, cap: float) -> Matrix:
 
 def _gross(weights: Matrix, _: Decision, cap: float) -> Matrix:
     total = float(np.abs(weights).sum())
-    return weights * (cap / total) if total > cap else weights
+    return weights * (cap / total) if total > cap + ROUNDING else weights
 
 
 _CUTS = {

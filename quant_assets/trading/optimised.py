@@ -1,11 +1,12 @@
 """Schemes that solve a problem, through skfolio: mean-variance and hierarchical risk parity.
 
-Covariances are those of the trailing returns that were known at the decision. A problem is solved in the first session
-of each week or month; between, what was chosen is kept, without names that lost their score. The solver (Clarabel) is
-an interior-point method without a random start: the same numbers give the same weights.
+Covariances are those of the trailing returns that were known at the decision. A problem is solved in the first
+session of each week or month; between, what was chosen is kept, without names that lost their score. The solver
+(Clarabel) is an interior-point method without a random start: the same numbers give the same weights.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quant_assets.common.errors import ConfigurationError, QuantAssetsError, ValidationError
 from quant_assets.common.portfolio_settings import MeanVarianceOptions, OptimisedOptions, Rebalance
@@ -26,7 +27,7 @@ def is_due(known: Decision, rebalance: Rebalance) -> bool:
     return (now.year, now.month) != (before.year, before.month)
 
 
-def _candidates(scores: Matrix, known: Decision) -> tuple[Matrix, Matrix]:
+def _candidates(scores: Matrix, known: Decision) -> tuple[NDArray[np.intp], Matrix]:
     """Places of the names that can be in a problem, and their trailing returns without holes, (sessions, names)."""
     z, volatility = standardised(known.returns)
     able = np.flatnonzero(~np.isnan(scores) & ~np.isnan(volatility))
@@ -40,8 +41,8 @@ def _kept(scores: Matrix, known: Decision) -> Matrix:
 def mean_variance(scores: Matrix, known: Decision, options: MeanVarianceOptions) -> Matrix:
     """Weights that maximise expected return less risk aversion times variance, each side at most half of the gross.
 
-    Expected return of a name is information coefficient x volatility x its score in standard deviations (Grinold 1994),
-    and the covariance is shrunk (Ledoit and Wolf 2004, Journal of Multivariate Analysis 88, 365).
+    Expected return of a name is information coefficient x volatility x its score in standard deviations (Grinold
+    1994), and the covariance is shrunk (Ledoit and Wolf 2004, Journal of Multivariate Analysis 88, 365).
 
     Raises
     ------
@@ -124,13 +125,13 @@ def hierarchical_risk_parity(scores: Matrix, known: Decision, options: Optimised
     half = len(able) // 2
     sides = [(order[:half], 1.0)] if options.long_only else [(order[:half], 1.0), (order[-half:], -1.0)]
     for chosen, sign in sides:
-        chosen = np.sort(chosen)
+        side = np.sort(chosen)
         each = (
-            _solved(HierarchicalRiskParity(), returns[:, chosen], known, "hierarchical_risk_parity")
-            if len(chosen) > 1
+            _solved(HierarchicalRiskParity(), returns[:, side], known, "hierarchical_risk_parity")
+            if len(side) > 1
             else np.ones(1)
         )
-        weights[able[chosen]] = sign * each
+        weights[able[side]] = sign * each
     return scaled(weights, known.gross_leverage)
 
 

@@ -1,8 +1,8 @@
 """Proof by experiment that a scheme looks at nothing later than its decision.
 
-Decisions are made in a panel that ends at a session, in the whole one, and in one whose later bars are others. Whatever
-was decided up to that session must be the same to the bit each time, and so when it is asked again: code that keeps
-what it was shown once would answer from memory.
+Decisions are made in a panel that ends at a session, in the whole one, and in one whose later bars are others.
+What was decided up to that session must be the same to the bit each time, and so when it is asked again: code
+that keeps what it was shown once would answer from memory.
 """
 
 from collections.abc import Mapping
@@ -86,7 +86,7 @@ def nothing_later(
             rows = of.filter(pl.col("session") <= until)
             row = np.searchsorted(days, rows["session"].to_numpy().astype("datetime64[D]"))
             scores[0, row, np.searchsorted(symbols, rows["symbol"].to_list())] = rows["path_0"].to_numpy()
-            return sized(scores, portfolio, known, capital).weights[0]
+            return np.asarray(sized(scores, portfolio, known, capital).weights[0])
 
         ended = panel.filter(pl.col("session") <= cut)
         kept = weights(ended, cut)

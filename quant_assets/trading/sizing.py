@@ -13,7 +13,7 @@ from quant_assets.common.plugins import Plugin
 from quant_assets.common.portfolio_settings import OPTIMISED, SCHEMES
 from quant_assets.common.settings import PortfolioConfig
 from quant_assets.trading.account import Matrix
-from quant_assets.trading.constraints import constrained
+from quant_assets.trading.constraints import ROUNDING, constrained
 from quant_assets.trading.decision import Decision, Known
 from quant_assets.trading.schemes import FUNCTIONS, Scheme, by_rank
 
@@ -118,7 +118,7 @@ def _sized(
         return np.zeros_like(scores), ()
     weights = np.where(np.isnan(scores), 0.0, weigh(scores, known))
     gross = float(np.abs(weights).sum())
-    if gross > portfolio.gross_leverage:
+    if gross > portfolio.gross_leverage * (1.0 + ROUNDING):
         weights = weights * (portfolio.gross_leverage / gross)
     return constrained(weights, known, portfolio.constraints)
 

@@ -21,7 +21,7 @@ from quant_assets.gates.desk_judging import with_desk_gates
 from quant_assets.gates.evidence import plain_json
 from quant_assets.gates.gate import gate_names, gates_of
 from quant_assets.gates.limits import GatesConfig
-from quant_assets.gates.verdicts import GateReport, Verdict
+from quant_assets.gates.verdicts import GateReport, Status, Verdict
 from quant_assets.trading.paths import path_statistics
 
 SUBJECT = "a" * 40
@@ -62,18 +62,17 @@ def paths() -> pl.DataFrame:
     )
 
 
-def report(status: str = "pass") -> GateReport:
+def report(status: Status = "pass") -> GateReport:
     """The platform's own verdicts, all alike."""
-    observed, required = (2.0, 1.0) if status == "pass" else (0.5, 1.0)
-    limits_held = GatesConfig().model_dump(mode="json")
-    judged = tuple(
-        Verdict(
-            gate.name, SUBJECT, status,  # type: ignore[arg-type]
-            gate.limit.required(limits_held) + (0.0 if status == "pass" else (-1.0 if gate.limit.comparison == ">=" else 1.0)),
-            gate.limit.required(limits_held), gate.limit.comparison, "said", "",
+    held = GatesConfig().model_dump(mode="json")
+    judged = []
+    for gate in gates_of("validation"):
+        required = gate.limit.required(held)
+        worse = -1.0 if gate.limit.comparison == ">=" else 1.0
+        observed = required if status == "pass" else required + worse
+        judged.append(
+            Verdict(gate.name, SUBJECT, status, observed, required, gate.limit.comparison, "said", "")
         )
-        for gate in gates_of("validation")
-    )  # fmt: skip
     statistics = [plain_json(asdict(path)) for path in path_statistics(paths(), 252.0)]
     details = {
         "periods_per_year": 252.0,
@@ -81,7 +80,7 @@ def report(status: str = "pass") -> GateReport:
         "paths": statistics,
         "median_path": 1,
     }
-    return GateReport("validation", SUBJECT, limits_held, judged, details)
+    return GateReport("validation", SUBJECT, held, tuple(judged), details)
 
 
 def reasons(of: GateReport, plugin: Plugin) -> tuple[str, ...]:
@@ -192,8 +191,8 @@ NO_FINDING = {
     "raises": ("def mine(seen):\n    raise RuntimeError('not today')\n", "RuntimeError: not today"),
     "gives True": ("def mine(seen):\n    return True\n", "expected a Finding"),
     "gives a verdict under our name": (
-        "from quant_assets.gates import Verdict\ndef mine(seen):\n    return Verdict('cpcv_sharpe', 'b' * 40, 'pass', "
-        "9.0, 1.0, '>=', 'r', 'r')\n",
+        "from quant_assets.gates import Verdict\n"
+        "def mine(seen):\n    return Verdict('cpcv_sharpe', 'b' * 40, 'pass', 9.0, 1.0, '>=', 'r', 'r')\n",
         "found Verdict",
     ),
     "does not import": ("import nothing_of_the_kind\ndef mine(seen): ...\n", "No module named"),
@@ -240,7 +239,8 @@ def test_one_that_takes_for_ever_is_ended_with_all_that_it_started(
     mark = tmp_path / "alive"
     plugin = desk(
         "import subprocess, sys, time\ndef mine(seen):\n"
-        f"    subprocess.Popen([sys.executable, '-c', 'import time, pathlib; time.sleep(3); pathlib.Path({str(mark)!r}).touch()'])\n"
+        f"    later = 'import time, pathlib; time.sleep(3); pathlib.Path({str(mark)!r}).touch()'\n"
+        "    subprocess.Popen([sys.executable, '-c', later])\n"
         "    time.sleep(600)\n"
     )
     started = time.monotonic()

@@ -133,6 +133,7 @@ def test_a_covariance_of_names_with_holes_keeps_their_own_variances() -> None:
     assert (scores[:, :2] ** 2).sum(axis=0) / 99 == pytest.approx([1.0, 1.0])
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("long_only", [False, True])
 @pytest.mark.parametrize("scheme", ["mean_variance", "hierarchical_risk_parity"])
 def test_an_optimised_book_obeys_its_sides_and_is_kept_within_the_month(scheme: str, long_only: bool) -> None:
@@ -150,6 +151,7 @@ def test_an_optimised_book_obeys_its_sides_and_is_kept_within_the_month(scheme: 
     assert weights(scheme, scores, at, rebalance="weekly", **options) == held.tolist()
 
 
+@pytest.mark.drill
 def test_risk_parity_holds_less_of_what_moves_more() -> None:
     pytest.importorskip("skfolio")
     returns = np.random.default_rng(2).normal(0, 1, (252, 4)) * [0.01, 0.01, 0.01, 0.03]
@@ -391,4 +393,5 @@ def test_a_long_book_of_any_scheme_pays_the_risk_free_rate() -> None:
     long = simulate(scores, bars, portfolio("top_k", names=3, long_only=True), CostConfig())
     assert long["risk_free"].mean() == pytest.approx(0.02 / 365 * 1.4, rel=0.05)
     neutral = simulate(scores, bars, portfolio("top_k", names=3), CostConfig())
-    assert neutral["risk_free"].abs().max() < 1e-6
+    # Until the last name can be traded the book lacks a side of it.
+    assert neutral["risk_free"][200:].max() == pytest.approx(0.0, abs=1e-15)

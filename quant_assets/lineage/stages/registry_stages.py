@@ -1,7 +1,7 @@
 """Registry: the MLflow record of every candidate, the guarded promotion, and the holdout once it has decided."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -18,6 +18,9 @@ from quant_assets.lineage.declaring import File, Link, Picture, Product, every_g
 from quant_assets.lineage.scope import Guard, RunFacts, SessionRange, now
 from quant_assets.lineage.stages.evidence_stages import judged
 from quant_assets.lineage.stages.model_stages import tuned
+
+if TYPE_CHECKING:
+    from quant_assets.ledgers.promotions import LedgerEntry
 
 # ------------------------------------------------------------------------ what promotion asks beside verdicts
 
@@ -114,6 +117,16 @@ def uncounted_trials(
         if report.kind == "validation"
         and (report.details["trials"]["book"], report.details["trials"]["digest"]) != (book, now.digest)
     ), {"trials": now.anchor.text}
+
+
+def withdrawn_gates(entries: Iterable["LedgerEntry"], required: Sequence[str]) -> tuple[str, ...]:
+    """A desk's own gates that refused the strategy once and are not asked any more: named beside what is decided."""
+    from quant_assets.gates.desk import PREFIX
+
+    refused = [entry for entry in entries if entry.action == "refused"]
+    closed = {reason.split(":")[0] for entry in refused for reason in entry.reasons}
+    own = {name for name in closed if name.startswith(PREFIX) and " " not in name}
+    return tuple(sorted(own - set(required)))
 
 
 def told_in_full(basis: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,6 +276,8 @@ def promotion(
     scrutiny = guard(closed)
     uncounted, counted = uncounted_trials(home, book, judged_reports)
     standing = current_champion(home.mlflow_uri, name)
+    ledger = PromotionLedger(home.promotion_ledger)
+    withdrawn = withdrawn_gates(ledger.entries(name), required)
     decision = promote(
         home.mlflow_uri,
         strategy=name,
@@ -284,12 +299,13 @@ def promotion(
         model_version=record["model_version"],
         expected_champion=standing.subject if standing else None,
         required_gates=required,
-        ledger=PromotionLedger(home.promotion_ledger),
+        ledger=ledger,
         keys=ledger_keys(home),
         actor=f"dagster:{run.trigger}",
         run_id=run.run_id,
         now=now(),
         basis={
+            **({"withdrawn_gates": list(withdrawn)} if withdrawn else {}),
             "gates": by_limits,
             "minima": minima.model_dump(mode="json"),
             **told_in_full(basis),
@@ -303,7 +319,8 @@ def promotion(
         "bundle_sha256": bundle.sha256,
         "signing_key": signing_key,
     }
-    facts = {"decision": decision.decision, "ledger_entry": decision.ledger_entry}
+    facts: dict[str, Any] = {"decision": decision.decision, "ledger_entry": decision.ledger_entry}
+    facts |= {"withdrawn_gates": ", ".join(withdrawn)} if withdrawn else {}
     return Product(value, {**value, **facts, "seconds_to_find_out_again": dict(scrutiny.seconds)})
 
 

@@ -15,7 +15,7 @@ from quant_assets.market.set_aside import Terms
 from quant_assets.market.sources.bar_source import Holdings, SourceRead, State, holdings_of
 from quant_assets.market.sources.contract import conform, part_bars, settled
 
-# The years of a universe are partitions, and each asks for the data as they are: one call serves all that follow soon.
+# The years of a universe are partitions, and each asks for the data: one call serves all that follow soon.
 SECONDS_REMEMBERED = 600.0
 
 
@@ -93,7 +93,7 @@ def _as_polars(rows: Any, asked: _Asked) -> pl.DataFrame:
     if type(rows).__module__.partition(".")[0] == "pandas" and hasattr(rows, "columns"):
         # An index with names holds columns; one without is a row number.
         named = [name for name in rows.index.names if name is not None]
-        return pl.from_pandas(rows.reset_index() if named else rows)
+        return pl.DataFrame(pl.from_pandas(rows.reset_index() if named else rows))
     raise _refused(asked, type(rows).__name__)
 
 
