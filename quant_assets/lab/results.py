@@ -13,7 +13,8 @@ from quant_assets.common.errors import ValidationError
 from quant_assets.common.store import Table
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.statistics.sharpe_inference import SharpeDifference, sharpe_difference
-from quant_assets.trading.paths import PathStatistics, median_path, path_statistics
+from quant_assets.trading.path_figures import PathStatistics
+from quant_assets.trading.paths import median_path, path_statistics
 
 _FIGURES: Mapping[str, tuple[str, str]] = {
     "net Sharpe ratio, a year": ("sharpe_annual", "{:.2f}"),

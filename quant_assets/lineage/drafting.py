@@ -32,7 +32,8 @@ from quant_assets.lineage.scope import Progress, quiet
 from quant_assets.market.calendar import periods_per_year
 from quant_assets.models.draft_prediction import draft_predict
 from quant_assets.models.kept_fits import FitStore
-from quant_assets.trading.paths import PathStatistics, median_path, path_returns, path_statistics
+from quant_assets.trading.path_figures import PathStatistics
+from quant_assets.trading.paths import median_path, path_returns, path_statistics
 
 RUN_ID = "try"
 NEEDED = ("bars", "training_set", "scored_rows")
