@@ -6,7 +6,14 @@ the median net Sharpe ratio over paths of six configurations by drafts and by wh
 between the two orders. *Whole* (``--whole``): `quant_assets.lineage.drafting.draft` and the plain lineage up to the
 validation report, each from the bars' file to the verdicts.
 
-FIGURES
+Processor time on two cores at a load above 20, 100 US stocks from 2005 to 2024 (``bars.parquet --splits 2 --groups 0
+0``), medians of two splits of 441,200 rows: bins for every fit 25.8 s, bins once for the split 18.5 s (1.4 times
+less), kept fits under another penalty .04 s, draft 7.7 s (the first split finds bins for all, 2.5 times less; the
+second has them, 5.3 times less).
+
+Orders are an open question: on 20 of the stocks over the newest 1,250 sessions, 4 splits (``bars.parquet --splits 0
+--symbols 20 --sessions 1250 --groups 4 1``), Kendall's tau was .07 (p 1.0) with every median Sharpe ratio between -.8
+and +.2: nothing there to be ordered. Drafts took 15 s, whole ensembles 40 s. The goal is .6 on the 100 stocks.
 """
 
 import argparse
