@@ -4,10 +4,16 @@ from datetime import date
 
 import polars as pl
 
-from quant_assets.studies.leakage.future import difference, label_values, without_rounding
+from quant_assets.studies.leakage.future import difference, label_values
+from quant_assets.studies.leakage.rounding import without_rounding
 
 BEFORE = pl.DataFrame(
-    {"symbol": ["A", "B", "C"], "session": [date(2024, 1, 2)] * 3, "x": [1.0, 2.0, None], "y": [1.0, 2.0, 3.0]}
+    {
+        "symbol": ["A", "B", "C"],
+        "session": [date(2024, 1, 2)] * 3,
+        "x": [1.0, 2.0, None],
+        "y": [1.0, 2.0, 3.0],
+    }
 )
 
 
