@@ -102,7 +102,9 @@ def custom_labels(
 ) -> pl.DataFrame:
     """`raw_labels` beside the forward return of the same rows.
 
-    Rows without one are left out: nothing could be bought at the next open, or the outcome is not known yet.
+    Rows without one are left out: nothing could be bought at the next open, or the outcome is not known yet. A label
+    is known when the forward return is, or later: else which rows of the last sessions are trained on would tell of
+    what followed.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def custom_labels(
         later), or no label that can be traded.
     """
     raw = raw_labels(bars, session_times, label, delisting)
-    made = raw.join(base.select(*KEYS, "forward_return", _end="t1"), on=KEYS)
+    made = raw.join(base.select(*KEYS, "forward_return", _end="t1", _known="known_at"), on=KEYS)
     days = session_times.sort("session")
     due = days["session"].search_sorted(made["session"]).cast(pl.Int64) + 1 + label.horizon_sessions
     closes = days["close_at"].gather(due.clip(0, days.height - 1))
@@ -132,7 +134,7 @@ def custom_labels(
             found=f"none among {raw.height}",
             action="label the bars that are there, or widen the universe's dates",
         )
-    return made.drop("_end")
+    return made.with_columns(known_at=pl.max_horizontal("known_at", "_known")).drop("_end", "_known")
 
 
 def sides_of_a_rule(bars: pl.DataFrame, options: MetaOptions) -> pl.DataFrame:

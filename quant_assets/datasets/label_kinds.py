@@ -56,13 +56,8 @@ def make_labels(
     DatasetError
         As `forward_return_labels`, and when a desk's own function breaks its contract.
     """
-    # A barrier may be touched before it is known how the horizon ends.
     base = forward_return_labels(
-        bars,
-        session_times,
-        horizon_sessions=label.horizon_sessions,
-        delisting=delisting,
-        pending=label.kind == "triple_barrier",
+        bars, session_times, horizon_sessions=label.horizon_sessions, delisting=delisting
     )
     if label.kind in ("return", "direction"):
         return base
@@ -199,7 +194,9 @@ def _triple_barrier(
 
     A barrier lies at ``entry * (1 + profit_taking * volatility)`` or ``entry * (1 - stop_loss * volatility)``, with
     the daily volatility known at the decision. Closes of the sessions t+1 to t+h are compared with it. A label that
-    is touched ends at that close, ``t1`` and ``known_at``; any other one ends as the forward return does.
+    is touched ends at that close, its ``t1``; any other one ends as the forward return does. All are known when the
+    forward return is: at the end of a training window, rows that were touched early would be trained on and the
+    others not, so that which rows are there would tell of what followed.
     """
     known = base.select(KEYS).join(
         trailing_volatility(bars, options.volatility_sessions), on=KEYS, how="left", maintain_order="left"
@@ -222,10 +219,9 @@ def _triple_barrier(
     vertical = pl.col("forward_return").sign() if options.vertical == "sign" else pl.lit(0.0)
     return base.with_columns(
         t1=pl.when(hit).then(ends).otherwise("t1"),
-        known_at=pl.when(hit).then(ends).otherwise("known_at"),
         target=pl.when(hit).then(pl.Series(touched).cast(pl.Float64)).otherwise(vertical),
         forward_return=pl.when(hit).then(pl.Series(ratio_at) - 1.0).otherwise("forward_return"),
-    ).filter(pl.Series(np.asarray(volatility > 0.0)) & pl.col("known_at").is_not_null())
+    ).filter(pl.Series(np.asarray(volatility > 0.0)))
 
 
 def _trend_scanning(

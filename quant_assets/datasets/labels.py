@@ -22,7 +22,6 @@ def forward_return_labels(
     *,
     horizon_sessions: int,
     delisting: DelistingConfig = LAST_CLOSE,
-    pending: bool = False,
 ) -> pl.DataFrame:
     """Label each bar with the return of entering at the next open and leaving ``horizon_sessions`` later.
 
@@ -38,9 +37,6 @@ def forward_return_labels(
         Sessions held, >= 1, counted on the exchange calendar, not on the symbol's own bars.
     delisting : DelistingConfig
         What a name whose bars stop is worth, where the panel does not say.
-    pending : bool
-        Keep the rows that were entered and whose outcome is not known yet, with nulls for ``t1, known_at,
-        forward_return``.
 
     Returns
     -------
@@ -102,17 +98,12 @@ def forward_return_labels(
             known=pl.coalesce("left", pl.max_horizontal("due", "ended")),
             left=pl.coalesce("left", pl.max_horizontal("due", "leaves")),
         )
-    )
-    settled = pl.col("exit").is_not_null() & (pl.col("known") <= indexed["index"].max())
-    due = (
-        due.with_columns(pl.when(settled).then(pl.col(name)) for name in ("exit", "left", "known"))
-        if pending
-        else due.filter(settled)
+        .filter(pl.col("exit").is_not_null() & (pl.col("known") <= indexed["index"].max()))
     )
     return (
         due.join(calendar.select("index", t0="close_at"), on="index")
-        .join(calendar.select(left="index", t1="open_at"), on="left", how="left")
-        .join(calendar.select(known="index", known_at="close_at"), on="known", how="left")
+        .join(calendar.select(left="index", t1="open_at"), on="left")
+        .join(calendar.select(known="index", known_at="close_at"), on="known")
         .with_columns(forward_return=pl.col("exit") / pl.col("entry") - 1.0)
         .select(LABEL_COLUMNS)
         .sort("session", "symbol")

@@ -112,7 +112,7 @@ class DeskPack(Pack):
         FeatureError
             When a calculation fails on the bars of the measurement.
         """
-        return measure(self.recipe, self._declared)
+        return measure(self.recipe)
 
     @cached_property
     def margins(self) -> dict[str, int]:

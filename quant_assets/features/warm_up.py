@@ -72,14 +72,12 @@ def random_bars(n_symbols: int = N_SYMBOLS, n_sessions: int = N_SESSIONS, seed: 
     return pl.concat(frames)
 
 
-def measure(recipe: DeskRecipe, declared: Mapping[str, int]) -> dict[str, Measured]:
+def measure(recipe: DeskRecipe) -> dict[str, Measured]:
     """Lookback and warm-up of every column that a recipe makes, its inputs too.
 
     Parameters
     ----------
     recipe : DeskRecipe
-    declared : mapping of str to int
-        Warm-ups that are declared: inputs of a second stage are masked for that long where it is longer.
 
     Raises
     ------
@@ -93,18 +91,9 @@ def measure(recipe: DeskRecipe, declared: Mapping[str, int]) -> dict[str, Measur
     panels = [whole, *shorter, ended]
     first = [recipe.by_symbol(panel) for panel in panels]
     found = {name: _of([frame[name] for frame in first]) for name in recipe.per_symbol.columns}
-    if recipe.per_session is None:
-        return found
-    margins = {
-        name: max(one.warm_up if one.warm_up is not None else one.lookback, declared.get(name, 0))
-        for name, one in found.items()
-    }
-    second = [
-        recipe.by_session(beside(panel, masked(panel, frame, margins)))
-        for panel, frame in zip(panels, first, strict=True)
-    ]
-    across = {name: _of([frame[name] for frame in second]) for name in recipe.per_session.columns}
-    return {**found, **across}
+    # The second stage sees one session alone: it needs what its inputs need, and nothing more.
+    second = () if recipe.per_session is None else recipe.per_session.columns
+    return {**found, **{name: Measured(0, 0, looks_ahead=False) for name in second}}
 
 
 def masked(bars: pl.DataFrame, values: pl.DataFrame, margins: Mapping[str, int]) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import statsmodels.api as sm
 from pydantic import ValidationError
 
 from quant_assets.common.settings import LabelConfig
-from quant_assets.datasets import forward_return_labels, make_labels, prove_labels, trailing_volatility
+from quant_assets.datasets import make_labels, prove_labels, trailing_volatility
 from quant_assets.market.calendar import session_times
 from quant_assets.testing.random_market import random_market, times
 
@@ -62,7 +62,7 @@ def test_the_upper_barrier_touched_first_ends_the_label_at_that_close():
     # Entry 100, two volatilities are 2.19: 102.0 is inside, 102.5 is a touch, what follows does not count.
     row = barrier([102.0, 102.5, 90.0, 90.0, 90.0], profit_taking=2.0, stop_loss=2.0)
     assert row["target"] == 1.0
-    assert row["t1"] == row["known_at"] == TIMES["close_at"][7]
+    assert (row["t1"], row["known_at"]) == (TIMES["close_at"][7], TIMES["close_at"][9])
     assert row["forward_return"] == pytest.approx(0.025)
     assert row["t0"] == TIMES["close_at"][5]
 
@@ -97,12 +97,13 @@ def test_a_side_without_a_barrier_is_never_touched_and_classes_are_one_and_zero(
     assert barrier([103.0, 90.0, 90.0, 90.0, 90.0], target="class")["target"] == 1
 
 
-def test_a_touch_is_a_label_before_the_horizon_has_ended():
-    # The panel ends with the session of the touch: how the horizon would have ended is not known, and not needed.
-    row = barrier([102.5], profit_taking=2.0, stop_loss=2.0)
-    assert (row["target"], row["known_at"]) == (1.0, TIMES["close_at"][6])
-    base = forward_return_labels(panel([*CALM, 102.5]), TIMES, horizon_sessions=3)
-    assert base.filter(pl.col("session") == TIMES["session"][5]).is_empty()
+def test_an_early_touch_is_no_label_before_the_horizon_has_ended():
+    # Rows that were touched early would be trained on, their neighbours not: their being there would tell.
+    label = LabelConfig(kind="triple_barrier", horizon_sessions=3, options={"volatility_sessions": 5})
+    touched = [*CALM, 120.0, 120.0, 120.0]
+    day = TIMES["session"][5]
+    assert day not in make_labels(panel(touched), TIMES, label)["session"].to_list()
+    assert day in make_labels(panel([*touched, 120.0]), TIMES, label)["session"].to_list()
 
 
 def test_a_volatility_scaled_return_is_the_return_over_volatility_and_root_of_the_horizon():

@@ -44,10 +44,6 @@ class TestSoundExpressions(FeaturePackContract):
     )
 
 
-class TestOurs(FeaturePackContract):
-    pack = "cross_sectional_v1"
-
-
 class TestSoundLabel(LabelContract):
     label = capped
     options: ClassVar[dict[str, Any]] = {"cap": 0.05}

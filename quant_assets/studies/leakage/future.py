@@ -15,9 +15,10 @@ from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.datasets.training_set import TARGET, feature_names_of
 from quant_assets.features.as_known import FOUND_WRONG
-from quant_assets.features.causality import HISTORY_TOLERANCE, SCALES
+from quant_assets.features.causality import SCALES
 from quant_assets.features.pack import selected_packs
 from quant_assets.studies.leakage.leakage_report import Evidence, Pipeline, Stage, evidence_of
+from quant_assets.studies.leakage.rounding import without_rounding
 
 # ------------------------------------------------------------------------------------ changes, and what moved
 
@@ -105,25 +106,6 @@ def difference(
             found.append(f"{name} ({', '.join(str(first[k]) for k in keys)})")
             violations += count
     return Difference(one.height * len(columns), violations, tuple(found))
-
-
-def without_rounding(before: pl.DataFrame, after: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """The second frame with the values of the first in these columns, where they differ by rounding alone.
-
-    A desk's own function may take a logarithm, whose last bits depend on the scale of prices. What moves by at most
-    `HISTORY_TOLERANCE` of the column's standard deviation is rounding, as in the proof of causality.
-    """
-    keys = ["symbol", "session"]
-    if not columns or not before.select(keys).equals(after.select(keys)):
-        return after
-    kept = []
-    for name in columns:
-        one, other = before[name].cast(pl.Float64), after[name].cast(pl.Float64)
-        spread = one.std()
-        scale = spread if isinstance(spread, float) and spread > 0.0 else 1.0
-        rounding = ((one - other).abs() <= HISTORY_TOLERANCE * scale).fill_null(value=False)
-        kept.append(before[name].zip_with(rounding, after[name]))
-    return after.with_columns(kept)
 
 
 # ------------------------------------------------------------------------------------------------- later bars

@@ -11,6 +11,7 @@ from quant_assets.common.hashing import canonical_json
 from quant_assets.common.settings import (
     EarlyStoppingConfig,
     Edge,
+    LabelConfig,
     LightGBMConfig,
     ModelsConfig,
     StrategyConfig,
@@ -87,6 +88,11 @@ def test_a_strategy_of_single_test_groups_and_one_learner_is_proven_too(bars: pl
         }
     )
     report = prove_no_leak(market(), strategy, bars, pipeline=PRODUCT, n_shuffles=4)
+    assert report.passed, report.summary
+
+
+def test_a_label_that_ends_at_a_touch_raises_no_alarm(bars: pl.DataFrame) -> None:
+    report = proven(bars, strategy=STRATEGY.model_copy(update={"label": LabelConfig(kind="triple_barrier")}))
     assert report.passed, report.summary
 
 

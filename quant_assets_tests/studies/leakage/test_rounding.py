@@ -4,7 +4,8 @@ from datetime import date
 
 import polars as pl
 
-from quant_assets.studies.leakage.future import difference, label_values, without_rounding
+from quant_assets.studies.leakage.future import difference, label_values
+from quant_assets.studies.leakage.rounding import without_rounding
 
 BEFORE = pl.DataFrame(
     {
