@@ -21,9 +21,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.errors import ConfigurationError, closest
-from quant_assets.common.hashing import json_digest
 from quant_assets.common.places import project_dir
-from quant_assets.common.provenance import closure_of_references
 
 ENTRY_POINTS = "quant_assets.plugins"
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -95,6 +93,10 @@ class Plugin(Config):
     @property
     def digest(self) -> str:
         """What tells one version of it from another: its code, with all that it imports, and its options."""
+        # Here, because settings are read by commands that start without numbers.
+        from quant_assets.common.hashing import json_digest
+        from quant_assets.common.provenance import closure_of_references
+
         make_importable()
         return json_digest([self.reference, closure_of_references(self.reference).digest, dict(self.options)])
 
