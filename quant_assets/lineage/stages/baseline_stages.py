@@ -13,7 +13,7 @@ from quant_assets.lineage.scope import SessionRange
 
 
 # It shows an outcome beside what the paths have shown: it reads them, so that nobody sees it before they are counted.
-@stage(group="validation", rederived=True, kinds=frozenset({"numpy"}))
+@stage(group="validation", kinds=frozenset({"numpy"}))
 def linear_baseline(
     training_set: Artifact,
     scored_rows: Artifact,
