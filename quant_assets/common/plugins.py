@@ -23,9 +23,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.errors import ConfigurationError, closest
-from quant_assets.common.hashing import json_digest
 from quant_assets.common.places import project_dir
-from quant_assets.common.provenance import closure_of_references, forget_closures
 from quant_assets.common.syntax import imports_of, parsed, source_file, touched
 
 ENTRY_POINTS = "quant_assets.plugins"
@@ -115,6 +113,10 @@ class Plugin(Config):
     @property
     def digest(self) -> str:
         """What tells one version of it from another: its code, with all that it imports, and its options."""
+        # Here, because settings are read by commands that start without numbers.
+        from quant_assets.common.hashing import json_digest
+        from quant_assets.common.provenance import closure_of_references
+
         make_importable()
         return json_digest([self.reference, closure_of_references(self.reference).digest, dict(self.options)])
 
@@ -196,6 +198,8 @@ def forget_edited(project: Path) -> None:
         file = getattr(module, "__file__", None)
         if file and Path(file).resolve().is_relative_to(project) and "site-packages" not in file:
             del sys.modules[name]
+    from quant_assets.common.provenance import forget_closures
+
     forget_closures()
 
 

@@ -79,6 +79,14 @@ class Ensemble:
         """Why nothing of it may be promoted, by learner; empty when it may."""
         return {learner.name: why for learner in self.learners if (why := learner.research_only)}
 
+    @property
+    def research_sentence(self) -> str:
+        """That nothing of it may be promoted, and why, in one sentence; empty when it may."""
+        told = "; ".join(f"{name}: {why}" for name, why in self.research_only.items())
+        if not told:
+            return ""
+        return f"For research only ({told}): no graph, no bundle, and no promotion whatever the verdicts."
+
     @cached_property
     def _shares(self) -> dict[str, dict[str, float]]:
         return {learner.name: learner.importance() for learner in self.learners}

@@ -22,7 +22,6 @@ from quant_assets.models.graphs import checked_model, one_thread_session, runtim
 from quant_assets.models.training_arrays import Tree
 
 FORMAT: Literal["quant_assets.graph_learner/1"] = "quant_assets.graph_learner/1"
-OBJECTIVES = ("graph:number", "graph:class")
 
 # Operators that see one row at a time when their axis is not the first, draw nothing and hold no graph of their own.
 # Loops and Scan are left out: what they do to a batch cannot be told from their names.

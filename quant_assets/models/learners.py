@@ -25,6 +25,8 @@ from quant_assets.models.training_arrays import (
 )
 
 LearnerConfig = LightGBMConfig | XGBoostConfig | CatBoostConfig
+# Of a learner of the desk's own, which is a graph already.
+GRAPH_OBJECTIVES = ("graph:number", "graph:class")
 Config_contra = TypeVar("Config_contra", bound=LearnerConfig, contravariant=True)
 
 
@@ -132,14 +134,7 @@ _LIBRARIES: dict[str, tuple[type[LearnerConfig], Callable[[], Library[Any]]]] = 
 
 
 def objectives(name: str) -> tuple[str, ...]:
-    """Objectives whose conversion to ONNX is exact: those that the settings can say, and no others.
-
-    Of a learner of the desk's own, which is a graph already, both kinds of target.
-    """
-    if name not in _LIBRARIES:
-        from quant_assets.models.graph_learner import OBJECTIVES
-
-        return OBJECTIVES
+    """Objectives whose conversion to ONNX is exact: those that the settings can say, and no others."""
     return tuple(get_args(_config_type(name).model_fields["objective"].annotation))
 
 
@@ -363,7 +358,7 @@ def from_text(name: str, text: str) -> FittedLearner:
         none of ours with a text that is no graph.
     """
     library = _library_of(name, text)
-    library.check(text, objectives(name))
+    library.check(text, objectives(name) if name in _LIBRARIES else GRAPH_OBJECTIVES)
     return FittedLearner(name, text, library.feature_names(text))
 
 

@@ -136,3 +136,12 @@ def test_a_learner_that_is_called_like_another_asset_is_refused(desk: Path) -> N
     with pytest.raises(ConfigurationError, match="own/ensemble"):
         _ = lineage(custom={"ensemble": "desk_of_tests.models:ridge"}).nodes
     assert plugins.Plugin.of("desk_of_tests.models:ridge").digest
+
+
+def test_the_linear_baseline_counts_no_trial_and_decides_nothing(desk: Path) -> None:
+    own = lineage()
+    baseline = own.nodes["own", "linear_baseline"]
+    assert baseline.stage.counts is None
+    assert baseline.stage.gates is None
+    assert ("own", "cpcv_paths") in baseline.parents  # the look that it is part of is counted before
+    assert [node.name for node in own.nodes.values() if baseline.key in node.parents] == ["tear_sheet"]

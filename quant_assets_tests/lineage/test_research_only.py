@@ -8,8 +8,7 @@ import pytest
 from quant_assets.common.errors import GateClosedError
 from quant_assets.common.settings import ModelsConfig
 from quant_assets.lineage.stages.artifact_stages import onnx_fp32
-from quant_assets.lineage.stages.evidence_stages import research_sentence
-from quant_assets.models.ensemble import fit_ensemble
+from quant_assets.models.ensemble import Ensemble, fit_ensemble
 from quant_assets_tests.models.training_frames import FEATURES, training_frame
 
 DESK = "quant_assets_tests.models.desk_learners:"
@@ -35,6 +34,7 @@ def test_its_graph_is_a_closed_gate_that_names_the_learner() -> None:
 
 
 def test_the_reports_say_so() -> None:
-    said = research_sentence({"knn": "marked for research only (graph of a learner: Scan)"})
-    assert said.startswith("For research only (knn: marked")
+    said = Ensemble.from_json(candidate(research_only=True).json()).research_sentence
+    assert said.startswith("For research only (ridge: marked for research only)")
     assert "no promotion whatever the verdicts" in said
+    assert Ensemble.from_json(candidate().json()).research_sentence == ""

@@ -121,8 +121,8 @@ def test_xgboost_trains_without_nccl(data):
 
 
 def test_an_objective_outside_the_whitelist_is_refused_even_past_the_settings(data):
-    assert objectives("lightgbm") == ("regression", "huber", "binary")
-    assert objectives("xgboost") == ("reg:squarederror", "binary:logistic")
+    assert objectives("lightgbm") == ("regression", "huber", "binary", "lambdarank")
+    assert objectives("xgboost") == ("reg:squarederror", "binary:logistic", "rank:pairwise", "rank:ndcg")
     assert objectives("catboost") == ("RMSE", "Logloss")
     for name, config in (
         ("lightgbm", LightGBMConfig.model_construct(**{**dict(LightGBMConfig()), "objective": "mape"})),
@@ -139,7 +139,9 @@ def test_every_whitelisted_objective_fits(data):
             config = getattr(SMALL_MODELS, name).model_copy(update={"objective": objective})
             kind = label_kind_of(objective)
             target = classes if kind == "direction" else data.target
-            learner = fit_learner(name, config, data.features, target, seed=1, feature_names=FEATURES)
+            learner = fit_learner(
+                name, config, data.features, target, seed=1, feature_names=FEATURES, session=data.t0
+            )
             assert objective in learner.text
             assert learner.label_kind == kind
             assert from_text(name, learner.text) == learner

@@ -275,43 +275,9 @@ def validation_report(
 
     report = judged(cpcv_paths, trial_ledger, ensemble, home, sessions, limits, name, further_gates)
     facts = counted_facts(home.path, report.details["trials"]["book"])
-    research = Ensemble.from_json(ensemble.json()).research_only
-    only = {"research_only": research_sentence(research)} if research else {}
+    research = Ensemble.from_json(ensemble.json()).research_sentence
+    only = {"research_only": research} if research else {}
     return Product(report.about(basis), {"verdicts": verdict_table(report), **only, **facts})
-
-
-# It shows an outcome beside what the paths have shown: it reads them, so that nobody sees it before they are counted.
-@stage(group="validation", rederived=True, kinds=frozenset({"numpy"}), roots=trading_code)
-def linear_baseline(
-    training_set: Artifact,
-    scored_rows: Artifact,
-    bars: Artifact,
-    cpcv_paths: Artifact,
-    *,
-    models: ModelsConfig,
-    validation: ValidationConfig,
-    sessions: SessionRange,
-    portfolio: PortfolioConfig,
-    costs: CostConfig,
-    delisting: DelistingConfig,
-) -> Product:
-    """What the candidate adds over ridge on the same features in the same splits. It is no trial and no gate."""
-    from quant_assets.datasets.training_set import feature_names_of
-    from quant_assets.gates.linear_comparison import compare_with_linear
-    from quant_assets.market.calendar import periods_per_year
-    from quant_assets.models.linear_baseline import linear_predict
-    from quant_assets.trading.paths import path_returns
-
-    table = training_set.table()
-    scored = scored_rows.table().frame
-    predictions = linear_predict(table.frame, feature_names_of(table), models, validation, scored=scored)
-    returns = path_returns(predictions, bars.table().frame, portfolio, costs, delisting)
-    found = compare_with_linear(cpcv_paths.table().frame, returns, periods_per_year(*sessions))
-    facts = {name: value for name, value in found.to_json().items() if value is not None}
-    return Product(
-        {**found.to_json(), "recipe": cpcv_paths.table().metadata["recipe"]},
-        {"summary": found.sentence, **facts},
-    )
 
 
 # It shows an outcome of what the paths have shown: it reads them, so that nobody sees it before they are counted.
@@ -480,8 +446,7 @@ def tear_sheet(
     candidate = Ensemble.from_json(ensemble.json())
     importance = candidate.importance()
     remarks = [LinearComparison.from_json(linear_baseline.json()).sentence]
-    if candidate.research_only:
-        remarks.insert(0, research_sentence(candidate.research_only))
+    remarks = [*filter(None, [candidate.research_sentence]), *remarks]
     html = candidate_tear_sheet(
         report,
         cpcv_paths.table().frame,
@@ -500,12 +465,6 @@ def tear_sheet(
     )
     file = publish_html(home.path, strategy.name, ensemble.version, html)
     return Product(html, {"file": File(file), "open": Link(home.page_address(file))})
-
-
-def research_sentence(reasons: Mapping[str, str]) -> str:
-    """That a candidate is for research only, and why."""
-    told = "; ".join(f"{name}: {why}" for name, why in reasons.items())
-    return f"For research only ({told}): no graph, no bundle, and no promotion whatever the verdicts."
 
 
 def no_leakage(leakage_report: Artifact) -> CheckResult:
