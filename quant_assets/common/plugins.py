@@ -20,10 +20,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from quant_assets.common.config_model import Config
 from quant_assets.common.errors import ConfigurationError, closest
-from quant_assets.common.hashing import json_digest
 from quant_assets.common.places import project_dir
-from quant_assets.common.provenance import closure_of_references
-from quant_assets.common.syntax import imports_of, parsed, source_file, touched
 
 ENTRY_POINTS = "quant_assets.plugins"
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -95,6 +92,10 @@ class Plugin(Config):
     @property
     def digest(self) -> str:
         """What tells one version of it from another: its code, with all that it imports, and its options."""
+        # Imported here: settings name plug-ins, and the command that reads them starts without polars.
+        from quant_assets.common.hashing import json_digest
+        from quant_assets.common.provenance import closure_of_references
+
         make_importable()
         return json_digest([self.reference, closure_of_references(self.reference).digest, dict(self.options)])
 
@@ -106,6 +107,8 @@ class Plugin(Config):
         ConfigurationError
             With the closest name that the module has.
         """
+        from quant_assets.common.syntax import imports_of, parsed, source_file, touched
+
         make_importable()
         module, _, name = self.reference.partition(":")
         file = source_file(module)
