@@ -1,0 +1,41 @@
+"""``quant-assets data inspect``: exit codes, what it prints, and the command that it names next."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from quant_assets.cli.main import app
+from quant_assets_tests.market import table_shapes as shapes
+
+BARS = shapes.bars()
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "code", "says"),
+    [
+        ("long", [], 0, "next: quant-assets run --universe-file"),
+        ("hours", [], 1, "--resample session"),
+        ("hours", ["--resample", "session"], 0, "bars of 1 hour put together"),
+        ("closes", [], 2, "a pivot with one number for each name and day"),
+    ],
+)
+def test_each_outcome_has_its_exit_code(
+    tmp_path: Path, name: str, more: list[str], code: int, says: str
+) -> None:
+    made = {"long": BARS, "hours": shapes.minutes(BARS), "closes": shapes.closes_only(BARS)}[name]
+    path = shapes.file(tmp_path, f"{name}.csv", shapes.text(made))
+    ended = CliRunner().invoke(app, ["data", "inspect", str(path), "--calendar", "XNYS", *more])
+    assert ended.exit_code == code, ended.output
+    assert says in ended.output.replace("\n", " ")
+
+
+def test_json_has_the_mapping_and_the_exit_code(tmp_path: Path) -> None:
+    path = shapes.file(tmp_path, "long.csv", shapes.text(BARS.rename({"close": "Last"})))
+    said = ["--column", "close=Last", "--calendar", "XNYS", "--json"]
+    ended = CliRunner().invoke(app, ["data", "inspect", str(path), *said])
+    told = json.loads(ended.output)
+    assert (told["outcome"], told["exit_code"]) == ("usable", 0)
+    assert told["mapping"]["close"] == "Last"
+    assert told["next_command"].endswith("--column close=Last --calendar XNYS")
