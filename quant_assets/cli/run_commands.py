@@ -107,6 +107,7 @@ def run(
             Home(),
             lambda t: out().print(f"\n[bold]{t}[/]"),
         )
+        quiet()  # the page says when something last ran: made again each time, it is no news of the strategies
         desk = make_desk(definitions, instance)
     show_outcomes(outcomes)
     if desk is not None:
