@@ -161,6 +161,7 @@ def _run_all(
         )
         if all(outcome.unchanged for outcome in outcomes):
             return outcomes, ""
+        quiet()  # the page says when something last ran: made again, it is no news of the strategies
         desk = make_desk(definitions(), instance)
         return outcomes, "" if desk is None else str(desk.metadata["file"].value)
 

@@ -96,6 +96,7 @@ def correlation_map(correlation: pl.DataFrame, clusters: pl.DataFrame) -> str:
     room = 0.3 + 0.085 * max((len(plot_label(name)) for name in names), default=0)
     side = room + ROW * len(names)
     with themed_figure(side + 1.2, side + 0.2) as (figure, axes):
+        figure.set_layout_engine("compressed")
         image = axes.imshow(
             correlation.drop("feature").to_numpy(),
             cmap=LinearSegmentedColormap.from_list("correlation", [BAD, "#ffffff", ACCENT]),

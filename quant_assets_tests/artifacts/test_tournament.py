@@ -283,6 +283,8 @@ def test_the_tables_of_a_record_that_was_stored_are_in_the_order_of_batches_and_
 
 def test_the_tables_and_the_plot_show_everybody(record):
     latency, contestants = latency_table(record), contestant_table(record)
+    for value in latency["p50_us"]:
+        assert value == float(f"{value:.3g}")  # a measurement of this machine has no more digits
     assert latency.height == sum(len(times) for times in record["latency"].values())
     assert latency.filter(pl.col("outcome").str.starts_with("winner")).height == 3
     assert latency["outcome"].str.len_chars().min() > 0

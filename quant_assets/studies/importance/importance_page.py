@@ -139,9 +139,11 @@ def member_correlation(diversity: Diversity) -> str:
     for pair in diversity.pairs:
         i, j = names.index(pair.first), names.index(pair.second)
         matrix[i, j] = matrix[j, i] = pair.rank_correlation
-    side = 1.2 + 0.55 * len(names)
     # Square cells leave no room of their own: names to the left and the bar to the right have to find theirs.
-    with themed_figure(side + 1.9, side) as (figure, axes):
+    side = 0.6 + 0.55 * len(names)
+    room = 0.085 * max(len(plot_label(name)) for name in names)
+    with themed_figure(side + room + 1.3, side + 0.6) as (figure, axes):
+        figure.set_layout_engine("compressed")
         image = axes.imshow(
             matrix,
             cmap=LinearSegmentedColormap.from_list("correlation", [BAD, "#ffffff", ACCENT]),
@@ -152,7 +154,7 @@ def member_correlation(diversity: Diversity) -> str:
             ink = "white" if abs(value) > 0.7 else INK
             axes.annotate(f"{value:.2f}", (j, i), ha="center", va="center", color=ink, fontsize=9)
         _names(axes, names)
-        axes.set_xticks(range(len(names)), names, fontsize=9)
+        axes.set_xticks(range(len(names)), [plot_label(name) for name in names], fontsize=9)
         axes.grid(visible=False)
         bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.03)
         bar.set_label("rank correlation")
