@@ -190,7 +190,10 @@ def tag_outcome(instance: dg.DagsterInstance, run_id: str, events: Iterable[dg.D
 
 def cancel_own_runs(instance: dg.DagsterInstance) -> None:
     """Mark the runs of this process as cancelled, and free the pool slots that they hold."""
-    ended = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.FAILURE]  # an interrupt is a failure to Dagster
+    known = (
+        dg.DagsterRunStatus
+    )  # an interrupt is a failure to Dagster, and what it met before the start stays there
+    ended = [*IN_PROGRESS_RUN_STATUSES, known.FAILURE, known.NOT_STARTED]
     for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: THIS_PROCESS}, statuses=ended)):
         if OUTCOME_TAG not in run.tags:
             instance.report_run_canceled(run, "Somebody asked for an end. The next run goes on from here.")
