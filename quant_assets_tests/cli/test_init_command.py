@@ -14,7 +14,10 @@ from typer.testing import CliRunner
 from quant_assets.cli.main import app
 from quant_assets.common.errors import QuantAssetsError
 from quant_assets.common.places import shipped_configs, shipped_project
+from quant_assets.lineage.configured import load_settings, require_whole
+from quant_assets.lineage.requirements import required_history
 from quant_assets.market.calendar import sessions
+from quant_assets_tests.wheel import CHECKOUT
 
 
 @pytest.fixture
@@ -105,6 +108,22 @@ def test_bars_become_the_universe_of_the_strategy_and_lie_in_the_project(place: 
     assert universe["source"] == {"kind": "csv", "path": "data/prices.csv"}
     assert yaml.safe_load((configs / "strategies" / "own_parts.yaml").read_text())["universe"] == "prices"
     assert (place / "my_desk" / "data" / "prices.csv").read_bytes() == bars.read_bytes()
+
+
+def test_the_example_strategy_needs_what_the_tutorial_says(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init("yy_desk")
+    monkeypatch.setenv("QUANT_ASSETS_CONFIGS", str(place / "yy_desk" / "configs"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    settings = require_whole(load_settings(home=place))
+    needed = required_history(settings.strategies["own_parts"], settings)
+    assert (needed.sessions, needed.names) == (444, 2)
+    assert (needed.sessions_to_promote, needed.names_to_promote) == (633, 4)
+    tutorial = (CHECKOUT / "infra" / "docs" / "tutorial.md").read_text()
+    assert (
+        "on 444 sessions of 2 names or more, and can be promoted from 633 sessions of 4 names on" in tutorial
+    )
 
 
 def test_where_several_calendars_fit_one_is_asked_for_and_nothing_written(place: Path) -> None:
