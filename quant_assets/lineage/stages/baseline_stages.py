@@ -8,7 +8,7 @@ from quant_assets.common.settings import (
     ValidationConfig,
 )
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.declaring import Product, stage, trading_code
+from quant_assets.lineage.declaring import Product, stage
 from quant_assets.lineage.scope import SessionRange
 
 
