@@ -24,8 +24,9 @@ from quant_assets.defs.storage import (
     record_at,
 )
 from quant_assets.gates.verdicts import GateReport
+from quant_assets.lineage.causes import waiting_keys
 from quant_assets.lineage.configured import running_sensors
-from quant_assets.lineage.graph import Key, Lineage, Node, waiting_keys
+from quant_assets.lineage.graph import Key, Lineage, Node
 from quant_assets.market.revisions import KnownYear, decide, remembered_versions
 
 SENSOR_INTERVAL_SECONDS = 60

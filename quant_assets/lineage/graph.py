@@ -1,6 +1,6 @@
 """The lineage of a configuration: every stage bound to its universes and strategies, with inputs and version."""
 
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -449,35 +449,6 @@ def described(
         return dict(product.facts)
     arguments = node.arguments(node.stage.describe, artifacts, {**effects, "value": product.value}, lineage)
     return {**product.facts, **node.stage.describe(**arguments)}
-
-
-def waiting_keys(
-    parents: Mapping[Key, Collection[Key]], stale: Collection[Key], mine: Collection[Key]
-) -> set[Key]:
-    """Stale assets that must wait, because something between them and an earlier stale asset may still change.
-
-    Staleness is one step deep: an asset is stale when a direct input has a new version. While a change travels down
-    the lineage, an asset that reads both near and far (bars and predictions, say) is stale long before its far input
-    is, and made too early it would put new bars beside old predictions.
-
-    Parameters
-    ----------
-    parents : mapping of key to keys
-        What each asset reads, in the order of the lineage.
-    stale : collection of keys
-        Everything that is stale, also what another run makes.
-    mine : collection of keys
-        What this run may make. In one run, stale assets next to each other are made in order, and none waits.
-    """
-    moving = {key for key in stale if key not in mine}
-    waiting: set[Key] = set()
-    for key, read in parents.items():
-        if key in stale:
-            if not moving.isdisjoint(read) or not waiting.isdisjoint(read):
-                waiting.add(key)
-        elif not (moving | set(stale)).isdisjoint(read):
-            moving.add(key)
-    return waiting
 
 
 def fingerprint_of(

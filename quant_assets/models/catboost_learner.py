@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import CatBoostConfig
-from quant_assets.models.training_arrays import Samples, Tree, checked_tree, cuda_refused
+from quant_assets.models.training_arrays import Samples, cuda_refused
+from quant_assets.models.trees import Tree, checked_tree
 
 _KEPT = ("features_info", "oblivious_trees", "scale_and_bias")
 

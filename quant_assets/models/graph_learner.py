@@ -19,7 +19,7 @@ from quant_assets.common.errors import ArtifactError, ModelError
 from quant_assets.common.hashing import canonical_json
 from quant_assets.models.graph_building import INPUT, SCORE
 from quant_assets.models.graphs import checked_model, one_thread_session, runtime_reported
-from quant_assets.models.training_arrays import Tree
+from quant_assets.models.trees import Tree
 
 FORMAT: Literal["quant_assets.graph_learner/1"] = "quant_assets.graph_learner/1"
 

@@ -15,14 +15,8 @@ from numpy.typing import NDArray
 from quant_assets.common.errors import ModelError, closest
 from quant_assets.common.model_settings import Device, LabelKind, label_kind_of
 from quant_assets.common.settings import CatBoostConfig, LightGBMConfig, XGBoostConfig
-from quant_assets.models.training_arrays import (
-    BinnedRows,
-    Samples,
-    Tree,
-    check_classes,
-    check_matrix,
-    check_target,
-)
+from quant_assets.models.training_arrays import BinnedRows, Samples, check_classes, check_matrix, check_target
+from quant_assets.models.trees import Tree
 
 LearnerConfig = LightGBMConfig | XGBoostConfig | CatBoostConfig
 # Of a learner of the desk's own, which is a graph already.

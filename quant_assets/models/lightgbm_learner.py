@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import LightGBMConfig
 from quant_assets.models.ranking import Ranked, ranked
-from quant_assets.models.training_arrays import Samples, Tree, checked_tree, cuda_refused
+from quant_assets.models.training_arrays import Samples, cuda_refused
+from quant_assets.models.trees import Tree, checked_tree
 
 # LightGBM's kZeroThreshold, a float32: x with |x| <= this is read as 0.
 ZERO_BAND = np.float32(1e-35)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from quant_assets.common.errors import ModelError
 from quant_assets.common.settings import XGBoostConfig
 from quant_assets.models.ranking import Ranked, ranked
-from quant_assets.models.training_arrays import Samples, Tree, checked_tree, cuda_refused
+from quant_assets.models.training_arrays import Samples, cuda_refused
+from quant_assets.models.trees import Tree, checked_tree
 
 _NAMES_ATTRIBUTE = "feature_names"  # the real names travel as an attribute of the booster
 

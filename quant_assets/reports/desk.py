@@ -28,7 +28,7 @@ from quant_assets.common.pages import (
     png_data_uri,
     themed_figure,
 )
-from quant_assets.gates.evidence import plain_json
+from quant_assets.gates.details import plain_json
 from quant_assets.ledgers.promotions import LedgerEntry
 from quant_assets.ledgers.trial_records import Trial, promoted_anchors
 from quant_assets.ledgers.trials import TrialLedger

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from quant_assets.common.pages import ACCENT, FAN, figure_png, page_environment, png_data_uri, themed_figure
-from quant_assets.gates.evidence import plain_json
+from quant_assets.gates.details import plain_json
 from quant_assets.statistics import sharpe
 from quant_assets.statistics.sharpe_inference import SharpeStandard, critical_value, sharpe_standard_error
 from quant_assets.trading.path_figures import PathStatistics

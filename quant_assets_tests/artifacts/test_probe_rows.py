@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from quant_assets.artifacts.onnx.parity import extreme_rows, not_finite_rows, on_threshold_rows
-from quant_assets.models.training_arrays import Tree
+from quant_assets.models.trees import Tree
 
 
 def reached(tree, row):

@@ -6,7 +6,8 @@ import dagster as dg
 import pytest
 
 from quant_assets.defs.sensors import stale_assets
-from quant_assets.lineage.graph import Key, waiting_keys
+from quant_assets.lineage.causes import waiting_keys
+from quant_assets.lineage.graph import Key
 
 
 def step(name: str, *upstream: str) -> dg.AssetsDefinition:

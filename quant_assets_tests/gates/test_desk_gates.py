@@ -18,7 +18,7 @@ from quant_assets.gates.admission import closed_reasons, foreign_limits
 from quant_assets.gates.apart import asked_apart
 from quant_assets.gates.desk import Finding, at_least, at_most, desk_name, desk_names, desk_verdict
 from quant_assets.gates.desk_judging import with_desk_gates
-from quant_assets.gates.evidence import plain_json
+from quant_assets.gates.details import plain_json
 from quant_assets.gates.gate import gate_names, gates_of
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport, Status, Verdict

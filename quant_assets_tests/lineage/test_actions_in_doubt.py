@@ -9,7 +9,7 @@ from quant_assets.common.store import Table
 from quant_assets.common.universe_settings import ActionsConfig
 from quant_assets.lineage.artifact import Held, Partitions
 from quant_assets.lineage.declaring import CheckResult
-from quant_assets.lineage.stages import bar_stages
+from quant_assets.lineage.stages import action_stages
 
 DAYS = [date(2024, 1, 2) + timedelta(days=k) for k in range(6)]
 NONE = ActionsConfig()
@@ -30,10 +30,10 @@ PASTED = bars("BAD", [100.0] * 6, [50.0] * 3 + [100.0] * 3)
 
 def judged(raw: pl.DataFrame, actions: ActionsConfig = NONE) -> tuple[pl.DataFrame, CheckResult, CheckResult]:
     panel = Held("u/raw_bars", Table(raw))
-    product = bar_stages.corporate_actions(panel, actions=actions)
+    product = action_stages.corporate_actions(panel, actions=actions)
     made = Held("u/corporate_actions", product.value)
-    doubt = bar_stages.actions_in_doubt(made)
-    return product.value.frame, doubt, bar_stages.actions_declared(panel, actions=actions)
+    doubt = action_stages.actions_in_doubt(made)
+    return product.value.frame, doubt, action_stages.actions_declared(panel, actions=actions)
 
 
 def test_without_a_doubt_both_checks_pass_and_the_table_carries_nothing_else() -> None:
@@ -67,7 +67,7 @@ def test_a_declaration_settles_a_contradiction_and_one_without_a_bar_is_told() -
 
 def test_partitions_are_read_as_one_panel() -> None:
     whole = Partitions({"2024": Held("u/raw_bars", Table(SPLIT))})
-    product = bar_stages.corporate_actions(whole, actions=NONE)
+    product = action_stages.corporate_actions(whole, actions=NONE)
     assert product.value.frame.height == 1
 
 

@@ -24,7 +24,7 @@ from quant_assets.gates.gate import gates_of
 from quant_assets.gates.limits import GatesConfig
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.models.ensemble import Ensemble
-from quant_assets.models.training_arrays import Tree
+from quant_assets.models.trees import Tree
 
 # ------------------------------------------------------------------------------ agreement of two sets of scores
 

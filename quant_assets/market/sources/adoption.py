@@ -1,7 +1,7 @@
 """A file of bars adopted: it is described, its calendar found, its universe and strategy files written once."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -13,36 +13,24 @@ import yaml
 from quant_assets.common.configuration import read_yaml
 from quant_assets.common.errors import (
     BarContractError,
-    CalendarError,
     ConfigurationError,
     SourceError,
     UndecidedTableError,
 )
 from quant_assets.common.files import write_whole
 from quant_assets.common.settings import StrategyConfig
-from quant_assets.market.calendar import canonical_calendar, sessions, zone_of
+from quant_assets.market.calendar import canonical_calendar
 from quant_assets.market.set_aside import Terms
-from quant_assets.market.sources.bar_files import PartedFile, read_files
+from quant_assets.market.sources.bar_files import read_files
 from quant_assets.market.sources.bar_source import holdings_of
+from quant_assets.market.sources.suggested_calendars import (
+    Fit,
+    fit_of,
+    market_days,
+    suggested_calendar,
+    zone_days,
+)
 from quant_assets.market.sources.tables import NamedFiles, source_of
-
-# Calendars that a file's sessions are compared with. Others are named by option: comparing all 80 takes a minute,
-# and most of Europe differs from its neighbours by a day a year.
-COMPARED = (
-    "XNYS", "XLON", "XETR", "XPAR", "XSWX", "XSTO", "XTSE", "BVMF", "XTKS", "XHKG", "XSHG", "XBOM", "XASX",
-    "24/5", "24/7",
-)  # fmt: skip
-# A calendar fits when at most 1 % of its sessions are missing in the file or are days that it does not know. Most of
-# the list differ by more than that; where another one fits too (Frankfurt and Paris: one or two days a year), it must
-# be ten times as far off, by five days or more.
-MOST_MISFITS = 0.01
-TOLD_APART, FEWEST_APART = 10, 5
-# A day is a session of the market when this share of the names that are listed on it has a bar: a bar of one name on
-# a holiday is a wrong bar, bars of most are a session.
-MARKET_SHARE = 0.5
-FEWEST_SESSIONS = 120
-EDGE_DAYS = 7
-MOST_STRAYS, STRAY_DAYS = 5, 60
 
 
 @dataclass(frozen=True)
@@ -75,47 +63,6 @@ class FileSummary:
     source: NamedFiles | None = None
     notes: tuple[str, ...] = ()
     days_in: Mapping[str, tuple[date, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How the sessions of a file fit a calendar.
-
-    Attributes
-    ----------
-    unknown : tuple of date
-        Days on which the file's market traded and the calendar was closed.
-    missing : tuple of date
-        Sessions of the calendar without a market in the file.
-    """
-
-    calendar: str
-    n_sessions: int
-    unknown: tuple[date, ...]
-    missing: tuple[date, ...]
-
-    @property
-    def misfits(self) -> int:
-        """Days on which the two differ."""
-        return len(self.unknown) + len(self.missing)
-
-    @property
-    def fits(self) -> bool:
-        """Whether they differ on few enough days."""
-        return self.misfits <= MOST_MISFITS * self.n_sessions
-
-    @property
-    def sentence(self) -> str:
-        """The comparison in words, with the first days of each kind."""
-        parts = [
-            f"{len(days)} {what} ({', '.join(map(str, days[:2]))}{', ...' if len(days) > 2 else ''})"
-            for days, what in (
-                (self.unknown, "days with bars on which it is closed"),
-                (self.missing, "of its sessions without bars"),
-            )
-            if days
-        ]
-        return f"{self.calendar}: {' and '.join(parts) or 'the same days'}"
 
 
 @dataclass(frozen=True)
@@ -176,109 +123,6 @@ def describe_file(
         source,
         whole.notes,
         zone_days(files.values()) if calendar is None else {},
-    )
-
-
-def zone_days(files: Iterable[PartedFile]) -> dict[str, tuple[date, ...]]:
-    """The market's days by the zone of each exchange that may be meant, where times have a zone; else nothing."""
-    parts = [file.instants for file in files if file.instants is not None]
-    if not parts:
-        return {}
-    instants, day = pl.concat(parts), pl.col("instant").dt
-    return {
-        zone: tuple(
-            market_days(
-                instants.select("symbol", session=day.convert_time_zone(zone).dt.date()).unique().drop_nulls()
-            )
-        )
-        for zone in dict.fromkeys(zone_of(calendar) for calendar in COMPARED)
-    }
-
-
-def market_days(bars: pl.DataFrame) -> list[date]:
-    """Days on which at least half of the names that are listed then have a bar, in order.
-
-    Parameters
-    ----------
-    bars : polars.DataFrame
-        Columns ``symbol`` and ``session``. A name is listed from a week before its first bar to one after its last:
-        a bar of one name on the holiday before all others begin is no day of the market. A few days that lie months
-        away from all others at an edge are none either: a date was misread there.
-    """
-    margin = pl.duration(days=EDGE_DAYS)
-    spans = bars.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
-    steps = pl.concat(
-        [
-            spans.select(session=pl.col("first") - margin, step=pl.lit(1)),
-            spans.select(session=pl.col("last") + margin + pl.duration(days=1), step=pl.lit(-1)),
-        ]
-    )
-    listed = steps.group_by("session").agg(pl.col("step").sum()).sort("session")
-    days = (
-        bars.group_by("session")
-        .agg(present=pl.len())
-        .sort("session")
-        .join_asof(listed.select("session", listed=pl.col("step").cum_sum()), on="session")
-    )
-    found: list[date] = days.filter(pl.col("present") >= MARKET_SHARE * pl.col("listed"))["session"].to_list()
-    return _without_strays(_without_strays(found)[::-1])[::-1]
-
-
-def _without_strays(days: list[date]) -> list[date]:
-    """Days without those few at the beginning that lie months away from all others."""
-    for place in range(min(MOST_STRAYS, len(days) - 1), 0, -1):
-        if abs(days[place] - days[place - 1]).days > STRAY_DAYS:
-            return days[place:]
-    return days
-
-
-def fit_of(calendar: str, days: tuple[date, ...]) -> Fit:
-    """How a market's days fit a calendar between the first and the last of them.
-
-    Raises
-    ------
-    CalendarError
-        As `quant_assets.market.calendar.sessions`.
-    """
-    expected = set(sessions(calendar, days[0], days[-1]).to_list())
-    held = set(days)
-    return Fit(calendar, len(expected), tuple(sorted(held - expected)), tuple(sorted(expected - held)))
-
-
-def suggested_calendar(
-    days: tuple[date, ...], where: str, days_in: Mapping[str, tuple[date, ...]] | None = None
-) -> Fit:
-    """The one calendar of `COMPARED` that a market's days fit.
-
-    Parameters
-    ----------
-    days_in : mapping of str to tuple of date, optional
-        The days by zone, where they depend on it.
-
-    Raises
-    ------
-    CalendarError
-        When none fits, when several do, or when there are too few days to tell: no exchange is guessed.
-    """
-    fits = []
-    for calendar in COMPARED:
-        try:
-            own = days_in.get(zone_of(calendar), days) if days_in else days
-            fits.append(fit_of(calendar, own))
-        except CalendarError:  # its holidays are not recorded that far back: it cannot be meant
-            continue
-    fits.sort(key=lambda fit: fit.misfits)
-    good = [fit for fit in fits if fit.fits]
-    if len(days) >= FEWEST_SESSIONS and good:
-        others = [fit.misfits for fit in good[1:]]
-        if all(n >= FEWEST_APART and n >= TOLD_APART * good[0].misfits for n in others):
-            return good[0]
-    told = "; ".join(fit.sentence for fit in (good or fits)[:4])
-    raise CalendarError(
-        f"calendar of {where}",
-        expected=f"{FEWEST_SESSIONS} sessions or more that fit one of {', '.join(COMPARED)} and no other",
-        found=f"{len(days)} days from {days[0]} to {days[-1]}, {'several fit' if good else 'none fits'} ({told})",
-        action="say which it is: --calendar XNYS (any of exchange_calendars, 24/5 or 24/7) or --exchange NASDAQ",
     )
 
 
