@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 
 from quant_assets.common.errors import FeatureError
 from quant_assets.features.as_known import FOUND_WRONG, as_known
+from quant_assets.features.bar_frames import COLUMNS as COLUMNS
+from quant_assets.features.bar_frames import FIELDS as FIELDS
+from quant_assets.features.bar_frames import PRICES as PRICES
+from quant_assets.features.bar_frames import polars_of, refuse_duplicates
 from quant_assets.features.desk_packs import DeskPack
 from quant_assets.features.pack import Pack, find_pack
 from quant_assets.features.recipe_features import recipe_features
@@ -23,10 +27,6 @@ if TYPE_CHECKING:
 
 # -------------------------------------------------------------------------------------------- bars as a panel
 
-
-PRICES = ("open", "high", "low", "close")
-FIELDS = (*PRICES, "volume")
-COLUMNS = ("symbol", "session", *FIELDS)
 
 # Outside of these no price or volume is real, and inside of them no kernel can overflow or underflow.
 PRICE_BOUNDS = (1e-9, 1e12)
@@ -73,7 +73,7 @@ def panel_of(bars: pl.DataFrame) -> Panel:
         frame = _sorted(frame)
         starts, ordered = _runs(frame)
     if not ordered:
-        _refuse_duplicates(frame)
+        refuse_duplicates(frame)
     fields = tuple(frame[name].to_numpy() for name in FIELDS)
     return Panel(frame["symbol"], frame["session"], fields, starts)
 
@@ -88,34 +88,6 @@ def _ordered(bars: pl.DataFrame) -> pl.DataFrame:
         return frame
     times = bars.sort("symbol", "session").select("known_at", FOUND_WRONG)
     return frame.hstack(times.get_columns())
-
-
-def polars_of(bars: Any) -> pl.DataFrame:
-    """Bars as a polars frame: as they are, or of a pandas frame, with the columns that its index holds.
-
-    Raises
-    ------
-    FeatureError
-        For anything else.
-    """
-    if isinstance(bars, pl.DataFrame):
-        return bars
-    if isinstance(bars, pl.LazyFrame):
-        return bars.collect()
-    if type(bars).__module__.partition(".")[0] == "pandas" and hasattr(bars, "reset_index"):
-        named = [name for name in bars.index.names if name is not None]
-        plain = bars.reset_index() if named else bars
-        text = [str(column) for column in plain.columns]
-        if len(set(text)) == len(text) and all(isinstance(column, str) for column in plain.columns):
-            converted: pl.DataFrame = pl.from_pandas(plain)
-            return converted
-    raise FeatureError(
-        "bars",
-        expected=f"a polars or pandas frame with the columns {', '.join(COLUMNS)}, one row for each bar",
-        found=f"{type(bars).__module__}.{type(bars).__name__}"
-        + (f" with columns {list(bars.columns)[:6]}" if hasattr(bars, "columns") else ""),
-        action="pass the bars of all symbols as one long table (a wide one: stack it first)",
-    )
 
 
 def frame_of(bars: pl.DataFrame) -> pl.DataFrame:
@@ -212,18 +184,6 @@ def _sorted(frame: pl.DataFrame) -> pl.DataFrame:
     return frame[np.argsort(ranks, kind="stable")]
 
 
-def _refuse_duplicates(frame: pl.DataFrame) -> None:
-    twice = frame.group_by("symbol", "session").len().filter(pl.col("len") > 1).sort("symbol", "session")
-    symbol, session, count = twice.row(0)
-    raise FeatureError(
-        "bars",
-        expected="one bar per symbol and session",
-        found=f"{count} bars of symbol {symbol!r} in session {session}"
-        + (f" and {twice.height - 1} more such sessions" if twice.height > 1 else ""),
-        action="decide which bar is right and remove the others; none is dropped here",
-    )
-
-
 # -------------------------------------------------------------------------------------- from bars to features
 
 
@@ -300,12 +260,7 @@ def compute(
 
 
 def check_precision(precision: str) -> None:
-    """Refuse a precision in which no feature is computed.
-
-    Raises
-    ------
-    FeatureError
-    """
+    """Refuse a precision in which no feature is computed, with a `FeatureError`."""
     if precision not in ("float32", "float64"):
         raise FeatureError(
             f"precision {precision!r}",
