@@ -16,9 +16,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import FeatureError, QuantAssetsError, SourceError
-from quant_assets.features.computation import Precision, across_symbols, compute, symbol_inputs
+from quant_assets.features.computation import (
+    COLUMNS,
+    FIELDS,
+    Precision,
+    across_symbols,
+    compute,
+    panel_of,
+    symbol_inputs,
+)
 from quant_assets.features.pack import Pack
-from quant_assets.features.panels import COLUMNS, FIELDS, panel_of
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,8 @@ from quant_assets.features.block_tasks import (
     sorted_file,
     unreadable,
 )
-from quant_assets.features.computation import Precision, check_precision
+from quant_assets.features.computation import Precision, check_precision, frame_of
 from quant_assets.features.pack import Pack, find_pack
-from quant_assets.features.panels import frame_of
 
 Progress = Callable[[int, int], None]
 BLOCK_ROWS = 1_000_000

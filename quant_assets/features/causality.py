@@ -15,9 +15,8 @@ from numpy import bool_
 from numpy.typing import NDArray
 
 from quant_assets.common.errors import FeatureError
-from quant_assets.features.computation import Precision, compute
+from quant_assets.features.computation import FIELDS, PRICES, Precision, compute, frame_of
 from quant_assets.features.pack import Pack, find_pack
-from quant_assets.features.panels import FIELDS, PRICES, frame_of
 
 Experiment = Literal["altered_future", "removed_future", "rescaled", "shortened_past", "defined"]
 
