@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from quant_assets.common.errors import GateClosedError
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
-from quant_assets.gates.desk import in_identity
+from quant_assets.gates.desk_gates import in_identity
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.configured import Settings
 
