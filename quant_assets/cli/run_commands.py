@@ -371,7 +371,7 @@ def validate(
     """
     from quant_assets.common.errors import EvidenceError
     from quant_assets.gates.baseline_comparison import Validation, compare_with_baseline, read_baseline
-    from quant_assets.gates.desk import desk_names
+    from quant_assets.gates.desk_gates import desk_names
     from quant_assets.gates.gate import gate_names
     from quant_assets.lineage.configured import load_settings
 

@@ -184,7 +184,7 @@ class StrategyConfig(Config):
     @field_validator("further_gates", "further_checks")
     @classmethod
     def _told_apart(cls, value: tuple[Plugin, ...]) -> tuple[Plugin, ...]:
-        # As `quant_assets.gates.desk.desk_name` makes a name of it.
+        # As `quant_assets.gates.desk_gates.desk_name` makes a name of it.
         names = [(getattr(p, "asset", ""), re.sub(r"\W", "_", p.use.rpartition(":")[2])) for p in value]
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:

@@ -7,7 +7,7 @@ from quant_assets.common.lazy import lazy_exports
 if TYPE_CHECKING:
     from quant_assets.gates.admission import admit, closed_reasons, foreign_limits
     from quant_assets.gates.cases import DriftCase, GraphParity, ParityCase, StudentParity, ValidationCase
-    from quant_assets.gates.desk import Finding, TrackRecord, at_least, at_most
+    from quant_assets.gates.desk_gates import Finding, TrackRecord, at_least, at_most
     from quant_assets.gates.evidence import judge_candidate
     from quant_assets.gates.gate import (
         Gate,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from quant_assets.common.errors import GateClosedError
-from quant_assets.gates.desk import PREFIX
+from quant_assets.gates.desk_gates import PREFIX
 from quant_assets.gates.gate import gate_names, gates
 from quant_assets.gates.verdicts import GateReport, Verdict, meets
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from quant_assets.common.errors import QuantAssetsError
 from quant_assets.common.places import config_dir
 from quant_assets.common.plugins import Plugin
-from quant_assets.gates.desk import Finding, TrackRecord
+from quant_assets.gates.desk_gates import Finding, TrackRecord
 from quant_assets.gates.verdicts import Comparison
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def asked_apart(
     value : plain data, optional
         What the function is called with where there is no frame.
     told : mapping, optional
-        As `quant_assets.gates.desk.told_of`.
+        As `quant_assets.gates.desk_gates.told_of`.
     seconds : float
         After which the process, and all that it started, is ended.
     """
@@ -126,7 +126,7 @@ def _answer(file: Path, code: int) -> Finding | str:
 
 # ---------------------------------------------------------------------------------------- in the other process
 
-# `Finding` is that of `quant_assets.gates.desk` there too: only this module's own names exist twice.
+# `Finding` is that of `quant_assets.gates.desk_gates` there too: only this module's own names exist twice.
 
 
 def found_by(plugin: Plugin, kind: str, shown: Any) -> Finding:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from quant_assets.common.errors import EvidenceError
 from quant_assets.gates.admission import closed_reasons
-from quant_assets.gates.desk import PREFIX
+from quant_assets.gates.desk_gates import PREFIX
 from quant_assets.gates.gate import gate_names, gates
 from quant_assets.gates.verdicts import Verdict
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from quant_assets.common.plugins import Plugin
 from quant_assets.gates.apart import asked_apart
-from quant_assets.gates.desk import desk_verdict, in_identity, told_of
+from quant_assets.gates.desk_gates import desk_verdict, in_identity, told_of
 from quant_assets.gates.verdicts import GateReport
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from quant_assets.gates.desk import Finding, at_least, at_most
+from quant_assets.gates.desk_gates import Finding, at_least, at_most
 from quant_assets.trading.proof import experiment_in
 
 SMALLEST_BOOK = 0.1  # of capital: of a smaller one market impact is nothing

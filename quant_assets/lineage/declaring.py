@@ -28,7 +28,7 @@ from quant_assets.common.plugins import Plugin
 from quant_assets.common.provenance import reference
 from quant_assets.common.store import Value
 from quant_assets.gates.admission import closed_reasons
-from quant_assets.gates.desk import desk_names, desk_titles
+from quant_assets.gates.desk_gates import desk_names, desk_titles
 from quant_assets.gates.gate import gate_modules, gates_of
 from quant_assets.gates.limits import DriftConfig, GatesConfig, limits_in_force, other_limits
 from quant_assets.gates.verdicts import GateReport, ReportKind, Verdict

@@ -7,7 +7,7 @@ from quant_assets.common.errors import ConfigurationError, closest
 from quant_assets.common.settings import FurtherCheck
 from quant_assets.common.store import Table, decode
 from quant_assets.gates.apart import asked_apart
-from quant_assets.gates.desk import desk_name, desk_names, desk_verdict
+from quant_assets.gates.desk_gates import desk_name, desk_names, desk_verdict
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.declaring import Check, CheckResult, Stage, single, verdict_result
 from quant_assets.lineage.scope import Scope

@@ -13,7 +13,7 @@ from quant_assets.common.errors import GateClosedError
 from quant_assets.common.hashing import bytes_digest, json_digest
 from quant_assets.common.home import Home
 from quant_assets.common.settings import StrategyConfig, UniverseConfig
-from quant_assets.gates.desk import in_identity
+from quant_assets.gates.desk_gates import in_identity
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.configured import Settings
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from quant_assets.common.plugins import Plugin
 from quant_assets.common.settings import CostConfig, PortfolioConfig
 from quant_assets.gates.apart import asked_apart
-from quant_assets.gates.desk import Finding, one_line
+from quant_assets.gates.desk_gates import Finding, one_line
 from quant_assets.gates.verdicts import meets
 from quant_assets.lineage.artifact import Artifact
 from quant_assets.lineage.declaring import Check, CheckResult, CheckSpec

@@ -15,7 +15,7 @@ import polars as pl
 from quant_assets.common.pages import compact, limit, page_environment, percent, sentence
 from quant_assets.common.settings import DelistingConfig, StrategyConfig
 from quant_assets.gates.admission import closed_reasons
-from quant_assets.gates.desk import desk_names
+from quant_assets.gates.desk_gates import desk_names
 from quant_assets.gates.gate import gate_names, gate_title, gates
 from quant_assets.gates.verdicts import GateReport, Verdict
 from quant_assets.statistics import sharpe, track_record

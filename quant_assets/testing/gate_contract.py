@@ -7,9 +7,9 @@ import polars as pl
 
 from quant_assets.common.plugins import Plugin
 from quant_assets.gates.apart import asked_apart
-from quant_assets.gates.desk import Finding
+from quant_assets.gates.desk_gates import Finding
 from quant_assets.gates.details import plain_json
-from quant_assets.testing.market import scores_on, small_market
+from quant_assets.testing.small_market import scores_on, small_market
 
 
 def _found(plugin: Any, kind: str, **shown: Any) -> Finding:

@@ -8,7 +8,7 @@ import polars as pl
 
 from quant_assets.common.plugins import Plugin
 from quant_assets.common.settings import PortfolioConfig
-from quant_assets.testing.market import scores_on, small_market
+from quant_assets.testing.small_market import scores_on, small_market
 from quant_assets.trading.account import Matrix
 from quant_assets.trading.decision import Decision, Known
 from quant_assets.trading.proof import nothing_later

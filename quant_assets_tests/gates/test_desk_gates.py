@@ -16,7 +16,7 @@ from quant_assets.gates import admission, limits, verdicts
 from quant_assets.gates import gate as registry
 from quant_assets.gates.admission import closed_reasons, foreign_limits
 from quant_assets.gates.apart import asked_apart
-from quant_assets.gates.desk import Finding, at_least, at_most, desk_name, desk_names, desk_verdict
+from quant_assets.gates.desk_gates import Finding, at_least, at_most, desk_name, desk_names, desk_verdict
 from quant_assets.gates.desk_judging import with_desk_gates
 from quant_assets.gates.details import plain_json
 from quant_assets.gates.gate import gate_names, gates_of

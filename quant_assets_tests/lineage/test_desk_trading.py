@@ -20,7 +20,7 @@ from quant_assets.lineage.graph import Lineage
 from quant_assets.lineage.scope import basis_of
 from quant_assets.lineage.sizing_check import SIZING_CHECK
 from quant_assets.lineage.stages.registry_stages import withdrawn_gates
-from quant_assets.testing.market import scores_on, small_market
+from quant_assets.testing.small_market import scores_on, small_market
 
 REPOSITORY = Path(__file__).parents[2]
 STRATEGY = """

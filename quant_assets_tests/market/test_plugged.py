@@ -13,7 +13,7 @@ from quant_assets.market.sources.plugged import forget
 from quant_assets.market.sources.sources import read_bars, read_year
 
 GOOD = """
-from quant_assets.testing.market import small_market
+from quant_assets.testing.small_market import small_market
 import polars as pl
 CALLS = []
 def prices(symbols, start, end, **options):

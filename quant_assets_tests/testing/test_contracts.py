@@ -55,7 +55,7 @@ def enough_rows(value: pl.DataFrame, *, least: int = 1000) -> Finding:
     return at_least(value.height, least, "rows")
 
 def prices(symbols, start, end, *, holes=False):
-    from quant_assets.testing.market import small_market
+    from quant_assets.testing.small_market import small_market
     bars = small_market(3, 200).filter(pl.col("session").is_between(start, end))
     if symbols is not None:
         bars = bars.filter(pl.col("symbol").is_in(list(symbols)))

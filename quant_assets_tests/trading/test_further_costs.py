@@ -9,7 +9,7 @@ import pytest
 
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.settings import CostConfig, PortfolioConfig
-from quant_assets.testing.market import scores_on, small_market
+from quant_assets.testing.small_market import scores_on, small_market
 from quant_assets.trading.portfolio import simulate
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError as Refused
 from quant_assets.common.errors import ValidationError
 from quant_assets.common.portfolio_settings import ConstraintsConfig
 from quant_assets.common.settings import CostConfig, PortfolioConfig
-from quant_assets.testing.market import scores_on, small_market
+from quant_assets.testing.small_market import scores_on, small_market
 from quant_assets.trading.account import Matrix
 from quant_assets.trading.constraints import constrained
 from quant_assets.trading.decision import Decision, Known, standardised

@@ -123,7 +123,7 @@ def uncounted_trials(
 
 def withdrawn_gates(entries: Iterable["LedgerEntry"], required: Sequence[str]) -> tuple[str, ...]:
     """A desk's own gates that refused the strategy once and are not asked any more: named beside what is decided."""
-    from quant_assets.gates.desk import PREFIX
+    from quant_assets.gates.desk_gates import PREFIX
 
     refused = [entry for entry in entries if entry.action == "refused"]
     closed = {reason.split(":")[0] for entry in refused for reason in entry.reasons}
@@ -262,7 +262,7 @@ def promotion(
 ) -> Product:
     """The decision: moves the champion alias, or records the refusal with every reason and fails."""
     from quant_assets.gates.admission import closed_reasons, foreign_settings
-    from quant_assets.gates.desk import desk_names
+    from quant_assets.gates.desk_gates import desk_names
     from quant_assets.gates.gate import gate_names
     from quant_assets.gates.limits import gates_digest, limits_in_force, unapproved
     from quant_assets.gates.verdicts import GateReport
