@@ -14,8 +14,7 @@ from quant_assets.common.settings import StrategyConfig, UniverseConfig
 from quant_assets.lineage.configured import is_reserved
 from quant_assets.market.calendar import session_times, sessions
 from quant_assets.market.sources import adopt_file, describe_file, read_bars
-from quant_assets.market.sources.adoption import Adopted
-from quant_assets.market.sources.suggested_calendars import market_days, suggested_calendar
+from quant_assets.market.sources.adoption import Adopted, market_days, suggested_calendar
 
 LIKE = StrategyConfig(name="like_me", universe="another")
 OTHER = StrategyConfig(name="like_her", universe="another", seed=11)

@@ -4,8 +4,7 @@ Suspicious raw bars are set aside in ``quarantined_bars`` before anything is adj
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from dataclasses import asdict
 from typing import Any
 
 import polars as pl
@@ -17,6 +16,7 @@ from quant_assets.common.settings import PluginSource, UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.lineage.artifact import Artifact, Panel, Partitions, frame_of
 from quant_assets.lineage.declaring import Check, CheckResult, CheckSpec, Picture, Product, single, stage
+from quant_assets.lineage.parted_once import parted_once, rows_that_are_no_bars
 from quant_assets.lineage.scope import History, Scope
 
 # Facts of an event of `raw_bars`, by which later reads compare themselves with it.
@@ -98,60 +98,7 @@ def raw_rule_findings(
     panel: Panel, corporate_actions: Artifact, listings: Artifact | None = None, *, universe: UniverseConfig
 ) -> Iterator[CheckResult]:
     """What the rules about single raw bars found."""
-    return _results(_parted(panel, corporate_actions, listings, universe).findings)
-
-
-@dataclass(frozen=True)
-class _Parted:
-    """What a quarantine found, without the rows that it kept."""
-
-    listed: pl.DataFrame
-    findings: tuple[Any, ...]
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """One quarantine as a key: the versions of what it reads and its configuration."""
-
-    key: tuple[str, ...]
-    panel: Panel = field(compare=False)
-    corporate_actions: Artifact = field(compare=False)
-    listings: Artifact | None = field(compare=False)
-    universe: UniverseConfig = field(compare=False)
-
-
-def _parted(
-    panel: Panel, corporate_actions: Artifact, listings: Artifact | None, universe: UniverseConfig
-) -> _Parted:
-    """The quarantine of these versions, which the stage and its check share where they run in one process."""
-    read = (panel, corporate_actions, *([listings] if listings else []))
-    key = (*(one.version for one in read), universe.model_dump_json())
-    return _found(_Asked(key, panel, corporate_actions, listings, universe))
-
-
-@lru_cache(maxsize=1)
-def _found(asked: _Asked) -> _Parted:
-    from quant_assets.market.actions import doubts_of
-    from quant_assets.market.rules.quality import quarantine
-
-    actions = asked.corporate_actions.table()
-    parted = quarantine(
-        frame_of(asked.panel).sort("symbol", "session"),
-        actions.frame,
-        asked.universe,
-        listings=asked.listings.table().frame if asked.listings else None,
-        doubts=doubts_of(actions),
-        no_bars=rows_that_are_no_bars(asked.panel),
-    )
-    facts = {
-        "kept": parted.kept.height,
-        "quarantined": parted.quarantined.height,
-        "no_bars": parted.no_bars.height,
-        "symbols_set_aside": parted.symbols,
-        "accepted_by_configuration": parted.accepted,
-    }
-    return _Parted(parted.listed, parted.findings, facts)
+    return _results(parted_once(panel, corporate_actions, listings, universe).findings)
 
 
 def bar_rule_findings(
@@ -186,14 +133,6 @@ def survivorship(
     found = held_against(symbols, spells, universe, of_a_group=members is not None)
     ends = pl.DataFrame({"end_kind": list(found.ended), "instruments": list(found.ended.values())})
     return CheckResult("survivorship", found.proven, found.sentence, "WARN", {"ended": ends})
-
-
-def rows_that_are_no_bars(panel: Panel) -> pl.DataFrame:
-    """What the row contract left out of these bars."""
-    from quant_assets.market.set_aside import set_aside_in
-
-    parts = [panel] if isinstance(panel, Artifact) else list(panel)
-    return set_aside_in(part.table() for part in parts)
 
 
 def _rule_specs(rules: Iterable[Any]) -> Sequence[CheckSpec]:
@@ -350,7 +289,7 @@ def quarantined_bars(
     """Raw bars that look wrong: the rule, the evidence, when it can be known. No feature sees them from then on."""
     from quant_assets.market.rules.whole_symbols import set_aside_sentences
 
-    parted = _parted(panel, corporate_actions, listings, universe)
+    parted = parted_once(panel, corporate_actions, listings, universe)
     facts = {
         SET_ASIDE: set_aside_sentences(parted.listed),
         **parted.facts,

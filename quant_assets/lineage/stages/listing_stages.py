@@ -7,7 +7,7 @@ from quant_assets.common.settings import UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.lineage.artifact import Artifact, Panel, Partitions, frame_of
 from quant_assets.lineage.declaring import Check, CheckResult, Product, single, stage
-from quant_assets.lineage.stages.bar_stages import rows_that_are_no_bars
+from quant_assets.lineage.parted_once import rows_that_are_no_bars
 
 
 # The source is the outside world: only it knows whether it has changed.

@@ -6,8 +6,8 @@ from quant_assets.common.settings import UniverseConfig
 from quant_assets.common.store import Table
 from quant_assets.lineage.artifact import Artifact, Panel, frame_of
 from quant_assets.lineage.declaring import Check, CheckResult, Product, single, stage
+from quant_assets.lineage.parted_once import rows_that_are_no_bars
 from quant_assets.lineage.scope import Scope
-from quant_assets.lineage.stages.bar_stages import rows_that_are_no_bars
 
 
 def has_rolls(scope: Scope) -> bool:

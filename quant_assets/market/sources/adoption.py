@@ -1,7 +1,7 @@
 """A file of bars adopted: it is described, its calendar found, its universe and strategy files written once."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -19,18 +19,19 @@ from quant_assets.common.errors import (
 )
 from quant_assets.common.files import write_whole
 from quant_assets.common.settings import StrategyConfig
-from quant_assets.market.calendar import canonical_calendar
+from quant_assets.market.calendar import canonical_calendar, zone_of
 from quant_assets.market.set_aside import Terms
-from quant_assets.market.sources.bar_files import read_files
+from quant_assets.market.sources.bar_files import PartedFile, read_files
 from quant_assets.market.sources.bar_source import holdings_of
-from quant_assets.market.sources.suggested_calendars import (
-    Fit,
-    fit_of,
-    market_days,
-    suggested_calendar,
-    zone_days,
-)
+from quant_assets.market.sources.calendar_fit import COMPARED, Fit, fit_of
+from quant_assets.market.sources.calendar_fit import suggested_calendar as suggested_calendar
 from quant_assets.market.sources.tables import NamedFiles, source_of
+
+# A day is a session of the market when this share of the names that are listed on it has a bar: a bar of one name on
+# a holiday is a wrong bar, bars of most are a session.
+MARKET_SHARE = 0.5
+EDGE_DAYS = 7
+MOST_STRAYS, STRAY_DAYS = 5, 60
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,59 @@ def describe_file(
         whole.notes,
         zone_days(files.values()) if calendar is None else {},
     )
+
+
+def zone_days(files: Iterable[PartedFile]) -> dict[str, tuple[date, ...]]:
+    """The market's days by the zone of each exchange that may be meant, where times have a zone; else nothing."""
+    parts = [file.instants for file in files if file.instants is not None]
+    if not parts:
+        return {}
+    instants, day = pl.concat(parts), pl.col("instant").dt
+    return {
+        zone: tuple(
+            market_days(
+                instants.select("symbol", session=day.convert_time_zone(zone).dt.date()).unique().drop_nulls()
+            )
+        )
+        for zone in dict.fromkeys(zone_of(calendar) for calendar in COMPARED)
+    }
+
+
+def market_days(bars: pl.DataFrame) -> list[date]:
+    """Days on which at least half of the names that are listed then have a bar, in order.
+
+    Parameters
+    ----------
+    bars : polars.DataFrame
+        Columns ``symbol`` and ``session``. A name is listed from a week before its first bar to one after its last:
+        a bar of one name on the holiday before all others begin is no day of the market. A few days that lie months
+        away from all others at an edge are none either: a date was misread there.
+    """
+    margin = pl.duration(days=EDGE_DAYS)
+    spans = bars.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
+    steps = pl.concat(
+        [
+            spans.select(session=pl.col("first") - margin, step=pl.lit(1)),
+            spans.select(session=pl.col("last") + margin + pl.duration(days=1), step=pl.lit(-1)),
+        ]
+    )
+    listed = steps.group_by("session").agg(pl.col("step").sum()).sort("session")
+    days = (
+        bars.group_by("session")
+        .agg(present=pl.len())
+        .sort("session")
+        .join_asof(listed.select("session", listed=pl.col("step").cum_sum()), on="session")
+    )
+    found: list[date] = days.filter(pl.col("present") >= MARKET_SHARE * pl.col("listed"))["session"].to_list()
+    return _without_strays(_without_strays(found)[::-1])[::-1]
+
+
+def _without_strays(days: list[date]) -> list[date]:
+    """Days without those few at the beginning that lie months away from all others."""
+    for place in range(min(MOST_STRAYS, len(days) - 1), 0, -1):
+        if abs(days[place] - days[place - 1]).days > STRAY_DAYS:
+            return days[place:]
+    return days
 
 
 def adopt_file(

@@ -18,10 +18,11 @@ from quant_assets.common.errors import (
 )
 from quant_assets.market.calendar import canonical_calendar
 from quant_assets.market.set_aside import Terms
+from quant_assets.market.sources.adoption import market_days, zone_days
 from quant_assets.market.sources.bar_files import PartedFile, files_of, read_files, stem_of
+from quant_assets.market.sources.calendar_fit import fit_of, suggested_calendar
 from quant_assets.market.sources.contract import conform
 from quant_assets.market.sources.layouts import Long, long_form
-from quant_assets.market.sources.suggested_calendars import fit_of, market_days, suggested_calendar, zone_days
 from quant_assets.market.sources.tables import NamedFiles, RawTable, files_beside, open_table, source_of
 
 Outcome = Literal["usable", "usable after a change", "refused"]

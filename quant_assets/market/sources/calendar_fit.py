@@ -1,16 +1,11 @@
-"""Which calendar the sessions of a file fit: compared with those of the exchanges that are known, never guessed."""
+"""Which calendar a market's days fit: no exchange is guessed where none fits, or several do."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-import polars as pl
-
-from quant_assets.common.errors import (
-    CalendarError,
-)
+from quant_assets.common.errors import CalendarError
 from quant_assets.market.calendar import sessions, zone_of
-from quant_assets.market.sources.bar_files import PartedFile
 
 # Calendars that a file's sessions are compared with. Others are named by option: comparing all 80 takes a minute,
 # and most of Europe differs from its neighbours by a day a year.
@@ -23,12 +18,7 @@ COMPARED = (
 # be ten times as far off, by five days or more.
 MOST_MISFITS = 0.01
 TOLD_APART, FEWEST_APART = 10, 5
-# A day is a session of the market when this share of the names that are listed on it has a bar: a bar of one name on
-# a holiday is a wrong bar, bars of most are a session.
-MARKET_SHARE = 0.5
 FEWEST_SESSIONS = 120
-EDGE_DAYS = 7
-MOST_STRAYS, STRAY_DAYS = 5, 60
 
 
 @dataclass(frozen=True)
@@ -70,59 +60,6 @@ class Fit:
             if days
         ]
         return f"{self.calendar}: {' and '.join(parts) or 'the same days'}"
-
-
-def zone_days(files: Iterable[PartedFile]) -> dict[str, tuple[date, ...]]:
-    """The market's days by the zone of each exchange that may be meant, where times have a zone; else nothing."""
-    parts = [file.instants for file in files if file.instants is not None]
-    if not parts:
-        return {}
-    instants, day = pl.concat(parts), pl.col("instant").dt
-    return {
-        zone: tuple(
-            market_days(
-                instants.select("symbol", session=day.convert_time_zone(zone).dt.date()).unique().drop_nulls()
-            )
-        )
-        for zone in dict.fromkeys(zone_of(calendar) for calendar in COMPARED)
-    }
-
-
-def market_days(bars: pl.DataFrame) -> list[date]:
-    """Days on which at least half of the names that are listed then have a bar, in order.
-
-    Parameters
-    ----------
-    bars : polars.DataFrame
-        Columns ``symbol`` and ``session``. A name is listed from a week before its first bar to one after its last:
-        a bar of one name on the holiday before all others begin is no day of the market. A few days that lie months
-        away from all others at an edge are none either: a date was misread there.
-    """
-    margin = pl.duration(days=EDGE_DAYS)
-    spans = bars.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
-    steps = pl.concat(
-        [
-            spans.select(session=pl.col("first") - margin, step=pl.lit(1)),
-            spans.select(session=pl.col("last") + margin + pl.duration(days=1), step=pl.lit(-1)),
-        ]
-    )
-    listed = steps.group_by("session").agg(pl.col("step").sum()).sort("session")
-    days = (
-        bars.group_by("session")
-        .agg(present=pl.len())
-        .sort("session")
-        .join_asof(listed.select("session", listed=pl.col("step").cum_sum()), on="session")
-    )
-    found: list[date] = days.filter(pl.col("present") >= MARKET_SHARE * pl.col("listed"))["session"].to_list()
-    return _without_strays(_without_strays(found)[::-1])[::-1]
-
-
-def _without_strays(days: list[date]) -> list[date]:
-    """Days without those few at the beginning that lie months away from all others."""
-    for place in range(min(MOST_STRAYS, len(days) - 1), 0, -1):
-        if abs(days[place] - days[place - 1]).days > STRAY_DAYS:
-            return days[place:]
-    return days
 
 
 def fit_of(calendar: str, days: tuple[date, ...]) -> Fit:
