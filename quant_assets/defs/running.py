@@ -39,7 +39,6 @@ from quant_assets.lineage.found import strategy_verdicts
 from quant_assets.lineage.graph import Key, Lineage, Node, names_of
 from quant_assets.lineage.scope import RunFacts, effects_of
 from quant_assets.lineage.settled import CheckState, Settled, settled
-from quant_assets.reports.desk_page import SCRIPTS
 
 # Dagster's own console lines would drown the progress lines; everything is in the run's event log.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -326,6 +325,8 @@ def serve_ui(host: str, port: int, hosts: Iterable[str]) -> int:
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import ModuleTarget, WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
+
+    from quant_assets.reports.desk_page import SCRIPTS
 
     os.environ["DAGSTER_HOME"] = str(Home().dagster_folder())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # its default would leave the daemon behind

@@ -31,8 +31,6 @@ INPUTS_TAG = "quant/inputs"
 OBJECT_KEY = "quant/object"
 MEDIA_TYPE_KEY = "quant/media_type"
 ATTESTATION_KEY = "quant/attestation"
-# How far back a report or a training set of an earlier candidate is looked for.
-MOST_VERSIONS = 200
 
 
 class Home(dg.ConfigurableResource[Any]):
@@ -237,9 +235,9 @@ def newest(
 
 
 def versions(instance: dg.DagsterInstance, store: ArtifactStore, key: Key) -> Iterator[Made]:
-    """Every version of an asset that the event log still names, newest first, each once."""
+    """Every version of an asset among its newest 200 events, newest first, each once."""
     seen: set[str] = set()
-    for record in instance.fetch_materializations(dg.AssetKey(list(key)), limit=MOST_VERSIONS).records:
+    for record in instance.fetch_materializations(dg.AssetKey(list(key)), limit=200).records:
         event = event_of(record)
         artifact = artifact_of(event, store)
         if artifact.sha256 not in seen:

@@ -197,7 +197,8 @@ def _judged(strategy: DeskStrategy, home: Home, history: History) -> "tuple[tupl
         report = GateReport.from_json(made.artifact.json())
         median = report.details["median_path"]
         ratio = next(row["sharpe_per_period"] for row in report.details["paths"] if row["path"] == median)
-        track = trials.get(ratio)
+        # As the gates find it; a stream without variance is recorded with a Sharpe ratio of 0.
+        track = next((t for r, t in trials.items() if abs(r - (ratio or 0.0)) <= 1e-12), None)
         returns, days = ledger.stream(track) if track else (np.empty(0), np.empty(0, dtype=np.int64))
         growth = np.cumprod(1.0 + returns, dtype=np.float64) - 1.0
         found.append(Judged(made.at, report, days, growth))
