@@ -6,7 +6,8 @@ nobody has seen, then to the first ones again.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,11 +111,9 @@ def prove_learner(
         )
         return made.learner.predict(known.features)
 
-    shared = _shared_generators()
-    first = says(known)
-    draws = "" if _same(shared, _shared_generators()) else (
-        "numbers from the global generator of numpy or random, which the fits of other splits share"
-    )  # fmt: skip
+    with _fresh_shared_generators() as touched:
+        first = says(known)
+        draws = touched()
     second = says(known)
     repeats = _difference("two fits of the same rows differ", first, second)
     says(unknown_rows(known))
@@ -130,13 +129,32 @@ def _difference(what: str, one: NDArray[np.float64], other: NDArray[np.float64])
     return f"{what}: {moved} of {len(one)} predictions moved" if moved else ""
 
 
-def _shared_generators() -> tuple[Any, ...]:
-    kind, state, *rest = np.random.get_state()  # noqa: NPY002 - read to see whether a fit draws from it
-    return (kind, np.asarray(state).tobytes(), tuple(rest), random.getstate())
+@contextmanager
+def _fresh_shared_generators() -> Iterator[Callable[[], str]]:
+    """Put the generators that all fits share in a state that nobody knows; says whether they were touched since.
 
+    In the state that an earlier fit has left, one that always seeds and draws alike would leave no trace.
+    """
+    kept = np.random.get_state(), random.getstate()  # noqa: NPY002 - read to see whether a fit draws from it
+    np.random.seed()  # noqa: NPY002
+    random.seed()
 
-def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    return one == other
+    def state() -> tuple[bytes, Any]:
+        _, words, *place = np.random.get_state()  # noqa: NPY002
+        return np.asarray(words).tobytes(), (place, random.getstate())
+
+    before = state()
+    try:
+        yield (
+            lambda: (
+                ""
+                if state() == before
+                else "numbers from the global generator of numpy or random, which the fits of other splits share"
+            )
+        )
+    finally:
+        np.random.set_state(kept[0])  # noqa: NPY002
+        random.setstate(kept[1])
 
 
 def proven_fit(

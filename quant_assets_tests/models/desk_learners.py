@@ -170,8 +170,9 @@ class Memory(Linear):
     def rows(self, features, target):
         for row, value in zip(features, target, strict=True):
             SEEN.setdefault(row.tobytes(), float(value))
-        rows = np.array([np.frombuffer(key, dtype=np.float32) for key in SEEN])
-        return rows, np.array(list(SEEN.values()))
+        kept = {key: value for key, value in SEEN.items() if len(key) == 4 * features.shape[1]}
+        rows = np.array([np.frombuffer(key, dtype=np.float32) for key in kept])
+        return rows, np.array(list(kept.values()))
 
 
 def memory():
