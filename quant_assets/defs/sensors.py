@@ -183,9 +183,6 @@ def _answer(requests: list[dg.RunRequest], notes: list[str], cursor: Mapping[str
     return dg.SensorResult(run_requests=requests, cursor=written)
 
 
-# ---------------------------------------------------------------------------------------- how runs end
-
-
 def _run_outcomes() -> dg.SensorDefinition:
     @dg.run_failure_sensor(
         name="run_outcomes",

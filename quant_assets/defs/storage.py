@@ -303,10 +303,9 @@ def check_state(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> CheckS
     name = f"{check.name} on {check.asset_key.to_user_string()}"
     event = instance.get_latest_materialization_event(check.asset_key)
     record = instance.get_latest_asset_check_evaluation_record(check)
-    if event is None:
-        return CheckState(False, False, f"{name}: the asset was never materialised")
-    if record is None:
-        return CheckState(False, False, f"{name}: the check never ran")
+    if event is None or record is None:
+        never = "asset was never materialised" if event is None else "check never ran"
+        return CheckState(False, False, f"{name}: the {never}")
     told = record.evaluation
     if record.status.value not in ("SUCCEEDED", "FAILED") or not told:
         return CheckState(False, False, f"{name}: the check crashed or has not finished")
