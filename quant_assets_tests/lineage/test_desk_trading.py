@@ -9,10 +9,11 @@ import polars as pl
 import pytest
 
 from quant_assets.common.errors import ConfigurationError
-from quant_assets.common.provenance import closure_of, closure_of_references
+from quant_assets.common.provenance import forget_closures
 from quant_assets.common.settings import FurtherCheck, PortfolioConfig
 from quant_assets.common.store import Table
 from quant_assets.ledgers.promotions import LedgerEntry
+from quant_assets.lineage import drafting
 from quant_assets.lineage.artifact import Held
 from quant_assets.lineage.configured import load_settings, require_whole
 from quant_assets.lineage.desk_checks import desk_checks
@@ -67,8 +68,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget() -> None:
     """What a process remembers of sources, and the desk's modules."""
-    closure_of.cache_clear()
-    closure_of_references.cache_clear()
+    forget_closures()
     for name in [n for n in sys.modules if n.partition(".")[0] == "my_desk"]:
         del sys.modules[name]
 
@@ -92,7 +92,9 @@ def changed(desk: Path, change: Callable[[], object]) -> set[str]:
     return {name.removeprefix("own/") for name in before if before[name] != after.get(name)}
 
 
-TRADES = {"cpcv_paths", "walk_forward", "tear_sheet", "holdout_report", "leakage_report"}
+TRADES = {
+    "cpcv_paths", "walk_forward", "linear_baseline", "tear_sheet", "holdout_report", "leakage_report"
+}  # fmt: skip
 JUDGES = {"validation_report", "tear_sheet", "training_record", "promotion"}
 # They compare the settings in force, in which the code of a desk is.
 COMPARES = {
@@ -122,6 +124,17 @@ def test_code_of_a_desk_is_in_the_version_of_exactly_what_it_shapes(desk: Path) 
     assert JUDGES <= moved["gates"] <= JUDGES | COMPARES
     fits = {"lightgbm", "xgboost", "ensemble", "cpcv_predictions", "training_set"}
     assert not fits & (moved["maths"] | moved["gates"])
+
+
+def test_an_edit_of_a_cost_model_is_another_draft_and_not_the_old_one_going_on(desk: Path) -> None:
+    def idea() -> str:
+        made = lineage(desk)
+        return drafting._idea(made, "own", made.scope("own").plan)
+
+    before = idea()
+    assert idea() == before
+    (desk / "my_desk" / "costs.py").write_text(MODULES["costs"].replace("1e-4", "2e-4"))
+    assert idea() != before
 
 
 def test_sectors_are_in_the_version_of_what_trades_by_them_alone(desk: Path) -> None:
@@ -236,6 +249,7 @@ SCHEMES = {
     ),
     "tiny": ("return np.where(np.isnan(scores), 0.0, 0.001)", False, "mean gross of the book: 0.0097"),
     "breaks": ("return {}[known.session]", False, "KeyError"),
+    "nothing": ("return np.zeros_like(scores)", False, "mean gross of the book: nan"),
 }  # fmt: skip
 
 
