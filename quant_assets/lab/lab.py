@@ -188,7 +188,8 @@ class Lab:
                 section = section if section is not None else {}
             section[last] = value
         with self._here():
-            return parse(StrategyConfig, data, Path(f"{strategy} with {', '.join(changes)}"))
+            made = parse(StrategyConfig, data, Path(f"{strategy} with {', '.join(changes)}"))
+        return self.settings.with_strategy(made).strategies[made.name]
 
     def backtest(
         self, strategy: str, changes: Mapping[str, Any] | None = None, *, scores: Scores | None = None

@@ -155,7 +155,7 @@ def changed(settings: Settings, strategy: str, changes: Mapping[str, Any]) -> Se
             found=f"name {tried.name!r}, universe {tried.universe!r}",
             action="write another strategy's file for another name",
         )
-    return settings.model_copy(update={"strategies": {**settings.strategies, strategy: tried}})
+    return settings.with_strategy(tried)
 
 
 def draft(

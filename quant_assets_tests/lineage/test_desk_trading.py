@@ -8,7 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from quant_assets import Lab
 from quant_assets.common.errors import ConfigurationError
+from quant_assets.common.home import Home
 from quant_assets.common.provenance import forget_closures
 from quant_assets.common.settings import FurtherCheck, PortfolioConfig
 from quant_assets.common.store import Table
@@ -205,6 +207,26 @@ def test_a_plug_in_that_is_not_there_is_said_before_anything_runs(
     with pytest.raises(ConfigurationError, match=f"(?s){says}"):
         _ = lineage(desk).nodes
     assert not [name for name in sys.modules if name.startswith("my_desk.")]  # nothing was run to find out
+
+
+def test_a_scheme_that_is_only_tried_has_the_sectors_of_the_universe_or_is_refused(desk: Path) -> None:
+    change = {"portfolio.scheme": "sector_neutral", "portfolio.options": {}}
+    file, universe = (desk / "configs" / f"{name}.yaml" for name in ("strategies/own", "universes/tiny"))
+    file.write_text("universe: tiny\n")
+    lab = Lab(desk, home=Home(str(desk / "home")))
+    sectors = {"SYN000": "tech", "SYN001": "energy"}
+    assert drafting.changed(lab.settings, "own", change).strategies["own"].portfolio.sectors == sectors
+    assert lab.changed("own", change).portfolio.sectors == sectors
+    with pytest.raises(ConfigurationError, match=r"key 'universe'.*did you mean 'tiny'"):
+        lab.changed("own", {"universe": "tinny"})
+    universe.write_text("\n".join(x for x in universe.read_text().splitlines() if "sectors" not in x))
+    lab.refresh()
+    for changed in (
+        lambda: drafting.changed(lab.settings, "own", change),
+        lambda: lab.changed("own", change),
+    ):
+        with pytest.raises(ConfigurationError, match="which sector each name is in"):
+            changed()
 
 
 def test_sector_neutral_without_sectors_says_where_they_belong(desk: Path) -> None:
