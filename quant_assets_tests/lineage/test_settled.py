@@ -56,5 +56,5 @@ def test_a_refusal_stands_while_a_gate_of_the_platform_or_of_the_desk_is_closed(
         evidence={"validation": json_digest(told.to_json()), "bundle": artifacts["own", "bundle"].sha256},
         actor="test", at=datetime(2026, 1, 1, tzinfo=UTC), run_id="r",
     )  # fmt: skip
-    found = _refusal(lineage, "own", home, artifacts)  # type: ignore[arg-type]
+    found = _refusal(lineage, "own", home, artifacts)
     assert (found == entry) if stands else (found is None)
