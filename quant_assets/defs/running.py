@@ -189,9 +189,8 @@ def tag_outcome(instance: dg.DagsterInstance, run_id: str, events: Iterable[dg.D
 
 def cancel_own_runs(instance: dg.DagsterInstance) -> None:
     """Mark the runs of this process as cancelled, and free the pool slots that they hold."""
-    known = (
-        dg.DagsterRunStatus
-    )  # an interrupt is a failure to Dagster; what it met before the start stays there
+    known = dg.DagsterRunStatus
+    # An interrupt is a failure to Dagster, and what it met before the start stays there.
     ended = [*IN_PROGRESS_RUN_STATUSES, known.FAILURE, known.NOT_STARTED]
     for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: THIS_PROCESS}, statuses=ended)):
         if OUTCOME_TAG not in run.tags:
@@ -305,8 +304,7 @@ def _run_strategy(
         return StrategyOutcome(strategy, "blocked", (), (*closed, *broken), None, aside)
     unasked = refused if not broken and "__".join(decision.path) not in asked else []
     if unasked and all(latest_event(instance, asset_key(key), None) for key in reads):
-        # A closed gate or check before the decision kept it from running. Asked on its own it refuses in its body,
-        # and writes the refusal with every reason into the ledger and the registry. Else there is no candidate yet.
+        # What is closed kept the decision from running: asked on its own it refuses in its body, into the ledger.
         unasked = []
         result = executed(definitions, strategy, instance, asset_selection=[decision])
         _, broken = failures(result.all_events)
