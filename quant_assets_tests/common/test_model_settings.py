@@ -80,3 +80,10 @@ def test_values_out_of_bounds_are_refused_by_key(models: dict[str, Any], key: st
     with pytest.raises(ConfigurationError) as refused:
         read(models=models)
     assert key in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["copy", "json", "ridge"])
+def test_a_search_leaves_a_learner_of_the_desks_own_as_it_is_whatever_it_is_called(name: str) -> None:
+    plan = read(models={"xgboost": None, "custom": {name: "my_desk.models:ridge"}}, tuning={"n_trials": 2})
+    assert plan.tuning is not None
+    assert {key.partition(".")[0] for key in plan.tuning.ranges(plan.models)} == {"lightgbm"}
