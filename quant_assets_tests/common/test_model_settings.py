@@ -19,9 +19,9 @@ def read(**sections: Any) -> StrategyConfig:
 @pytest.mark.parametrize(
     ("learner", "objective", "allowed"),
     [
-        ("lightgbm", "mape", "regression, huber, binary"),
-        ("lightgbm", "multiclassova", "regression, huber, binary"),
-        ("xgboost", "reg:logistic", "reg:squarederror, binary:logistic"),
+        ("lightgbm", "mape", "regression, huber, binary, lambdarank"),
+        ("lightgbm", "multiclassova", "regression, huber, binary, lambdarank"),
+        ("xgboost", "reg:logistic", "reg:squarederror, binary:logistic, rank:pairwise, rank:ndcg"),
         ("catboost", "MAE", "RMSE, Logloss"),
         ("catboost", ["RMSE"], "RMSE, Logloss"),
     ],
