@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -17,6 +18,7 @@ from quant_assets.common.errors import (
     closest,
 )
 from quant_assets.common.places import config_dir, home_dir
+from quant_assets.common.plugin_calls import require_call
 from quant_assets.common.plugins import Plugin
 from quant_assets.common.settings import PluginSource, RetrainingConfig, StrategyConfig, UniverseConfig
 from quant_assets.datasets.custom_labels import label_function
@@ -176,7 +178,7 @@ RAISE = "correct it: no verdict could ever stand on it; a minimum changes for ev
 REVIEW = "tighten it: this bound is the platform's own"
 
 
-def _require_strict(file: Path, found: Sequence[Shortfall], expected: str, action: str) -> None:
+def _require_strict(file: Path | str, found: Sequence[Shortfall], expected: str, action: str) -> None:
     """Refuse a file that says something looser than it may.
 
     Raises
@@ -243,14 +245,14 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
             _require_strict(file, limits.minima.of_universe(universe), MINIMUM, RAISE)
             for label, source in universe.sources.items():
                 if isinstance(source, PluginSource):
-                    _require_plugin(source.plugin, f"{file}, source {label!r}")
+                    _require_plugin(source.plugin, f"{file}, source {label!r}", ("symbols", "start", "end"))
         except QuantAssetsError as error:
             read.drop("universe", universes, name, error)
     broken = {problem.name: problem for problem in read.left_out if problem.kind == "universe"}
     for name, strategy in list(strategies.items()):
         file = read.files["strategy", name]
         try:
-            _check_strategy(strategy, file, universes, broken, limits)
+            _check_strategy(strategy, str(file), universes, broken, limits)
             _require_one_pack_of_a_name(strategy, file, strategies)
         except QuantAssetsError as error:
             read.drop("strategy", strategies, name, error)
@@ -265,9 +267,22 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
     )
 
 
+def require_usable(settings: Settings, strategy: StrategyConfig, where: str) -> None:
+    """Hold a strategy that no file says against everything that a file of this configuration is held against.
+
+    Raises
+    ------
+    ConfigurationError
+        As `load_settings` says of a file, named ``where``.
+    """
+    broken = {problem.name: problem for problem in settings.left_out if problem.kind == "universe"}
+    limits = GatesFile(**dict(settings.gates), drift=settings.drift, minima=settings.minima)
+    _check_strategy(strategy, where, settings.universes, broken, limits)
+
+
 def _check_strategy(
     strategy: StrategyConfig,
-    file: Path,
+    file: str,
     universes: Mapping[str, UniverseConfig],
     broken: Mapping[str, LeftOut],
     limits: GatesFile,
@@ -306,7 +321,14 @@ def _check_strategy(
             action="say which sector each name is in",
         )
     for where, plugin in strategy.plugins.items():
-        _require_plugin(plugin, f"{file}, key {where!r}")
+        _require_plugin(plugin, f"{file}, key {where!r}", CALLED_WITH[where.partition("[")[0]])
+    for learner, plugin in strategy.models.custom.items():
+        _require_plugin(plugin, f"{file}, key 'models.custom.{learner}'", ())
+    if strategy.models.weights.custom is not None:
+        _require_plugin(strategy.models.weights.custom, f"{file}, key 'models.weights.custom'", ("rows",))
+    if strategy.label.plugin is not None:
+        named = {"horizon_sessions": strategy.label.horizon_sessions}
+        _require_plugin(strategy.label.plugin, f"{file}, key 'label'", ("bars", "sessions"), named)
     try:
         selected_packs(strategy.feature_packs)
     except (FeatureError, ConfigurationError) as error:
@@ -353,8 +375,19 @@ def _require_one_pack_of_a_name(
                 )
 
 
-def _require_plugin(plugin: Plugin, where: str) -> None:
-    """Refuse a plug-in whose source is not there. Its module is not run to find out.
+# What functions that trade and judge are called with by place.
+CALLED_WITH: Mapping[str, tuple[str, ...]] = {
+    "portfolio.scheme": ("scores", "known"),
+    "costs.model": ("traded", "known"),
+    "further_gates": ("seen",),
+    "further_checks": ("value",),
+}
+
+
+def _require_plugin(
+    plugin: Plugin, where: str, positional: Sequence[str], named: Mapping[str, Any] | None = None
+) -> None:
+    """Refuse a plug-in whose source is not there, or cannot be called. Its module is not run to find out.
 
     Raises
     ------
@@ -363,6 +396,7 @@ def _require_plugin(plugin: Plugin, where: str) -> None:
     """
     try:
         plugin.require_source()
+        require_call(plugin, positional, named)
     except ConfigurationError as error:
         raise ConfigurationError(
             f"{where}: {error.what}", expected=error.expected, found=error.found, action=error.action

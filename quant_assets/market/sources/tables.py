@@ -349,7 +349,9 @@ def source_of(path: Path, said: Mapping[str, Any] | None = None) -> NamedFiles:
         key = ".".join(map(str, found["loc"]))
         raise ConfigurationError(
             f"option --{key.replace('_', '-')}",
-            expected=found["msg"].removeprefix("Value error, "),
+            expected=f"no such option of a file of kind {kind}"
+            if found["type"] == "extra_forbidden"
+            else found["msg"].removeprefix("Value error, "),
             found=brief(found["input"]),
             action=f"correct it, or leave it out ({first.name} is a file of kind {kind})",
         ) from error
