@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -18,12 +17,11 @@ from quant_assets.common.errors import (
     closest,
 )
 from quant_assets.common.places import config_dir, home_dir
-from quant_assets.common.plugin_calls import require_call
-from quant_assets.common.plugins import Plugin
-from quant_assets.common.settings import PluginSource, RetrainingConfig, StrategyConfig, UniverseConfig
+from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
 from quant_assets.datasets.custom_labels import label_function
 from quant_assets.features.pack import pack_name, selected_packs
 from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile, MinimaConfig, Shortfall
+from quant_assets.lineage.desk_code import require_plugins, require_sources
 from quant_assets.market.calendar import sessions
 from quant_assets.market.rules import with_limits
 
@@ -243,9 +241,7 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
         try:
             universes[name] = with_limits(universe, where=str(file))
             _require_strict(file, limits.minima.of_universe(universe), MINIMUM, RAISE)
-            for label, source in universe.sources.items():
-                if isinstance(source, PluginSource):
-                    _require_plugin(source.plugin, f"{file}, source {label!r}", ("symbols", "start", "end"))
+            require_sources(universe, str(file))
         except QuantAssetsError as error:
             read.drop("universe", universes, name, error)
     broken = {problem.name: problem for problem in read.left_out if problem.kind == "universe"}
@@ -320,15 +316,7 @@ def _check_strategy(
             found=f"none, and {strategy.portfolio.scheme} with these constraints needs them",
             action="say which sector each name is in",
         )
-    for where, plugin in strategy.plugins.items():
-        _require_plugin(plugin, f"{file}, key {where!r}", CALLED_WITH[where.partition("[")[0]])
-    for learner, plugin in strategy.models.custom.items():
-        _require_plugin(plugin, f"{file}, key 'models.custom.{learner}'", ())
-    if strategy.models.weights.custom is not None:
-        _require_plugin(strategy.models.weights.custom, f"{file}, key 'models.weights.custom'", ("rows",))
-    if strategy.label.plugin is not None:
-        named = {"horizon_sessions": strategy.label.horizon_sessions}
-        _require_plugin(strategy.label.plugin, f"{file}, key 'label'", ("bars", "sessions"), named)
+    require_plugins(strategy, file)
     try:
         selected_packs(strategy.feature_packs)
     except (FeatureError, ConfigurationError) as error:
@@ -373,34 +361,6 @@ def _require_one_pack_of_a_name(
                     f"{pack_name(pack)!r}",
                     action="give one of them another name, or the next version; options belong into the name",
                 )
-
-
-# What functions that trade and judge are called with by place.
-CALLED_WITH: Mapping[str, tuple[str, ...]] = {
-    "portfolio.scheme": ("scores", "known"),
-    "costs.model": ("traded", "known"),
-    "further_gates": ("seen",),
-    "further_checks": ("value",),
-}
-
-
-def _require_plugin(
-    plugin: Plugin, where: str, positional: Sequence[str], named: Mapping[str, Any] | None = None
-) -> None:
-    """Refuse a plug-in whose source is not there, or cannot be called. Its module is not run to find out.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming the file and the key.
-    """
-    try:
-        plugin.require_source()
-        require_call(plugin, positional, named)
-    except ConfigurationError as error:
-        raise ConfigurationError(
-            f"{where}: {error.what}", expected=error.expected, found=error.found, action=error.action
-        ) from error
 
 
 def require_whole(settings: Settings) -> Settings:
