@@ -421,7 +421,8 @@ class TuningConfig(Config):
         """What is searched for these models: ``<learner>.<parameter>`` to its range, in a fixed order."""
         found: dict[str, Range] = {}
         for learner in models.learners:
-            space: LearnerSpace | None = getattr(self.space, learner, None)
+            # A learner of the desk's own has no ranges, and may be called like anything that an object has.
+            space: LearnerSpace | None = getattr(self.space, learner) if learner in OWN_LEARNERS else None
             if space is None:
                 continue
             for name in type(space).model_fields:

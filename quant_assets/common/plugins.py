@@ -199,6 +199,7 @@ def forget_edited(project: Path) -> None:
         file = getattr(module, "__file__", None)
         if file and Path(file).resolve().is_relative_to(project) and "site-packages" not in file:
             del sys.modules[name]
+    importlib.invalidate_caches()
     from quant_assets.common.provenance import forget_closures
 
     forget_closures()

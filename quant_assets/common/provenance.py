@@ -128,8 +128,11 @@ def closure_of_references(*references: str) -> Closure:
 
 
 def forget_closures() -> None:
-    """Read sources again, in a process in which they may have changed."""
-    for known in (closure_of, closure_of_modules, closure_of_references):
+    """Read sources, and the files that they name, again, in a process in which they may have changed or moved."""
+    for known in (
+        closure_of, closure_of_modules, closure_of_references, source_file, _followed, _read_version,
+        _definition_version, _module_version,
+    ):  # fmt: skip
         known.cache_clear()
 
 

@@ -23,7 +23,7 @@ from quant_assets.common.model_settings import (
     WeightsConfig,
     XGBoostConfig,
 )
-from quant_assets.common.plugins import Plugin
+from quant_assets.common.plugins import Plugin, make_importable
 from quant_assets.common.portfolio_settings import ConstraintsConfig, PortfolioConfig
 from quant_assets.common.source_settings import (
     MOST_SEED,
@@ -198,6 +198,17 @@ class StrategyConfig(Config):
         many = {"further_gates": self.further_gates, "further_checks": self.further_checks}
         found = {where: plugin for where, plugin in named.items() if plugin is not None}
         return found | {f"{w}[{i}]": p for w, each in many.items() for i, p in enumerate(each)}
+
+    @property
+    def shaping_code(self) -> dict[str, str]:
+        """Digests of the code that it names to fit learners and to trade their scores; empty where it names none."""
+        # Here, because settings are read by commands that start without numbers.
+        from quant_assets.common.provenance import closure_of_references
+
+        make_importable()
+        traded = (*self.portfolio.code, *self.costs.code)
+        found = {plugin.text: plugin.digest for plugin in self.models.plugins()}
+        return found | ({"trading": closure_of_references(*traded).digest} if traded else {})
 
     @field_validator("tuning")
     @classmethod

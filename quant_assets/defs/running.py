@@ -189,9 +189,8 @@ def tag_outcome(instance: dg.DagsterInstance, run_id: str, events: Iterable[dg.D
 
 def cancel_own_runs(instance: dg.DagsterInstance) -> None:
     """Mark the runs of this process as cancelled, and free the pool slots that they hold."""
-    known = (
-        dg.DagsterRunStatus
-    )  # an interrupt is a failure to Dagster, and what it met before the start stays there
+    known = dg.DagsterRunStatus
+    # An interrupt is a failure to Dagster, and what it met before the start stays there.
     ended = [*IN_PROGRESS_RUN_STATUSES, known.FAILURE, known.NOT_STARTED]
     for run in instance.get_runs(dg.RunsFilter(tags={PROCESS_TAG: THIS_PROCESS}, statuses=ended)):
         if OUTCOME_TAG not in run.tags:
@@ -291,7 +290,7 @@ def _run_strategy(
     home: Home,
     before: Settled,
 ) -> StrategyOutcome:
-    decision = asset_key(lineage.decision(strategy).key)
+    decision, reads = asset_key(lineage.decision(strategy).key), lineage.decision(strategy).parents
     # With nothing before it to be made, the decision is asked for alone, and what follows it.
     after = [asset_key(n.key) for n in lineage.of(strategy) if n.stage.guarded] if before.upstream else None
     result = executed(definitions, strategy, instance, asset_selection=after)
@@ -303,14 +302,15 @@ def _run_strategy(
         instance.add_run_tags(result.run_id, {OUTCOME_TAG: "blocked"})
         aside = _seen(lineage, strategy, instance, home)[2]
         return StrategyOutcome(strategy, "blocked", (), (*closed, *broken), None, aside)
-    if refused and not broken and "__".join(decision.path) not in asked:
-        # A blocking check that is no gate kept the decision from running. Asked on its own it refuses in its body,
-        # and writes the refusal with every reason into the ledger and the registry.
+    unasked = refused if not broken and "__".join(decision.path) not in asked else []
+    if unasked and all(latest_event(instance, asset_key(key), None) for key in reads):
+        # What is closed kept the decision from running: asked on its own it refuses in its body, into the ledger.
+        unasked = []
         result = executed(definitions, strategy, instance, asset_selection=[decision])
         _, broken = failures(result.all_events)
     verdicts, sheet, aside = _seen(lineage, strategy, instance, home)
     ending = "error" if broken else "promoted" if result.success else "refused"
-    reasons = (*closed, *broken) if broken else (*closed, *refusals(verdicts))
+    reasons = (*closed, *broken) if broken else (*closed, *unasked, *refusals(verdicts))
     return StrategyOutcome(strategy, ending, verdicts, reasons, sheet, aside)
 
 

@@ -23,9 +23,10 @@ def looks_at_nothing_later(frame: pl.DataFrame, *, portfolio: Mapping[str, Any],
     capital : float
     """
     found = experiment_in(frame, portfolio, capital)
-    if found.moved or not found.mean_gross < SMALLEST_BOOK:
+    if found.moved or found.mean_gross >= SMALLEST_BOOK:
         what = f"experiments in which a decision moved ({'; '.join(found.moved) or 'none'})"
         return at_most(len(found.moved), 0, what, "let the scheme use nothing but what it is given")
+    # Where nothing was held nothing was proven: no number, which closes.
     return at_least(
         found.mean_gross, SMALLEST_BOOK, "mean gross of the book", "size it up: costs are judged at that size"
     )

@@ -14,6 +14,7 @@ from quant_assets.common.home import Home
 from quant_assets.common.plugins import forget_edited
 from quant_assets.common.settings import StrategyConfig
 from quant_assets.common.store import Table
+from quant_assets.datasets.training_set import training_end
 from quant_assets.features.pack import KEYS, join_packs
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.lab.results import Backtest, Comparison, Trials, Verdicts, compared
@@ -192,14 +193,15 @@ class Lab:
             As for `changed`.
         scores : polars or pandas DataFrame, optional
             Scores of one's own in place of the models': ``symbol, session, score``, each known at the close of its
-            session. They are one path.
+            session. They are one path. Sessions whose outcome lies in the holdout are left out: it is shown once a
+            decision is made, and each look at it is written down.
 
         Returns
         -------
         Backtest
         """
         config = self.changed(strategy, changes)
-        given = {} if scores is None else {PREDICTIONS: _predictions(scores)}
+        given = {} if scores is None else {PREDICTIONS: self._before_the_holdout(config, scores)}
         return self._backtest(config, dict(changes or {}), given)
 
     def verdicts(
@@ -276,6 +278,21 @@ class Lab:
         trials = Trials(scope.book, len(ledger.counted(scope.book)), ledger.since(scope.book)[:10])
         per_year = periods_per_year(*scope.sessions)
         return Backtest(config.name, changes, config.model_dump(mode="json"), paths.table(), per_year, trials)
+
+    def _before_the_holdout(self, strategy: StrategyConfig, scores: Scores) -> Table:
+        """Scores of one's own for sessions whose positions are filled, and worth something, before the holdout."""
+        told = _predictions(scores)
+        days = self._table(strategy, "bars").frame["session"].unique().sort().to_list()
+        last = days[days.index(training_end(days, strategy.holdout_sessions)) - 2]
+        kept = told.frame.filter(pl.col("session") <= last)
+        if kept.is_empty():
+            raise ValidationError(
+                "scores",
+                expected=f"some up to {last}: what comes later has its outcome in the holdout",
+                found=f"the first on {told.frame['session'].min()}",
+                action="score earlier sessions; the holdout is shown once a decision is made",
+            )
+        return Table(kept, told.metadata)
 
     def _make(
         self, strategy: StrategyConfig, names: tuple[str, ...], given: Mapping[str, Table] | None = None

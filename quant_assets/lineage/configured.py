@@ -102,6 +102,26 @@ class Settings(Config):
         """The universe that a strategy trades."""
         return self.universes[strategy.universe]
 
+    def with_strategy(self, strategy: StrategyConfig) -> "Settings":
+        """The same with one strategy in another form, with the sectors of its universe as if its file said so.
+
+        Raises
+        ------
+        ConfigurationError
+            For a universe that is not configured, or a scheme that needs sectors which nobody says.
+        """
+        where = f"strategy {strategy.name}"
+        if strategy.universe not in self.universes:
+            raise ConfigurationError(
+                f"{where}, key 'universe'",
+                expected=f"one of {', '.join(self.universes) or 'the universes (none is configured)'}",
+                found=repr(strategy.universe),
+                action=closest(strategy.universe, self.universes) or "add the universe's file",
+            )
+        _require_sectors(strategy, self.universe_of(strategy), where)
+        strategies = {**self.strategies, strategy.name: strategy}
+        return Settings.model_validate({**dict(self), "strategies": strategies})
+
 
 def _left_out(kind: str, name: str, error: QuantAssetsError) -> LeftOut:
     return LeftOut(
@@ -307,15 +327,7 @@ def _check_strategy(
             found=str(strategy.holdout_sessions),
             action="hold out more sessions, or shorten the drift window",
         )
-    if strategy.portfolio.needs_sectors and not (
-        strategy.portfolio.sectors or universes[strategy.universe].sectors
-    ):
-        raise ConfigurationError(
-            f"{file}, key 'portfolio'",
-            expected="sectors: in the universe's file (sectors: {AAPL: technology, ...}), or in the portfolio",
-            found=f"none, and {strategy.portfolio.scheme} with these constraints needs them",
-            action="say which sector each name is in",
-        )
+    _require_sectors(strategy, universes[strategy.universe], file)
     require_plugins(strategy, file)
     try:
         selected_packs(strategy.feature_packs)
@@ -342,6 +354,16 @@ def _check_strategy(
         raise ConfigurationError(
             f"{file}, {error.what}", expected=error.expected, found=error.found, action=error.action
         ) from error
+
+
+def _require_sectors(strategy: StrategyConfig, universe: UniverseConfig, where: str) -> None:
+    if strategy.portfolio.needs_sectors and not (strategy.portfolio.sectors or universe.sectors):
+        raise ConfigurationError(
+            f"{where}, key 'portfolio'",
+            expected="sectors: in the universe's file (sectors: {AAPL: technology, ...}), or in the portfolio",
+            found=f"none, and {strategy.portfolio.scheme} with these constraints needs them",
+            action="say which sector each name is in",
+        )
 
 
 def _require_one_pack_of_a_name(

@@ -38,6 +38,7 @@ from quant_assets.trading.paths import median_path, path_returns, path_statistic
 
 RUN_ID = "try"
 NEEDED = ("bars", "training_set", "scored_rows")
+MEMBERS = "member_rows"
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,7 @@ def changed(settings: Settings, strategy: str, changes: Mapping[str, Any]) -> Se
             action="write another strategy's file for another name",
         )
     require_usable(settings, tried, where)
-    # Validated and not copied: whoever is weighed by sectors has those of his universe.
-    return Settings(**{**dict(settings), "strategies": {**settings.strategies, strategy: tried}})
+    return settings.with_strategy(tried)
 
 
 def draft(
@@ -210,7 +210,10 @@ def draft(
     paths = Table(
         path_returns(frame, bars, plan.portfolio, plan.costs, universe.delisting), {"recipe": recipe}
     )
-    trial = enter_trial(place.path, Look(scope.book, strategy, idea, RUN_ID), paths, bars, kind=DRAFT)
+    # Where the strategy decides on members alone, they are part of the history that is looked at.
+    members = made.table(MEMBERS).frame if (universe.name, MEMBERS) in made.artifacts else None
+    look = Look(scope.book, strategy, idea, RUN_ID)
+    trial = enter_trial(place.path, look, paths, bars, members, kind=DRAFT)
     ledger, limits = TrialLedger(place.path), settings.gates.for_strategy(plan.gates)
     snapshot, per_year = ledger.snapshot(scope.book), periods_per_year(*scope.sessions)
     streams = ledger.returns_matrix(scope.book) if len(snapshot.sharpes) > 1 else None
@@ -228,7 +231,9 @@ def _idea(lineage: Lineage, strategy: str, plan: StrategyConfig) -> str:
     shaping = plan.model_dump(mode="json", include={"seed", "validation", "portfolio", "costs"})
     models = plan.models.model_dump(mode="json", exclude={"stacker", "binning"})
     code = [closure_of(function).digest for function in (draft_predict, path_returns)]
-    return json_digest([DRAFT, lineage.idea(keys, {}), shaping, models, code])
+    # What a desk's own code is called says nothing of what it does.
+    own = plan.shaping_code
+    return json_digest([DRAFT, lineage.idea(keys, {}), shaping, models, code, *([own] if own else [])])
 
 
 def parsed_changes(texts: Sequence[str]) -> dict[str, Any]:

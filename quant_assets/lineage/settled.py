@@ -15,6 +15,8 @@ from quant_assets.common.hashing import json_digest
 from quant_assets.common.home import Home
 from quant_assets.common.store import identity_of
 from quant_assets.gates.admission import closed_reasons
+from quant_assets.gates.desk_gates import desk_names
+from quant_assets.gates.gate import gate_names
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.ledgers.promotions import LedgerEntry, PromotionLedger
 from quant_assets.lineage.artifact import Artifact, Partitions, part_name
@@ -168,9 +170,10 @@ def _refusal(
     decided = [e for e in PromotionLedger(home.promotion_ledger).entries(strategy) if e.action != "shown"]
     if not decided or decided[-1].action != "refused" or decided[-1].subject != subject:
         return None
+    required = (*gate_names(), *desk_names(lineage.scope(strategy).plan.further_gates))
     proof = made["leakage_report"]
     leaking = leaks(proof) if isinstance(proof, Artifact) else ()
-    if not closed_reasons(subject, verdicts) and not set(leaking) & set(decided[-1].reasons):
+    if not closed_reasons(subject, verdicts, required) and not set(leaking) & set(decided[-1].reasons):
         return None
     evidence: dict[str, str] = {report.kind: json_digest(report.to_json()) for report in reports}
     evidence["bundle"] = _bytes_of(made["bundle"])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from quant_assets.common.errors import ArtifactError, ModelError
+from quant_assets.common.errors import ArtifactError, GateClosedError, ModelError
 from quant_assets.common.hashing import canonical_json
 from quant_assets.models.graph_building import INPUT, SCORE
 from quant_assets.models.graphs import checked_model, one_thread_session, runtime_reported
@@ -111,12 +111,12 @@ def graph_of(text: str) -> Any:
 
     Raises
     ------
-    ModelError
-        When there is none: the learner is for research only.
+    GateClosedError
+        When there is none: the learner is for research only, and nothing that needs a graph is made of it.
     """
     document = document_of(text)
     if not document.graph:
-        raise ModelError(
+        raise GateClosedError(
             "graph of a learner that is for research only",
             expected="a learner that could be exported",
             found=f"none: {document.research_only}",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_assets.common.hashing import bytes_digest, json_digest
+from quant_assets.common.model_settings import OWN_LEARNERS
 from quant_assets.common.settings import ModelsConfig
 
 Floats = NDArray[np.float64]
@@ -78,7 +79,8 @@ class FitKeys:
         test : ndarray of int64
             Positions of the rows predicted.
         """
-        others = set(self.models.learners) - {learner}
+        # Of the libraries alone: a desk may call a learner of its own ``weights``, which is a section too.
+        others = {name for name in OWN_LEARNERS if name != learner}
         told = self.models.model_dump(mode="json")
         stacker, custom = told.pop("stacker"), told.pop("custom")
         rows = [bytes_digest(part.astype("<i8").tobytes()) for part in (train, test) if part is not None]

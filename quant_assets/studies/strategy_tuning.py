@@ -145,6 +145,7 @@ TRIAL_CODE = (tune, decidable_rows, bars_of, track_returns, net_sharpe)
 
 def search_digest(strategy: StrategyConfig, delisting: DelistingConfig) -> str:
     """Digest of what shapes the track of given parameters, beside the data: configuration and code."""
+    own = strategy.shaping_code
     return json_digest(
         {
             "delisting": delisting.model_dump(mode="json"),
@@ -155,6 +156,7 @@ def search_digest(strategy: StrategyConfig, delisting: DelistingConfig) -> str:
             "portfolio": strategy.portfolio.model_dump(mode="json"),
             "costs": strategy.costs.model_dump(mode="json"),
             "code": [closure_of(function).digest for function in TRIAL_CODE],
+            **({"own": own} if own else {}),
         }
     )
 

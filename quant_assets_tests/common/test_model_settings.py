@@ -19,9 +19,9 @@ def read(**sections: Any) -> StrategyConfig:
 @pytest.mark.parametrize(
     ("learner", "objective", "allowed"),
     [
-        ("lightgbm", "mape", "regression, huber, binary"),
-        ("lightgbm", "multiclassova", "regression, huber, binary"),
-        ("xgboost", "reg:logistic", "reg:squarederror, binary:logistic"),
+        ("lightgbm", "mape", "regression, huber, binary, lambdarank"),
+        ("lightgbm", "multiclassova", "regression, huber, binary, lambdarank"),
+        ("xgboost", "reg:logistic", "reg:squarederror, binary:logistic, rank:pairwise, rank:ndcg"),
         ("catboost", "MAE", "RMSE, Logloss"),
         ("catboost", ["RMSE"], "RMSE, Logloss"),
     ],
@@ -80,3 +80,10 @@ def test_values_out_of_bounds_are_refused_by_key(models: dict[str, Any], key: st
     with pytest.raises(ConfigurationError) as refused:
         read(models=models)
     assert key in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["copy", "json", "ridge"])
+def test_a_search_leaves_a_learner_of_the_desks_own_as_it_is_whatever_it_is_called(name: str) -> None:
+    plan = read(models={"xgboost": None, "custom": {name: "my_desk.models:ridge"}}, tuning={"n_trials": 2})
+    assert plan.tuning is not None
+    assert {key.partition(".")[0] for key in plan.tuning.ranges(plan.models)} == {"lightgbm"}

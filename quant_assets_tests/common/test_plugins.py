@@ -8,8 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from quant_assets.common.errors import ConfigurationError
-from quant_assets.common.plugins import Plugin
-from quant_assets.common.provenance import closure_of_references
+from quant_assets.common.plugins import Plugin, forget_edited
 
 
 @pytest.fixture
@@ -24,9 +23,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "own_desk" / "maths.py").write_text("def half(x):\n    return x / 2\n")
     monkeypatch.setenv("QUANT_ASSETS_CONFIGS", str(tmp_path / "configs"))
     monkeypatch.setattr(sys, "path", list(sys.path))
+    forget_edited(tmp_path)
     yield tmp_path
-    for name in [n for n in sys.modules if n.partition(".")[0] == "own_desk"]:
-        del sys.modules[name]
+    forget_edited(tmp_path)
 
 
 def test_an_object_is_found_beside_the_configuration_folder(desk: Path) -> None:
@@ -70,5 +69,20 @@ def test_the_digest_is_that_of_the_code_behind_the_object_and_of_its_options(des
     assert plugin.digest == before
     assert Plugin(use=plugin.use, options={"n": 1}).digest != before
     (desk / "own_desk" / "maths.py").write_text("def half(x):\n    return x / 2.0 + 0\n")
-    closure_of_references.cache_clear()
+    forget_edited(desk)
     assert plugin.digest != before
+
+
+def test_what_was_edited_added_or_is_read_beside_a_module_counts_once_it_is_forgotten(desk: Path) -> None:
+    """A notebook lives on while its modules change: a file that was not there is found, and data that it names."""
+    reference = Plugin.of("own_desk.later:tilted")
+    with pytest.raises(ConfigurationError, match="no module of that name"):
+        reference.require_source()
+    (desk / "own_desk" / "later.py").write_text("def tilted():\n    return open('tilts.csv').read()\n")
+    (desk / "own_desk" / "tilts.csv").write_text("1")
+    forget_edited(desk)
+    reference.require_source()
+    before = reference.digest
+    (desk / "own_desk" / "tilts.csv").write_text("2")
+    forget_edited(desk)
+    assert reference.digest != before

@@ -78,7 +78,7 @@ def test_the_home_of_a_lab_is_that_of_the_projects_runs(lab: Lab, project: Path)
 
 def test_other_costs_are_another_look_and_fit_nothing(lab: Lab, base: Backtest) -> None:
     before = counted(lab)
-    with patch.object(cross_prediction, "split_scores", side_effect=AssertionError("fitted")):
+    with patch.object(cross_prediction, "fit_base", side_effect=AssertionError("fitted")):
         dearer = lab.backtest("edge", {"costs.half_spread_bps": 20.0})
     assert counted(lab) == before + 1
     assert dearer.median.sharpe_annual < base.median.sharpe_annual
@@ -104,6 +104,21 @@ def test_scores_of_ones_own_are_traded_and_counted_by_their_content(lab: Lab, ba
     assert counted(lab) == before + 1
     lab.backtest("edge", scores=scores.with_columns(pl.col("score") * -1))
     assert counted(lab) == before + 2
+
+
+def test_scores_of_ones_own_show_nothing_of_the_holdout(lab: Lab) -> None:
+    bars = lab.bars("edge")
+    held_out = bars["session"].unique().sort()[-lab.changed("edge").holdout_sessions]
+    scores = bars.select("symbol", "session", score=pl.col("close").rank("dense").over("session").cast(float))
+    shown = lab.backtest("edge", scores=scores)
+    assert shown.paths.frame["session"].max() < held_out
+    before = counted(lab)
+    later = pl.col("session") >= held_out
+    other = scores.with_columns(score=pl.when(later).then(-pl.col("score")).otherwise(pl.col("score")))
+    assert lab.backtest("edge", scores=other).median == shown.median
+    assert counted(lab) == before
+    with pytest.raises(ValidationError, match="has its outcome in the holdout"):
+        lab.backtest("edge", scores=scores.filter(later))
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from quant_assets import Lab
 from quant_assets.common.errors import ConfigurationError
-from quant_assets.common.provenance import closure_of, closure_of_references
+from quant_assets.common.home import Home
+from quant_assets.common.provenance import forget_closures
 from quant_assets.common.settings import FurtherCheck, PortfolioConfig
 from quant_assets.common.store import Table
 from quant_assets.ledgers.promotions import LedgerEntry
+from quant_assets.lineage import drafting
 from quant_assets.lineage.artifact import Held
 from quant_assets.lineage.configured import load_settings, require_whole
 from quant_assets.lineage.desk_checks import desk_checks
@@ -67,8 +70,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget() -> None:
     """What a process remembers of sources, and the desk's modules."""
-    closure_of.cache_clear()
-    closure_of_references.cache_clear()
+    forget_closures()
     for name in [n for n in sys.modules if n.partition(".")[0] == "my_desk"]:
         del sys.modules[name]
 
@@ -92,7 +94,9 @@ def changed(desk: Path, change: Callable[[], object]) -> set[str]:
     return {name.removeprefix("own/") for name in before if before[name] != after.get(name)}
 
 
-TRADES = {"cpcv_paths", "walk_forward", "tear_sheet", "holdout_report", "leakage_report"}
+TRADES = {
+    "cpcv_paths", "walk_forward", "linear_baseline", "tear_sheet", "holdout_report", "leakage_report"
+}  # fmt: skip
 JUDGES = {"validation_report", "tear_sheet", "training_record", "promotion"}
 # They compare the settings in force, in which the code of a desk is.
 COMPARES = {
@@ -122,6 +126,17 @@ def test_code_of_a_desk_is_in_the_version_of_exactly_what_it_shapes(desk: Path) 
     assert JUDGES <= moved["gates"] <= JUDGES | COMPARES
     fits = {"lightgbm", "xgboost", "ensemble", "cpcv_predictions", "training_set"}
     assert not fits & (moved["maths"] | moved["gates"])
+
+
+def test_an_edit_of_a_cost_model_is_another_draft_and_not_the_old_one_going_on(desk: Path) -> None:
+    def idea() -> str:
+        made = lineage(desk)
+        return drafting._idea(made, "own", made.scope("own").plan)
+
+    before = idea()
+    assert idea() == before
+    (desk / "my_desk" / "costs.py").write_text(MODULES["costs"].replace("1e-4", "2e-4"))
+    assert idea() != before
 
 
 def test_sectors_are_in_the_version_of_what_trades_by_them_alone(desk: Path) -> None:
@@ -194,6 +209,26 @@ def test_a_plug_in_that_is_not_there_is_said_before_anything_runs(
     assert not [name for name in sys.modules if name.startswith("my_desk.")]  # nothing was run to find out
 
 
+def test_a_scheme_that_is_only_tried_has_the_sectors_of_the_universe_or_is_refused(desk: Path) -> None:
+    change = {"portfolio.scheme": "sector_neutral", "portfolio.options": {}}
+    file, universe = (desk / "configs" / f"{name}.yaml" for name in ("strategies/own", "universes/tiny"))
+    file.write_text("universe: tiny\n")
+    lab = Lab(desk, home=Home(str(desk / "home")))
+    sectors = {"SYN000": "tech", "SYN001": "energy"}
+    assert drafting.changed(lab.settings, "own", change).strategies["own"].portfolio.sectors == sectors
+    assert lab.changed("own", change).portfolio.sectors == sectors
+    with pytest.raises(ConfigurationError, match=r"key 'universe'.*did you mean 'tiny'"):
+        lab.changed("own", {"universe": "tinny"})
+    universe.write_text("\n".join(x for x in universe.read_text().splitlines() if "sectors" not in x))
+    lab.refresh()
+    for changed in (
+        lambda: drafting.changed(lab.settings, "own", change),
+        lambda: lab.changed("own", change),
+    ):
+        with pytest.raises(ConfigurationError, match="which sector each name is in"):
+            changed()
+
+
 def test_sector_neutral_without_sectors_says_where_they_belong(desk: Path) -> None:
     universe = desk / "configs" / "universes" / "tiny.yaml"
     universe.write_text(
@@ -236,6 +271,7 @@ SCHEMES = {
     ),
     "tiny": ("return np.where(np.isnan(scores), 0.0, 0.001)", False, "mean gross of the book: 0.0097"),
     "breaks": ("return {}[known.session]", False, "KeyError"),
+    "nothing": ("return np.zeros_like(scores)", False, "mean gross of the book: nan"),
 }  # fmt: skip
 
 

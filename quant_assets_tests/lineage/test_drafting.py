@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from quant_assets.common.errors import ConfigurationError, EvidenceError, GateClosedError
@@ -21,7 +22,10 @@ from quant_assets.common.settings import (
     XGBoostConfig,
 )
 from quant_assets.common.store import Table
+from quant_assets.gates.panel_identity import panel_digest
 from quant_assets.ledgers.trials import TrialLedger, trial_of
+from quant_assets.lineage import drafting
+from quant_assets.lineage.artifact import Held
 from quant_assets.lineage.drafting import Draft, changed, draft, parsed_changes
 from quant_assets.lineage.notebook import Run, run
 from quant_assets.lineage.pipeline import settings_of
@@ -159,6 +163,19 @@ def test_kind_is_part_of_what_the_chain_holds_a_trial_to(first, home):
     finally:
         path.write_bytes(kept)
     assert TrialLedger(home.path).records(BOOK)
+
+
+def test_members_are_part_of_the_history_that_a_draft_is_counted_on(first, home, monkeypatch):
+    """Else another membership on grown bars would pass for the same history, and replace the track of before."""
+    made = run("first_look", SETTINGS, drafting.NEEDED, home=home, n_jobs=1)
+    bars = made.table("bars").frame
+    members = bars.select("symbol", "session").filter(pl.col("symbol") != pl.col("symbol").max())
+    told = {**made.artifacts, ("little", "member_rows"): Held("little/member_rows", Table(members))}
+    monkeypatch.setattr(drafting, "run", lambda *_, **__: replace(made, artifacts=told))
+    trial = tried(home, {"costs.commission_bps": 0.7}).trial
+    until = date.fromisoformat(trial.panel_until)
+    assert first.trial.panel_sha256 == panel_digest(bars, until)
+    assert trial.panel_sha256 == panel_digest(bars, until, members)
 
 
 # ------------------------------------------------------------------------------------------------------ changes

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from quant_assets.common import plugins, provenance, syntax
-from quant_assets.common.settings import StrategyConfig, UniverseConfig
+from quant_assets.common.settings import LAST_CLOSE, StrategyConfig, UniverseConfig
+from quant_assets.lineage.drafting import _idea
 from quant_assets.lineage.graph import Lineage
 from quant_assets.lineage.pipeline import settings_of
 from quant_assets.models.cross_prediction import recipe_digest
+from quant_assets.studies.strategy_tuning import search_digest
 
 CACHES = (
     provenance.closure_of, provenance.closure_of_modules, provenance.closure_of_references, syntax.source_file
@@ -145,3 +147,21 @@ def test_the_linear_baseline_counts_no_trial_and_decides_nothing(desk: Path) -> 
     assert baseline.stage.gates is None
     assert ("own", "cpcv_paths") in baseline.parents  # the look that it is part of is counted before
     assert [node.name for node in own.nodes.values() if baseline.key in node.parents] == ["tear_sheet"]
+
+
+@pytest.mark.parametrize("file", ["models.py", "maths.py"])
+def test_an_edit_of_a_learner_is_another_search_and_another_draft(desk: Path, file: str) -> None:
+    """Else a search would take the trials of the old code for its own, and a draft go on with an old track."""
+
+    def named() -> tuple[str, str]:
+        for cache in CACHES:
+            cache.cache_clear()
+        made = lineage()
+        plan = made.scope("own").plan
+        return search_digest(plan, LAST_CLOSE), _idea(made, "own", plan)
+
+    before = named()
+    assert named() == before
+    path = desk / file
+    path.write_text(path.read_text().replace("2.0", "3.0").replace("alpha=1.0", "alpha=4.0"))
+    assert all(one != other for one, other in zip(before, named(), strict=True))

@@ -146,6 +146,26 @@ def test_every_part_of_a_name_makes_another_one():
     assert replace(keys, models=with_alpha(9.0)).key("unseen", "lightgbm", train, test) == own
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("weights", {"weights": {"uniqueness": True}}),
+        ("early_stopping", {"early_stopping": {"rounds": 3}}),
+        ("device", {"device": "cuda"}),
+        ("binning", {"binning": "shared"}),
+    ],
+)
+def test_a_learner_of_the_desks_own_that_is_called_like_a_section_hides_no_change_of_it(name, change):
+    own = {"custom": {name: "quant_assets_tests.models.desk_learners:ridge"}}
+    before, after = (
+        FitKeys("t", "u", ModelsConfig.model_validate({**own, **more}), 7, 2, FEATURES, "c").key(
+            "unseen", "lightgbm", np.arange(3), np.arange(3, 5)
+        )
+        for more in ({}, change)
+    )
+    assert before != after
+
+
 # ------------------------------------------------------------------------------------------------------- drafts
 
 

@@ -8,12 +8,12 @@ from quant_assets.common.settings import (
     ValidationConfig,
 )
 from quant_assets.lineage.artifact import Artifact
-from quant_assets.lineage.declaring import Product, stage
+from quant_assets.lineage.declaring import Product, stage, trading_code
 from quant_assets.lineage.scope import SessionRange
 
 
 # It shows an outcome beside what the paths have shown: it reads them, so that nobody sees it before they are counted.
-@stage(group="validation", kinds=frozenset({"numpy"}))
+@stage(group="validation", kinds=frozenset({"numpy"}), roots=trading_code)
 def linear_baseline(
     training_set: Artifact,
     scored_rows: Artifact,
