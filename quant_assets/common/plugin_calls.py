@@ -95,7 +95,7 @@ def _function(plugin: Plugin) -> ast.FunctionDef | None:
 
 def _signature(function: ast.FunctionDef) -> inspect.Signature:
     kinds, args = inspect.Parameter, function.args
-    placed = [(a, kinds.POSITIONAL_ONLY) for a in args.posonlyargs]
+    placed: list[tuple[ast.arg, Any]] = [(a, kinds.POSITIONAL_ONLY) for a in args.posonlyargs]
     placed += [(a, kinds.POSITIONAL_OR_KEYWORD) for a in args.args]
     without = len(placed) - len(args.defaults)
     found = [_parameter(a, kind, has_default=i >= without) for i, (a, kind) in enumerate(placed)]

@@ -289,7 +289,7 @@ class Lab:
             raise ValidationError(
                 "scores",
                 expected=f"some up to {last}: what comes later has its outcome in the holdout",
-                found=f"the first on {told.frame['session'].min()}",
+                found=f"the first on {min(told.frame['session'].to_list())}",
                 action="score earlier sessions; the holdout is shown once a decision is made",
             )
         return Table(kept, told.metadata)
