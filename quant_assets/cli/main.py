@@ -52,11 +52,13 @@ def config_validate() -> None:
     """
     from quant_assets.common.places import config_dir
     from quant_assets.lineage.configured import calendar_problems, load_settings
+    from quant_assets.lineage.desk_code import import_problems
     from quant_assets.lineage.requirements import too_short
 
     quiet()
     settings = load_settings()
     problems = [problem.error for problem in settings.left_out] + calendar_problems(settings)
+    problems += [problem for each in settings.strategies.values() for problem in import_problems(each)]
     for problem in problems:
         show_error(str(problem))
     from quant_assets.definitions import require_loadable

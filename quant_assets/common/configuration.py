@@ -223,7 +223,7 @@ def parse(model: type[ConfigT], data: Mapping[str, Any], file: Path) -> ConfigT:
             ) from None  # pydantic's own text shows the value
         raise ConfigurationError(
             f"{file}, key {key!r}",
-            expected=first["msg"],
+            expected=first["msg"].removeprefix("Value error, "),
             found=f"{'nothing' if first['type'] == 'missing' else value}{more}",
             action="correct the value" if first["type"] != "missing" else f"add the key {key!r}",
         ) from None

@@ -46,7 +46,8 @@ class QuantAssetsError(Exception):
 
     def __init__(self, what: str, *, expected: str, found: str, action: str) -> None:
         self.what, self.expected, self.found, self.action = what, expected, found, action
-        super().__init__(f"[{self.code}] {what}: expected {expected}; found {found}. To do: {action}.")
+        stop = "" if action.endswith(("?", ".")) else "."
+        super().__init__(f"[{self.code}] {what}: expected {expected}; found {found}. To do: {action}{stop}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Cross a process border whole: an exception is rebuilt from positional arguments, and these have names."""

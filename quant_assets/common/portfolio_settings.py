@@ -152,7 +152,7 @@ class PortfolioConfig(Config):
         if value not in installed:
             near = closest(value, [*SCHEMES, *installed])
             raise ValueError(
-                f"a scheme is one of {', '.join((*SCHEMES, *installed))}, or 'package.module:object'"
+                f"one of {', '.join((*SCHEMES, *installed))}, or 'package.module:object'"
                 f"{f': {near}' if near else ''}"
             )
         return value

@@ -54,7 +54,7 @@ Day = Annotated[date, Field(ge=FIRST_SESSION, le=LAST_SESSION)]
 def known_time_zone(name: str | None) -> str | None:
     """The name, when it is that of a time zone."""
     if name is not None and name not in (known := available_timezones()):
-        raise ValueError(f"no time zone of that name{hint_of(name, sorted(known))}")
+        raise ValueError(f"the name of a time zone, as Europe/London{hint_of(name, sorted(known))}")
     return name
 
 

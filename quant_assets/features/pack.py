@@ -16,9 +16,10 @@ from typing import Protocol, cast
 
 import polars as pl
 
-from quant_assets.common.errors import FeatureError, closest
+from quant_assets.common.errors import FeatureError, QuantAssetsError, closest
 from quant_assets.common.hashing import combined_fingerprint, json_digest
 from quant_assets.common.lazy import every_module_of
+from quant_assets.common.plugin_calls import require_call
 from quant_assets.common.plugins import Plugin, names_a_plugin
 from quant_assets.common.provenance import closure_of_modules
 from quant_assets.features.feature import CrossSection, Feature
@@ -347,7 +348,18 @@ def _of_a_plugin(text: str) -> Pack:
                 found=str(error),
                 action="correct the options",
             ) from error
-        made = found(**plugin.options)
+        require_call(plugin, ())
+        try:
+            made = found(**plugin.options)
+        except QuantAssetsError:
+            raise
+        except Exception as error:  # a desk's own code may raise anything
+            raise FeatureError(
+                what,
+                expected="a function that returns a pack",
+                found=f"{type(error).__name__}: {error}",
+                action="correct the function, or the options",
+            ) from error
     else:
         made = found
     if not isinstance(made, Pack) or (made is found and plugin.options):

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import polars as pl
 
-from quant_assets.common.configuration import parse
 from quant_assets.common.errors import ConfigurationError, ValidationError, closest
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.home import Home
@@ -21,6 +20,7 @@ from quant_assets.gates.verdicts import GateReport
 from quant_assets.lab.results import Backtest, Comparison, Trials, Verdicts, compared
 from quant_assets.lineage.artifact import Artifact, Held, Partitions, asset_name
 from quant_assets.lineage.configured import Settings, load_settings
+from quant_assets.lineage.drafting import changed
 from quant_assets.lineage.graph import Key, Lineage, Node
 from quant_assets.lineage.notebook import make
 from quant_assets.lineage.scope import Progress, RunFacts
@@ -166,7 +166,7 @@ class Lab:
         Raises
         ------
         ConfigurationError
-            For an unknown strategy or key, or a value that its file could not hold.
+            For an unknown strategy or key, or whatever its file would be refused for.
         """
         self.settings.require(strategy)
         if strategy not in self.settings.strategies:
@@ -176,20 +176,10 @@ class Lab:
                 found="no strategy of that name",
                 action=closest(strategy, self.strategies) or "add its file to configs/strategies/",
             )
-        config = self.settings.strategies[strategy]
         if not changes:
-            return config
-        data = config.model_dump(mode="json")
-        for key, value in changes.items():
-            *path, last = key.split(".")
-            section: Any = data
-            for part in path:
-                section = section.setdefault(part, {}) if isinstance(section, dict) else None
-                section = section if section is not None else {}
-            section[last] = value
+            return self.settings.strategies[strategy]
         with self._here():
-            made = parse(StrategyConfig, data, Path(f"{strategy} with {', '.join(changes)}"))
-        return self.settings.with_strategy(made).strategies[made.name]
+            return changed(self.settings, strategy, changes).strategies[strategy]
 
     def backtest(
         self, strategy: str, changes: Mapping[str, Any] | None = None, *, scores: Scores | None = None
@@ -238,6 +228,9 @@ class Lab:
 
     def compare(self, a: str | Backtest, b: str | Backtest) -> Comparison:
         """Two strategies, or two backtests, side by side. A strategy that was not looked at yet counts as a trial."""
+        for one in (a, b):
+            if isinstance(one, str):  # both are known before either is looked at, which counts
+                self.changed(one)
         first, second = (one if isinstance(one, Backtest) else self.backtest(one) for one in (a, b))
         return compared(first, second)
 
@@ -296,7 +289,7 @@ class Lab:
             raise ValidationError(
                 "scores",
                 expected=f"some up to {last}: what comes later has its outcome in the holdout",
-                found=f"the first on {told.frame['session'].min()}",
+                found=f"the first on {min(told.frame['session'].to_list())}",
                 action="score earlier sessions; the holdout is shown once a decision is made",
             )
         return Table(kept, told.metadata)
@@ -366,7 +359,17 @@ def _may_be_kept(node: Node) -> bool:
 def _predictions(scores: Scores) -> Table:
     columns = ("symbol", "session", "score")
     if not isinstance(scores, pl.DataFrame):
-        scores = pl.from_pandas(scores)
+        try:
+            # An index with names holds columns; one without is a row number.
+            named = [name for name in scores.index.names if name is not None]
+            scores = pl.from_pandas(scores.reset_index() if named else scores)
+        except (AttributeError, TypeError) as error:
+            raise ValidationError(
+                "scores",
+                expected="a polars or pandas frame with the columns symbol, session and score",
+                found=type(scores).__name__,
+                action="make a frame of it, one row a symbol and session",
+            ) from error
     missing = [c for c in columns if c not in scores.columns]
     if missing:
         raise ValidationError(

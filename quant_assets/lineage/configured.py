@@ -17,11 +17,11 @@ from quant_assets.common.errors import (
     closest,
 )
 from quant_assets.common.places import config_dir, home_dir
-from quant_assets.common.plugins import Plugin
-from quant_assets.common.settings import PluginSource, RetrainingConfig, StrategyConfig, UniverseConfig
+from quant_assets.common.settings import RetrainingConfig, StrategyConfig, UniverseConfig
 from quant_assets.datasets.custom_labels import label_function
 from quant_assets.features.pack import pack_name, selected_packs
 from quant_assets.gates.limits import DriftConfig, GatesConfig, GatesFile, MinimaConfig, Shortfall
+from quant_assets.lineage.desk_code import require_plugins, require_sources
 from quant_assets.market.calendar import sessions
 from quant_assets.market.rules import with_limits
 
@@ -196,7 +196,7 @@ RAISE = "correct it: no verdict could ever stand on it; a minimum changes for ev
 REVIEW = "tighten it: this bound is the platform's own"
 
 
-def _require_strict(file: Path, found: Sequence[Shortfall], expected: str, action: str) -> None:
+def _require_strict(file: Path | str, found: Sequence[Shortfall], expected: str, action: str) -> None:
     """Refuse a file that says something looser than it may.
 
     Raises
@@ -261,16 +261,14 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
         try:
             universes[name] = with_limits(universe, where=str(file))
             _require_strict(file, limits.minima.of_universe(universe), MINIMUM, RAISE)
-            for label, source in universe.sources.items():
-                if isinstance(source, PluginSource):
-                    _require_plugin(source.plugin, f"{file}, source {label!r}")
+            require_sources(universe, str(file))
         except QuantAssetsError as error:
             read.drop("universe", universes, name, error)
     broken = {problem.name: problem for problem in read.left_out if problem.kind == "universe"}
     for name, strategy in list(strategies.items()):
         file = read.files["strategy", name]
         try:
-            _check_strategy(strategy, file, universes, broken, limits)
+            _check_strategy(strategy, str(file), universes, broken, limits)
             _require_one_pack_of_a_name(strategy, file, strategies)
         except QuantAssetsError as error:
             read.drop("strategy", strategies, name, error)
@@ -285,9 +283,22 @@ def load_settings(folder: Path | None = None, home: Path | None = None) -> Setti
     )
 
 
+def require_usable(settings: Settings, strategy: StrategyConfig, where: str) -> None:
+    """Hold a strategy that no file says against everything that a file of this configuration is held against.
+
+    Raises
+    ------
+    ConfigurationError
+        As `load_settings` says of a file, named ``where``.
+    """
+    broken = {problem.name: problem for problem in settings.left_out if problem.kind == "universe"}
+    limits = GatesFile(**dict(settings.gates), drift=settings.drift, minima=settings.minima)
+    _check_strategy(strategy, where, settings.universes, broken, limits)
+
+
 def _check_strategy(
     strategy: StrategyConfig,
-    file: Path,
+    file: str,
     universes: Mapping[str, UniverseConfig],
     broken: Mapping[str, LeftOut],
     limits: GatesFile,
@@ -316,9 +327,8 @@ def _check_strategy(
             found=str(strategy.holdout_sessions),
             action="hold out more sessions, or shorten the drift window",
         )
-    _require_sectors(strategy, universes[strategy.universe], str(file))
-    for where, plugin in strategy.plugins.items():
-        _require_plugin(plugin, f"{file}, key {where!r}")
+    _require_sectors(strategy, universes[strategy.universe], file)
+    require_plugins(strategy, file)
     try:
         selected_packs(strategy.feature_packs)
     except (FeatureError, ConfigurationError) as error:
@@ -373,22 +383,6 @@ def _require_one_pack_of_a_name(
                     f"{pack_name(pack)!r}",
                     action="give one of them another name, or the next version; options belong into the name",
                 )
-
-
-def _require_plugin(plugin: Plugin, where: str) -> None:
-    """Refuse a plug-in whose source is not there. Its module is not run to find out.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming the file and the key.
-    """
-    try:
-        plugin.require_source()
-    except ConfigurationError as error:
-        raise ConfigurationError(
-            f"{where}: {error.what}", expected=error.expected, found=error.found, action=error.action
-        ) from error
 
 
 def require_whole(settings: Settings) -> Settings:

@@ -8,12 +8,13 @@ with the returns seen, and later full runs are deflated by it like by any other.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydantic
 
 from quant_assets.artifacts.signed_fits import KeptFits
+from quant_assets.common.configuration import parse
 from quant_assets.common.errors import ConfigurationError
 from quant_assets.common.hashing import json_digest
 from quant_assets.common.home import Home
@@ -25,7 +26,7 @@ from quant_assets.gates.evidence import Look, enter_trial, judge_candidate
 from quant_assets.gates.verdicts import GateReport
 from quant_assets.ledgers.trial_records import DRAFT, Trial
 from quant_assets.ledgers.trials import TrialLedger
-from quant_assets.lineage.configured import Settings
+from quant_assets.lineage.configured import Settings, require_usable
 from quant_assets.lineage.graph import Lineage
 from quant_assets.lineage.notebook import run
 from quant_assets.lineage.scope import Progress, quiet
@@ -126,7 +127,8 @@ def changed(settings: Settings, strategy: str, changes: Mapping[str, Any]) -> Se
     Raises
     ------
     ConfigurationError
-        For an unknown strategy, a name that its section does not have, or a value that it does not take.
+        For an unknown strategy, a name that its section does not have, or whatever a strategy's file is refused for:
+        a value that it does not take, less than the minima, a looser gate, a plug-in that is not there.
     """
     plan = Lineage(settings).scope(strategy).plan
     said = plan.model_dump(mode="json")
@@ -137,24 +139,16 @@ def changed(settings: Settings, strategy: str, changes: Mapping[str, Any]) -> Se
                 section[part] = {}
             section = section[part]
         section[parts[-1]] = value
-    try:
-        tried = StrategyConfig.model_validate(said)
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or ", ".join(changes)
+    where = f"strategy {strategy} with {', '.join(changes) or 'no change'}"
+    tried = parse(StrategyConfig, said, Path(where))
+    if tried.name != strategy:
         raise ConfigurationError(
-            f"strategy {strategy}, {place}",
-            expected=first["msg"],
-            found=repr(first["input"])[:200],
-            action="correct what --set says; `quant-assets config show` prints every name",
-        ) from error
-    if tried.name != strategy or tried.universe not in settings.universes:
-        raise ConfigurationError(
-            f"strategy {strategy}",
-            expected=f"its own name, and one of the universes {', '.join(settings.universes)}",
-            found=f"name {tried.name!r}, universe {tried.universe!r}",
+            where,
+            expected="its own name: trials are counted by it",
+            found=f"name {tried.name!r}",
             action="write another strategy's file for another name",
         )
+    require_usable(settings, tried, where)
     return settings.with_strategy(tried)
 
 

@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pandas as pd
 import polars as pl
 import pytest
 import yaml
 
 from quant_assets import Lab
 from quant_assets.common.errors import ConfigurationError, ValidationError
+from quant_assets.lab.lab import _predictions
 from quant_assets.lab.results import Backtest, compared
 from quant_assets.ledgers.trials import TrialLedger
 from quant_assets.lineage import load_settings, run
@@ -138,6 +140,20 @@ def test_scores_that_are_none_are_refused(lab: Lab, frame: pl.DataFrame, says: s
         lab.backtest("edge", scores=frame)
 
 
+def test_scores_of_pandas_may_have_their_keys_in_the_index(lab: Lab) -> None:
+    rows = {
+        "symbol": ["A", "A"],
+        "session": [datetime(2020, 1, 2), datetime(2020, 1, 3)],
+        "score": [1.0, 2.0],
+    }
+    frame = pd.DataFrame(rows)
+    told = _predictions(frame.set_index(["session", "symbol"])).frame
+    assert told.equals(_predictions(frame).frame)
+    assert told["session"].to_list() == [date(2020, 1, 2), date(2020, 1, 3)]
+    with pytest.raises(ValidationError, match="found list"):
+        _predictions([1.0, 2.0])
+
+
 def test_the_verdicts_are_those_of_a_run_of_the_platform(lab: Lab, base: Backtest, project: Path) -> None:
     verdicts = lab.verdicts("edge")
     assert {v.gate for v in verdicts} == set(verdicts.table["gate"])
@@ -154,6 +170,10 @@ def test_the_verdicts_are_those_of_a_run_of_the_platform(lab: Lab, base: Backtes
         ({"costs.half_spred_bps": 2.0}, "did you mean 'half_spread_bps'"),
         ({"costs.half_spread_bps": -1}, "greater than or equal to 0"),
         ({"models.lightgbm.objective": "mape"}, "silently wrong"),
+        ({"costs.half_spread_bps": 0.0}, "the minima of gates.yaml"),
+        ({"gates.sharpe_min": 0.1}, "at least as strict"),
+        ({"portfolio.scheme": "nowhere.sizing:mine"}, "the module nowhere.sizing"),
+        ({"description.of": "x"}, "a valid string"),
     ],
 )
 def test_a_change_that_the_file_could_not_hold_is_refused(
@@ -168,6 +188,10 @@ def test_a_change_that_the_file_could_not_hold_is_refused(
 def test_unknown_names_say_which_there_are(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'edge'"):
         lab.backtest("edgy")
+    before = counted(lab)
+    with pytest.raises(ConfigurationError, match="did you mean 'edge'"):
+        lab.compare("edge", "edgy")
+    assert counted(lab) == before  # nothing was looked at
     with pytest.raises(ConfigurationError, match="neither"):
         lab.bars("nowhere")
     with pytest.raises(ConfigurationError, match="quant-assets init"):

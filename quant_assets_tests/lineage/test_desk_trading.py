@@ -193,7 +193,7 @@ def test_a_gate_that_refused_and_is_asked_no_more_is_named() -> None:
         ("my_desk.costs:duty", "my_desk.costs:stamp", "costs.model"),
         (
             "asset: training_set, use: my_desk.checks:enough_rows",
-            "asset: validation_report, use: my_desk.gates:max_turnover",
+            "asset: validation_report, use: my_desk.gates:max_turnover, options: {most: 0.2}",
             "a name that no further gate has",
         ),
         ("most: 0.2}}]", "most: 0.2}}, my_desk.other:max_turnover]", "two are called 'max_turnover'"),

@@ -43,7 +43,7 @@ STRATEGY = StrategyConfig(
         lightgbm=LightGBMConfig(n_estimators=5, min_data_in_leaf=20),
         xgboost=XGBoostConfig(n_estimators=5, min_child_weight=20),
     ),
-    validation=ValidationConfig(n_groups=4, n_test_groups=1, embargo_sessions=2),
+    validation=ValidationConfig(n_groups=4, n_test_groups=2, embargo_sessions=5),
 )
 SETTINGS = settings_of(UNIVERSE, STRATEGY)
 BOOK = "little.forward_return"
@@ -85,17 +85,17 @@ def test_a_look_is_a_trial_of_kind_draft_with_the_returns_that_were_seen(first, 
     assert (trial.kind, trial.strategy) == ("draft", "first_look")
     seen = first.paths.frame.filter(first.paths.frame["path"] == first.median.path).sort("session")
     assert ledger.stream(trial)[0].tolist() == seen["net_return"].to_list()
-    assert first.fitted == 4 * 2
+    assert first.fitted == 6 * 2
 
 
 def test_the_same_draft_again_is_the_same_trial_and_fits_nothing(first, again):
     assert again.trial == first.trial
-    assert (again.n_trials, again.fitted, again.found) == (1, 0, 8)
+    assert (again.n_trials, again.fitted, again.found) == (1, 0, 12)
     assert again.predictions.frame.equals(first.predictions.frame)
 
 
 def test_other_costs_and_another_stacker_fit_nothing_and_are_another_trial(first, cheaper):
-    assert (cheaper.fitted, cheaper.found) == (0, 8)
+    assert (cheaper.fitted, cheaper.found) == (0, 12)
     assert cheaper.n_trials == 2
     assert cheaper.predictions.frame.equals(first.predictions.frame)
     assert cheaper.median.sharpe_annual > first.median.sharpe_annual
@@ -196,14 +196,23 @@ def test_changes_are_read_as_a_strategys_file_would_say_them():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"models.lightgbm.leaves": 3}, r"models.lightgbm.leaves: expected Extra inputs"),
+        ({"models.lightgbm.leaves": 3}, r"key 'models.lightgbm.leaves'.*did you mean 'num_leaves'\?"),
         (
             {"models.lightgbm.num_leaves": 1},
-            r"models.lightgbm.num_leaves: expected .*greater than or equal to 2",
+            r"key 'models.lightgbm.num_leaves': expected .*greater than or equal to 2",
         ),
-        ({"costs": 3}, "strategy first_look, costs"),
+        ({"costs": 3}, "strategy first_look with costs, key 'costs'"),
+        ({"description.of": "x"}, "key 'description': expected .*a valid string"),
         ({"name": "another"}, "expected its own name"),
-        ({"universe": "nowhere"}, "one of the universes little"),
+        ({"universe": "nowhere"}, "one of little"),
+        (
+            {"costs.commission_bps": 0},
+            r"key 'costs.commission_bps': expected what the minima .*>= 0.1; found 0",
+        ),
+        ({"validation.embargo_sessions": 4}, r"key 'validation.embargo_sessions': .*>= 5; found 4"),
+        ({"gates.sharpe_min": 0.1}, "at least as strict as the 1.2"),
+        ({"portfolio.scheme": "no_such_desk.sizing:mine"}, "expected the module no_such_desk.sizing"),
+        ({"portfolio.scheme": "sector_neutral"}, "expected sectors: in the universe's file"),
     ],
 )
 def test_a_change_that_cannot_be_is_refused_by_name(change, message):

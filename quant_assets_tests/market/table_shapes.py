@@ -323,7 +323,7 @@ REFUSED = (
     Refusal("years of two digits", lambda f, d: file(d, "y.csv", text(dated("%d/%m/%y")(f))),
             "any part may be the year", "--date-format '%d/%m/%y'", 1),
     Refusal("several sheets", lambda f, d: as_excel(f, d, sheets=2),
-            "2 among the sheets 'Bars 1, Bars 2'", "sheet:"),
+            "2 among the sheets 'Bars 1, Bars 2'", "sheet:", exit_code=1),
     Refusal("a column of another language", lambda f, d: file(d, "de.csv", text(f.rename({"close": "Schluss"}))),
             "column 'close'", "set `columns:`", 1),
     Refusal("a symbol without its high", without_a_high,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import polars as pl
 from pydantic import ValidationError
 
-from quant_assets.common.errors import ConfigurationError, SourceError, brief
+from quant_assets.common.errors import ConfigurationError, SourceError, UndecidedTableError, brief
 from quant_assets.common.files import control_character
 from quant_assets.common.source_settings import (
     ArrowSource,
@@ -244,14 +244,20 @@ def _read_excel(file: Path, sheet: str | None) -> RawTable:
             found=" ".join(str(error).split())[:200],
             action="save it again in Excel, or save the sheet as CSV",
         ) from error
-    if len(tables) != 1:
+    if not tables:
         raise SourceError(
             f"{file}",
             expected="one sheet with a table",
+            found=f"none among the sheets {brief(', '.join(names), 200)}",
+            action="save the bars in one sheet, a header in its first row",
+        )
+    if len(tables) > 1:
+        raise UndecidedTableError(
+            f"{file}",
+            expected="one sheet with a table",
             found=f"{len(tables)} among the sheets {brief(', '.join(names), 200)}",
-            action="name the one that is meant: `sheet:` in an excel source of the universe YAML"
-            if tables
-            else "save the bars in one sheet, a header in its first row",
+            action="name the one that is meant: --sheet, or `sheet:` in an excel source of the universe YAML",
+            option="--sheet NAME",
         )
     name, cells = next(iter(tables.items()))
     text = "".join(cells.head(MOST_HEADER_ROWS + 1).fill_null("").rows()[0])
@@ -349,7 +355,9 @@ def source_of(path: Path, said: Mapping[str, Any] | None = None) -> NamedFiles:
         key = ".".join(map(str, found["loc"]))
         raise ConfigurationError(
             f"option --{key.replace('_', '-')}",
-            expected=found["msg"].removeprefix("Value error, "),
+            expected=f"no such option of a file of kind {kind}"
+            if found["type"] == "extra_forbidden"
+            else found["msg"].removeprefix("Value error, "),
             found=brief(found["input"]),
             action=f"correct it, or leave it out ({first.name} is a file of kind {kind})",
         ) from error
