@@ -24,7 +24,6 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from quant_assets.common.config_model import Config
 from quant_assets.common.errors import ConfigurationError, closest
 from quant_assets.common.places import project_dir
-from quant_assets.common.syntax import imports_of, parsed, source_file, touched
 
 ENTRY_POINTS = "quant_assets.plugins"
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -131,6 +130,8 @@ class Plugin(Config):
 
         make_importable()
         module, _, name = self.reference.partition(":")
+        from quant_assets.common.syntax import imports_of, parsed, source_file, touched
+
         file = source_file(module)
         if file is None:
             raise ConfigurationError(

@@ -64,7 +64,7 @@ def test_the_limits_of_the_bar_rules_are_shown_with_their_defaults(folder: Path)
         "volume_spike_factor": 100.0, "partial_volume_fraction": 0.2, "split_tolerance": 0.04,
         "split_max_activity": 3.0, "max_quarantined_fraction": 0.02,
         "common_gap_sessions": 5, "thin_session_fraction": 0.5, "recent_sessions": 63, "edge_sessions": 21,
-        "recent_names_fraction": 0.5,
+        "recent_names_fraction": 0.5, "twin_sessions": 60,
     }  # fmt: skip
     assert universes["synthetic_edge"].quality.limits["jump_fraction"] == 0.4
 

@@ -165,7 +165,7 @@ def test_it_has_its_card_on_the_tear_sheet_and_its_row_in_the_docs(added: Callab
     page = Page(render_tear_sheet(example(3.0))).text
     assert "1 of 7 gates is closed" in page
     assert "Turnover" in page
-    assert "Turnover of capital per session is 0.4, required is <= 0.35" in page
+    assert "Turnover of capital per session is 0.4, required is ≤ 0.35" in page
     row = "| `cpcv_turnover` | the turnover of the median path is at most `turnover_max` | `turnover_max: 0.35` |"
     assert row in gates_table().splitlines()
 
