@@ -138,6 +138,7 @@ def test_options_reach_the_report(data: Path, tmp_path: Path) -> None:
             "borrow_fee_bps": 50.0,
             "funding_bps": 0.0,
             "capital": 5000.0,
+            "model": None,
         },
         "periods_per_year": 260.0,
         "extreme_return": 0.1,

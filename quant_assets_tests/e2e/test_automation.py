@@ -110,7 +110,7 @@ def test_sensors_run_only_where_an_environment_declares_them(monkeypatch: pytest
     assert sensor_status("drift_retraining") is dg.DefaultSensorStatus.STOPPED
     monkeypatch.setenv("QUANT_ASSETS_ENV", "production")
     assert {n for n in RUNNING["production"] if sensor_status(n) is dg.DefaultSensorStatus.RUNNING} == {
-        "automation", "champion_agreement", "drift_retraining", "new_bars", "reconcile",
+        "automation", "champion_agreement", "drift_retraining", "new_bars", "reconcile", "run_outcomes",
     }  # fmt: skip
     monkeypatch.setenv("QUANT_ASSETS_ENV", "prod")
     with pytest.raises(ConfigurationError, match="development, staging, production"):

@@ -99,7 +99,9 @@ def test_a_tuned_strategy_counts_records_and_fits_what_it_found(lineage: Lineage
 def test_evidence_of_the_untuned_models_cannot_promote_the_tuned_candidate(lineage: Lineage) -> None:
     champion = lineage.champion("edge")
     assert champion is not None
-    lineage.change_strategy("edge", tuning={**TUNING, "n_trials": 2})
+    # A space without the configuration: what is found is another model, whichever trial is the best.
+    space = {"lightgbm": {"n_estimators": {"low": 16, "high": 20}}, "xgboost": None}
+    lineage.change_strategy("edge", tuning={**TUNING, "n_trials": 2, "space": space})
     # The tuned candidate beside the cross-predictions, paths and verdicts that the untuned one left.
     assert lineage.materialise("edge", ["tuning", "lightgbm", "xgboost", "ensemble"]).success
     assert lineage.version("edge", "ensemble") != champion

@@ -183,8 +183,10 @@ def test_no_code_behind_an_asset_imports_a_module_by_a_computed_name() -> None:
         file = text.with_suffix(".py") if text.with_suffix(".py").exists() else text / "__init__.py"
         if 'import_module(f"' in file.read_text() or "import_module(module" in file.read_text():
             computed.add(module)
-    # The kernels of a pack, and the modules of catalogues that are imported by their literal name.
+    # The kernels of a pack, the modules of catalogues that are imported by their literal name, and what the
+    # configuration names as a plug-in: the stages that it shapes have it as a root, or its digest as their identity.
     assert computed <= {
+        "quant_assets.common.plugins",
         "quant_assets.features.pack", "quant_assets.gates.gate", "quant_assets.market.rules.bar_rule",
     }  # fmt: skip
 
