@@ -89,7 +89,7 @@ def test_whatever_could_open_the_way_has_it_asked_again(lineage: Lineage) -> Non
     shipped = gates.read_text()
     gates.write_text(shipped.replace("sharpe_min: 1.2", "sharpe_min: 1.25"))
     lineage.reload()
-    assert "something that shapes it has changed" in moved(lineage)
+    assert "made under another configuration than that in force" in moved(lineage)
     gates.write_text(shipped)
     lineage.reload()
     assert moved(lineage) == ""
