@@ -239,7 +239,7 @@ def test_one_that_takes_for_ever_is_ended_with_all_that_it_started(
     mark = tmp_path / "alive"
     plugin = desk(
         "import subprocess, sys, time\ndef mine(seen):\n"
-        f"    later = 'import time, pathlib; time.sleep(3); pathlib.Path({str(mark)!r}).touch()'\n"
+        f"    later = 'import time, pathlib; time.sleep(3); pathlib.Path(\"{mark}\").touch()'\n"
         "    subprocess.Popen([sys.executable, '-c', later])\n"
         "    time.sleep(600)\n"
     )
