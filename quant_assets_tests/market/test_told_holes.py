@@ -87,7 +87,7 @@ def test_a_broken_name_is_counted_once_over_all_its_years() -> None:
         }
     )
     assert set_aside_sentences(listed) == [
-        "S7 is set aside as a whole: as f.csv row 9, column close (a word) (1008 rows in all)"
+        "S7 is set aside as a whole: as f.csv row 9, column close (a word); 1,008 rows are left out"
     ]
 
 

@@ -105,14 +105,15 @@ def test_a_target_that_is_no_two_classes_is_refused(name, frame, data):
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_weights_of_the_configuration_reach_the_learner(name, frame):
-    data = training_arrays(frame, FEATURES)
+    data = training_arrays(frame, FEATURES).with_shared_bins()
     models = SMALL_MODELS.model_copy(update={"weights": WeightsConfig(time_decay=0.0)})
     decayed = fit_base(name, data, models, embargo_sessions=2, **OPTIONS)
     # One symbol's rows in a row: without uniqueness, decay counts rows up to and with each session.
     by_hand = (np.repeat(np.arange(120), 10) + 1) / 120
     expected = fit_learner(
-        name, getattr(models, name), data.features, data.target, weights=by_hand / by_hand.mean(), **OPTIONS
-    )
+        name, getattr(models, name), data.features, data.target,
+        weights=by_hand / by_hand.mean(), binned=data.binned, **OPTIONS,
+    )  # fmt: skip
     assert decayed.predict(data.features) == pytest.approx(
         expected.predict(data.features), abs=1e-12, rel=1e-6
     )
@@ -137,7 +138,7 @@ def test_weights_reach_the_stacker(frame):
 
 def test_weights_of_an_inner_fold_come_from_the_rows_that_it_trains_on(frame):
     """Fold two tests sessions 40-79; labels reach 6 days, the embargo is 2: sessions 0-33 and 88-119 train."""
-    data = training_arrays(frame, FEATURES)
+    data = training_arrays(frame, FEATURES).with_shared_bins()
     models = SMALL_MODELS.model_copy(update={"weights": WeightsConfig(uniqueness=True, time_decay=0.0)})
     predictions = out_of_fold_predictions(data, models, embargo_sessions=2, **OPTIONS)
     session = np.repeat(np.arange(120), 10)
@@ -146,8 +147,9 @@ def test_weights_of_an_inner_fold_come_from_the_rows_that_it_trains_on(frame):
     tested = (session >= 40) & (session < 80)
     for column, name in enumerate(LEARNERS):
         learner = fit_learner(
-            name, getattr(models, name), train.features, train.target, weights=weights, **OPTIONS
-        )
+            name, getattr(models, name), train.features, train.target,
+            weights=weights, binned=train.binned, **OPTIONS,
+        )  # fmt: skip
         assert learner.predict(data.features[tested]).tobytes() == predictions[tested, column].tobytes()
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from quant_assets.common.errors import ArtifactError, ModelError
+from quant_assets.common.errors import ArtifactError, GateClosedError, ModelError
 from quant_assets.common.model_settings import CustomLearnerConfig, ModelsConfig, WeightsConfig
 from quant_assets.models.conversion import Reach, converted, graph_bytes, run_graph
 from quant_assets.models.custom_learner import UnexportedLearner, fit_custom, one_thread, seeded
@@ -183,7 +183,7 @@ def test_a_wrong_or_missing_conversion_is_refused_and_allowed_for_research(name,
     assert "marked for research only" in made.learner.research_only
     stored = from_text(name, made.learner.to_text())
     assert stored.research_only == made.learner.research_only
-    with pytest.raises(ModelError, match="research only"):
+    with pytest.raises(GateClosedError, match="research only"):
         stored.predict(rows.features)
 
 

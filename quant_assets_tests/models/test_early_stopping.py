@@ -74,13 +74,13 @@ def test_a_learning_curve_is_the_loss_of_fits_with_so_many_trees(name, data, dir
 @pytest.mark.parametrize("kind", ["return", "direction"])
 def test_the_base_learner_has_the_chosen_number_of_trees_and_all_training_rows(name, kind, data, directions):
     rows, models = (data, SMALL_MODELS) if kind == "return" else (directions, SMALL_DIRECTIONS)
-    models = models.model_copy(update={"early_stopping": STOPPING})
+    rows, models = rows.with_shared_bins(), models.model_copy(update={"early_stopping": STOPPING})
     number = chosen_trees(name, rows, models, STOPPING, **OPTIONS)
     assert 1 < number < 150
     config = getattr(models, name).model_copy(update={"n_estimators": number})
     expected = fit_learner(
         name, config, rows.features, rows.target,
-        seed=7, feature_names=FEATURES, weights=rows.weights(models.weights),
+        seed=7, feature_names=FEATURES, weights=rows.weights(models.weights), binned=rows.binned,
     )  # fmt: skip
     fitted = fit_base(name, rows, models, **OPTIONS)
     assert fitted.text == expected.text

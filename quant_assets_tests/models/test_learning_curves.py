@@ -18,7 +18,7 @@ OPTIONS: dict[str, Any] = {"seed": 7, "feature_names": FEATURES, "embargo_sessio
 
 
 def data_of(models: ModelsConfig) -> TrainingArrays:
-    return training_arrays(training_frame(), FEATURES, models.label_kind)
+    return training_arrays(training_frame(), FEATURES, models.label_kind).with_shared_bins()
 
 
 @pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
@@ -33,6 +33,7 @@ def test_the_last_losses_are_those_of_predictions_made_by_the_same_fit(name: str
         data.target[train],
         seed=7,
         feature_names=FEATURES,
+        binned=data.take(train).binned,
     )
     for rows, losses in ((train, curves.train), (newest, curves.valid)):
         error = float(np.mean((fitted.predict(data.features[rows]) - data.target[rows]) ** 2))
@@ -54,6 +55,7 @@ def test_log_losses_are_weighted_and_grown_to_the_ceiling_of_early_stopping(name
     fitted = fit_learner(
         name, config, rows.features, rows.target,
         seed=7, feature_names=FEATURES, weights=rows.weights(SMALL_DIRECTIONS.weights),
+        binned=rows.binned,
     )  # fmt: skip
     chance = 1 / (1 + np.exp(-fitted.predict(unseen.features)))
     loss = -np.log(np.where(unseen.target == 1, chance, 1 - chance))
