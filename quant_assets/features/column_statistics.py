@@ -110,7 +110,7 @@ def stationarity(matrix: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
         Null where nothing was tested.
     """
     from scipy.stats import binom, false_discovery_control
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     chosen = even_symbols(matrix["symbol"].unique().to_list())
     panels = matrix.filter(pl.col("symbol").is_in(chosen)).partition_by("symbol", maintain_order=True)

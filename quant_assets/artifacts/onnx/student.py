@@ -301,7 +301,7 @@ def _trained(inputs: NDArray[np.float32], targets: NDArray[np.float64], seed: in
 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPRegressor
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     network = MLPRegressor(
         hidden_layer_sizes=_HIDDEN_LAYERS,
