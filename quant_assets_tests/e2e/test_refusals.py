@@ -72,6 +72,7 @@ def _damage(lineage: Lineage, name: str) -> None:
     lineage.home.store.path(artifact.sha256).write_bytes(b"other")
 
 
+@pytest.mark.drill
 def test_a_damaged_or_lost_object_is_found_and_made_again(lineage: Lineage) -> None:
     sha = lineage.artifact("noise", "cpcv_paths").sha256
     _damage(lineage, "cpcv_paths")

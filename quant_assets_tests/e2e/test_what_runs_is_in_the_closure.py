@@ -38,6 +38,7 @@ def module_of(file: str) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@pytest.mark.drill
 def test_every_function_of_the_house_that_runs_is_in_the_closure_of_what_it_makes(
     built: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

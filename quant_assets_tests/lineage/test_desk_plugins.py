@@ -193,6 +193,7 @@ def versions(folder: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.drill
 def test_an_edit_of_a_module_makes_the_assets_of_what_it_shapes_stale_and_no_other(tmp_path: Path):
     write_desk(tmp_path)
     before = versions(tmp_path)

@@ -46,6 +46,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Edited]:
     return found
 
 
+@pytest.mark.drill
 def test_an_edit_changes_the_code_version_of_exactly_the_assets_whose_closure_holds_it(
     report: dict[str, Edited],
 ) -> None:

@@ -198,6 +198,7 @@ def test_a_setting_that_can_fit_nothing_stops_the_search_and_is_tried_again_once
 # -------------------------------------------------------------------------------------------------- crashes
 
 
+@pytest.mark.drill
 def test_killed_at_one_point_after_another_it_ends_as_if_it_had_run_through(
     whole: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

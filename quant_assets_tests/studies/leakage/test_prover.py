@@ -71,6 +71,7 @@ def test_the_products_own_pipeline_raises_no_alarm_on_noise_or_on_an_edge(transi
     assert {e.stage for e in report.evidence} == set(STAGES)
 
 
+@pytest.mark.drill
 def test_the_shipped_strategy_on_real_bars_raises_no_alarm() -> None:
     settings = load_settings()
     strategy = settings.strategies["us_tech_daily"]
