@@ -56,6 +56,7 @@ def test_an_edit_changes_the_code_version_of_exactly_the_assets_whose_closure_ho
     assert sum(bool(e["changed"]) for e in report.values()) > 120
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(
     ("module", "assets"),
     [
