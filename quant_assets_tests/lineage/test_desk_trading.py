@@ -279,7 +279,7 @@ SCHEMES = {
 def test_the_check_of_a_scheme_finds_what_looks_ahead_or_is_no_book(desk: Path, scheme: str) -> None:
     body, passes, says = SCHEMES[scheme]
     (desk / "my_desk" / "sizing.py").write_text(
-        f"import numpy as np\nSEEN = []\ndef mine(scores, known):\n    {body}\n"
+        f"import numpy as np\nSEEN = []\ndef mine(scores, known, *, floor=0.0):\n    {body}\n"
     )
     bars = small_market(n_sessions=260)
     held = {
