@@ -127,11 +127,10 @@ class Plugin(Config):
         ConfigurationError
             With the closest name that the module has.
         """
+        from quant_assets.common.syntax import imports_of, parsed, source_file, touched
 
         make_importable()
         module, _, name = self.reference.partition(":")
-        from quant_assets.common.syntax import imports_of, parsed, source_file, touched
-
         file = source_file(module)
         if file is None:
             raise ConfigurationError(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from quant_assets.lineage.artifact import Artifact, Held, Partitions, asset_name
 from quant_assets.lineage.configured import Settings, load_settings
 from quant_assets.lineage.drafting import changed
 from quant_assets.lineage.graph import Key, Lineage, Node
-from quant_assets.lineage.notebook import make
+from quant_assets.lineage.notebook import Run, make
 from quant_assets.lineage.scope import Progress, RunFacts
 from quant_assets.market.calendar import periods_per_year
 
@@ -168,16 +169,8 @@ class Lab:
         ConfigurationError
             For an unknown strategy or key, or whatever its file would be refused for.
         """
-        self.settings.require(strategy)
-        if strategy not in self.settings.strategies:
-            raise ConfigurationError(
-                f"strategy {strategy!r}",
-                expected=f"one of {', '.join(self.strategies) or '(none is configured)'}",
-                found="no strategy of that name",
-                action=closest(strategy, self.strategies) or "add its file to configs/strategies/",
-            )
         if not changes:
-            return self.settings.strategies[strategy]
+            return Lineage(self.settings).scope(strategy).plan
         with self._here():
             return changed(self.settings, strategy, changes).strategies[strategy]
 
@@ -223,7 +216,7 @@ class Lab:
         names = lineage.reports(lineage.scope(config.name)) if gates == "all" else (JUDGED,)
         made = self._make(config, names)
         backtest = self._backtest(config, dict(changes or {}), {})
-        reports = (GateReport.from_json(made[config.name, name].json()) for name in names)  # type: ignore[union-attr]
+        reports = (GateReport.from_json(made.artifact(name).json()) for name in names)
         return Verdicts(backtest, tuple(reports))
 
     def compare(self, a: str | Backtest, b: str | Backtest) -> Comparison:
@@ -259,25 +252,19 @@ class Lab:
         return Lineage(only)
 
     def _table(self, strategy: StrategyConfig, name: str) -> Table:
-        owner = (strategy.name, name)
-        lineage = self._lineage(strategy)
-        key = owner if owner in lineage.nodes else (strategy.universe, name)
-        found = self._make(strategy, (name,))[key]
-        assert isinstance(found, Artifact)  # noqa: S101 (neither bars nor datasets have partitions)
-        return found.table()
+        return self._make(strategy, (name,)).table(name)
 
     def _backtest(
         self, config: StrategyConfig, changes: Mapping[str, Any], given: Mapping[str, Table]
     ) -> Backtest:
         from quant_assets.ledgers.trials import TrialLedger
 
-        paths = self._make(config, (PATHS,), given)[config.name, PATHS]
-        assert isinstance(paths, Artifact)  # noqa: S101 (of one table)
+        paths = self._make(config, (PATHS,), given).table(PATHS)
         scope = self._lineage(config).scope(config.name)
         ledger = TrialLedger(self.home.path)
         trials = Trials(scope.book, len(ledger.counted(scope.book)), ledger.since(scope.book)[:10])
         per_year = periods_per_year(*scope.sessions)
-        return Backtest(config.name, changes, config.model_dump(mode="json"), paths.table(), per_year, trials)
+        return Backtest(config.name, changes, config.model_dump(mode="json"), paths, per_year, trials)
 
     def _before_the_holdout(self, strategy: StrategyConfig, scores: Scores) -> Table:
         """Scores of one's own for sessions whose positions are filled, and worth something, before the holdout."""
@@ -296,7 +283,7 @@ class Lab:
 
     def _make(
         self, strategy: StrategyConfig, names: tuple[str, ...], given: Mapping[str, Table] | None = None
-    ) -> Mapping[Key, Artifact | Partitions]:
+    ) -> Run:
         lineage = self._lineage(strategy)
         targets = [
             key
@@ -314,7 +301,7 @@ class Lab:
         with self._here():
             made = make(lineage, targets, own, known=kept, effects=effects)
         self._kept |= {digests[key]: artifact for key, artifact in made.artifacts.items() if key in digests}
-        return made.artifacts
+        return replace(made, strategy=strategy.name, universe=strategy.universe)
 
     @contextmanager
     def _here(self) -> Iterator[None]:
